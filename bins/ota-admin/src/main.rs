@@ -1,0 +1,3 @@
+//! Command line for operators and release engineers.
+
+fn main() {}

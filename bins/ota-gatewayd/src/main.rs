@@ -1,0 +1,3 @@
+//! The over-the-air update daemon of the gateway.
+
+fn main() {}

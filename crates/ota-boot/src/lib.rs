@@ -1,0 +1,1 @@
+//! Partitions, slots and the U-Boot environment.

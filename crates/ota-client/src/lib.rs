@@ -1,0 +1,1 @@
+//! What ota-admin talks with: HTTP and WebSocket client.

@@ -1,0 +1,59 @@
+//! What the driver is asked to do.
+
+use crate::event::{Outcome, Phase};
+
+/// One thing to do. The driver performs effects in the order given; the outcome of each comes back as an
+/// [`Input`](super::Input). All are safe to ask for twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Effect {
+    /// Make the job record durable. Nothing after it may happen before it has.
+    Persist,
+    /// Fetch the image into staging, from the last durable byte. → `FetchProgress`, `Fetched`, `FetchFailed`
+    StartFetch,
+    /// Stop fetching; what is durable stays.
+    StopFetch,
+    /// Check the signature over the staged bytes. → `Verified`, `VerifyFailed`
+    VerifyImage,
+    /// Tell when the next `update` window is open. → `WindowOpen`
+    AwaitWindow,
+    /// Make the target not bootable and the source first, in one environment write. → `Fenced`, `FenceFailed`
+    FenceSlot,
+    /// Write the staged image to the target, hash it as written, read it back, compare. → `WriteProgress`, `Written`,
+    /// `WriteFailed`
+    WriteSlot,
+    /// Stop writing. The target stays not bootable.
+    StopWrite,
+    /// Check the digest of the slot that a rollback goes to. → `Written`, `WriteFailed`
+    CheckSlot,
+    /// Ask safety, then make the target a trial in one environment write. → `Armed`, `Blocked`, `ArmFailed`
+    ArmSlot,
+    /// Ask safety, then restart the gateway. → `RebootStarted`, `Blocked`, `RebootFailed`
+    Reboot,
+    /// Tell when what blocked is gone. → `Unblocked`
+    AwaitUnblocked,
+    /// Compare the running slot with the record, then run the health checks. → `HealthPassed`, `HealthFailed`
+    CheckHealth,
+    /// Confirm the running slot in one environment write. → `SlotConfirmed`, `ConfirmFailed`
+    ConfirmSlot,
+    /// Set the environment back to the source slot, the target not bootable, in one write. → `WentBack`, `GoBackFailed`
+    GoBack,
+    /// Restart into the old slot; safety is asked as for any reboot. → `RebootStarted`, `Blocked`, `RebootFailed`
+    RebootBack,
+    /// Record the new version of the target slot, the last update, and raise the security floor.
+    RecordSuccess,
+    /// Delete the staged image.
+    DropImage,
+    /// Tell that a phase ended.
+    Announce(Phase, Outcome),
+}
+
+impl Effect {
+    /// Name for the table.
+    #[must_use]
+    pub fn name(&self) -> alloc::string::String {
+        match self {
+            Self::Announce(phase, outcome) => alloc::format!("Announce({phase:?} {outcome:?})"),
+            other => alloc::format!("{other:?}"),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! Images: where they are staged, who checks them, who writes them.
+
+use alloc::{boxed::Box, vec::Vec};
+
+use crate::{
+    ByteCount, ImageName, Sha256Digest, Slot,
+    error::PortError,
+    release::{DetachedSignature, Vouched},
+};
+
+/// A stream of bytes; `std::io::Read` without std.
+pub trait ImageReader: Send {
+    /// Fills the front of `buf` and says how much; 0 at the end.
+    ///
+    /// # Errors
+    /// `Io` when the medium fails.
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, PortError>;
+}
+
+/// Whether to go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Go on.
+    Continue,
+    /// Stop as soon as possible; the result is then an error of kind `SystemBusy`.
+    Stop,
+}
+
+/// Told how far a long operation is; says whether to go on. May block to pause it.
+pub type Observer<'a> = &'a mut dyn FnMut(WriteProgress) -> Flow;
+
+/// How far a long operation is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteProgress {
+    /// Bytes given to the slot so far.
+    Written(ByteCount),
+    /// Bytes read back so far.
+    ReadBack(ByteCount),
+}
+
+/// What a stream of image bytes has to turn out to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ImageExpectation {
+    /// Exact length.
+    pub size: ByteCount,
+    /// Digest of all of it.
+    pub sha256: Sha256Digest,
+}
+
+/// Writes slots. Source: `durable-steps.md` section 2, steps 3–4.
+pub trait SlotWriter: Send + Sync {
+    /// How many bytes fit, asked of the device itself.
+    ///
+    /// # Errors
+    /// `InvalidPartition` (OTA_008) when the slot is not configured; `Io`.
+    fn capacity(&self, slot: Slot) -> Result<ByteCount, PortError>;
+
+    /// Writes `image` to `slot`: all chunks but the first, sync, the first chunk, sync; the digest is taken of the bytes
+    /// as they are written; then everything is read back past the page cache and compared.
+    ///
+    /// Memory use does not depend on the size. On success the slot holds exactly the expected bytes. On any error the
+    /// slot's content is unknown.
+    ///
+    /// # Errors
+    /// `InvalidPartition` (OTA_008) for the booted or a mounted slot; `InsufficientSpace` (OTA_003);
+    /// `ChecksumMismatch` (OTA_007) when the bytes are not the expected ones or do not read back; `SystemBusy`
+    /// (OTA_014) when the observer stopped it; `Io`.
+    fn write(
+        &self,
+        slot: Slot,
+        image: &mut dyn ImageReader,
+        expect: ImageExpectation,
+        observer: Observer<'_>,
+    ) -> Result<(), PortError>;
+
+    /// Digest of the first `size` bytes of `slot`, read past the page cache.
+    ///
+    /// # Errors
+    /// `InvalidPartition`, `InsufficientSpace` when the slot is shorter than `size`; `SystemBusy` when stopped; `Io`.
+    fn digest(&self, slot: Slot, size: ByteCount, observer: Observer<'_>) -> Result<Sha256Digest, PortError>;
+}
+
+/// What the device demands of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifyPolicy {
+    /// Whether a signature by a trusted key is required. Without it an image without any signature is let through;
+    /// one that carries a signature which does not hold is refused in any case.
+    pub require_signature: bool,
+}
+
+/// Checks that trusted keys vouch for an image. Nothing of the image is parsed.
+pub trait ImageVerifier: Send + Sync {
+    /// Reads `image` once, takes its digest and checks `signatures` over it.
+    ///
+    /// # Errors
+    /// `SignatureInvalid` (OTA_006) with the reason; `ChecksumMismatch` (OTA_007) when the bytes are not `expect`;
+    /// `Io`; `SystemBusy` when stopped.
+    fn verify(
+        &self,
+        image: &mut dyn ImageReader,
+        expect: ImageExpectation,
+        signatures: &[DetachedSignature],
+        policy: VerifyPolicy,
+        observer: Observer<'_>,
+    ) -> Result<Vouched, PortError>;
+}
+
+/// Images in staging.
+pub trait ImageStore: Send + Sync {
+    /// Opens a staged image. The reader keeps reading the same file even when the name is replaced.
+    ///
+    /// # Errors
+    /// `Io` when it is not there or cannot be read.
+    fn open(&self, name: &ImageName) -> Result<Box<dyn ImageReader>, PortError>;
+
+    /// The detached signatures kept beside it.
+    ///
+    /// # Errors
+    /// `Io`; `SignatureInvalid` (`malformed`) when one is larger than 64 KiB.
+    fn signatures(&self, name: &ImageName) -> Result<Vec<DetachedSignature>, PortError>;
+
+    /// Deletes it with its signatures; no error when it is not there.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn remove(&self, name: &ImageName) -> Result<(), PortError>;
+
+    /// Free bytes where images are staged.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn free(&self) -> Result<ByteCount, PortError>;
+}

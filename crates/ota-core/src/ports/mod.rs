@@ -1,0 +1,29 @@
+//! What the job machine's driver needs from the world, as traits. Adapters live in the L1 crates, fakes in `ota-testkit`.
+//!
+//! Blocking ports ([`BootControl`], [`SlotWriter`], [`ImageVerifier`], [`ImageStore`], [`JobJournal`] …) do disk work
+//! and hashing; the driver calls them off the async threads. Ports that wait on the network or on people return futures.
+
+mod boot;
+mod clock;
+mod image;
+mod journal;
+mod safety;
+mod source;
+
+use alloc::boxed::Box;
+use core::{future::Future, pin::Pin};
+
+pub use boot::{BootControl, BootStatus, RebootReason, Rebooter, SlotBoot};
+pub use clock::Clock;
+pub use image::{
+    Flow, ImageExpectation, ImageReader, ImageStore, ImageVerifier, Observer, SlotWriter, VerifyPolicy, WriteProgress,
+};
+pub use journal::{
+    AuditEntry, AuditLog, AuditOutcome, AuditRecord, JobJournal, JobPage, LastUpdate, PinTries, Role, Settings, SlotFacts,
+    SlotRecord, SlotState, TokenRecord, Tokens,
+};
+pub use safety::{HealthChecks, SafetyGate, SystemProbe};
+pub use source::{FetchObserver, FetchOrder, UpdateSource};
+
+/// A future behind a pointer, so that ports stay usable as trait objects.
+pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -1,0 +1,98 @@
+//! What an update server offers, and what is known of an image.
+
+use alloc::{string::String, vec::Vec};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ByteCount, ImageName, Sha256Digest, Timestamp, UpdateId, Version};
+
+/// A release on offer. Source: `update-sources.md` section 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Release {
+    /// Name of the release at its source.
+    pub id: UpdateId,
+    /// Firmware version it brings.
+    pub version: Version,
+    /// What it changes, for people. Untrusted text until it is shown escaped.
+    pub description: String,
+    /// Signed length of the image as it is transferred.
+    pub size: ByteCount,
+    /// Signed SHA-256 of the image as it is transferred.
+    pub sha256: Sha256Digest,
+    /// When it was published, if the source says so.
+    pub release_date: Option<Timestamp>,
+    /// Whether the publisher wants it installed soon.
+    pub critical: bool,
+    /// Whether it takes a reboot to become active. Always so for slot images.
+    pub requires_reboot: bool,
+    /// Format of the image.
+    pub kind: ImageKind,
+    /// Name of the configured source it comes from.
+    pub source: String,
+    /// Versions for which the source offers a delta.
+    pub deltas: Vec<Version>,
+}
+
+/// Format of an image. Source: `ota-api.rst`, "Supported Formats".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageKind {
+    /// A file system image written as it is (`.img`).
+    Raw,
+    /// A squashfs image written as it is (`.squashfs`).
+    Squashfs,
+    /// A compressed archive that is unpacked into a fresh file system (`.tar.gz`).
+    TarGz,
+}
+
+/// An image that lies whole in staging.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StagedImage {
+    /// Name in staging.
+    pub name: ImageName,
+    /// Length in bytes.
+    pub size: ByteCount,
+    /// Digest of the bytes that were received. The slot must end up with exactly these.
+    pub sha256: Sha256Digest,
+}
+
+/// A detached signature over the bytes of an image.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachedSignature {
+    /// How it is encoded.
+    pub kind: SignatureKind,
+    /// The signature file, at most 64 KiB.
+    pub bytes: Vec<u8>,
+}
+
+/// Encoding of a detached signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SignatureKind {
+    /// CMS `SignedData` without content, DER or PEM, X.509 certificates (`.p7s`).
+    Cms,
+    /// `OpenPGP` detached signature, binary or armoured (`.sig`, `.asc`).
+    Openpgp,
+}
+
+/// Who vouches for an image, after the verifier accepted it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vouched {
+    /// Digest of the bytes that the signature covers.
+    pub sha256: Sha256Digest,
+    /// How many bytes those are.
+    pub size: ByteCount,
+    /// One entry for each distinct key that signed; empty when the policy allowed an unsigned image.
+    pub signers: Vec<Signer>,
+}
+
+/// A key whose signature held.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Signer {
+    /// How the signature was encoded.
+    pub kind: SignatureKind,
+    /// SHA-256 of the certificate, or the `OpenPGP` fingerprint, in lower-case hexadecimal.
+    pub fingerprint: String,
+    /// Subject of the certificate or user id of the key, for people.
+    pub name: String,
+}

@@ -1,0 +1,189 @@
+//! The words of a safety verdict: what may be asked, and what may be answered. `ota-safety` makes the verdicts.
+
+use alloc::{string::String, vec::Vec};
+use core::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Timestamp, units::ByteCount};
+
+/// A step of an update that a constraint may hold back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SafetyStep {
+    /// Fetching an image.
+    Download,
+    /// Writing the inactive slot.
+    Write,
+    /// Making the other slot the next to boot.
+    Switch,
+    /// Restarting the gateway.
+    Reboot,
+    /// Going back to the other slot on request.
+    Rollback,
+    /// Erasing user data.
+    Reset,
+    /// Installing an uploaded image.
+    Deploy,
+}
+
+impl SafetyStep {
+    /// Every step.
+    pub const ALL: [Self; 7] = [
+        Self::Download,
+        Self::Write,
+        Self::Switch,
+        Self::Reboot,
+        Self::Rollback,
+        Self::Reset,
+        Self::Deploy,
+    ];
+}
+
+/// Whether a constraint holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ConstraintState {
+    /// Within limits, on a fresh and sane sample.
+    Ok,
+    /// Outside its limits.
+    Violated,
+    /// No usable sample: absent, stale, absurd. Counts as violated.
+    Unknown,
+}
+
+/// How much a violation matters to people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Something waits for it.
+    Warning,
+    /// Somebody should act.
+    Error,
+    /// People or loads are in danger.
+    Critical,
+}
+
+impl Severity {
+    /// The word on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// One constraint as it stands now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConstraintReport {
+    /// Name from the configuration, `crane_motion`.
+    pub name: String,
+    /// Whether it holds.
+    pub state: ConstraintState,
+    /// The reading in a word or two: `moving`, `78.5 °C`, `stale`, `no sample`.
+    pub reading: String,
+    /// A sentence for people.
+    pub message: String,
+    /// When `state` last changed.
+    pub since: Option<Timestamp>,
+    /// How much a violation matters.
+    pub severity: Severity,
+    /// Whether an override may cover it.
+    pub overridable: bool,
+    /// Whether an active override covers it now.
+    pub overridden: bool,
+    /// Which steps it holds back.
+    pub blocks: Vec<SafetyStep>,
+    /// What the operator can do about a violation.
+    pub resolution: String,
+    /// How long it may last, from history.
+    pub estimated_wait: Option<Duration>,
+}
+
+/// One reason why a step may not happen now. The OTA_002 details come from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Name of the constraint.
+    pub constraint: String,
+    /// The reading in a word or two, `moving`.
+    pub status: String,
+    /// A sentence for people.
+    pub message: String,
+    /// Since when it is so.
+    pub detected_at: Option<Timestamp>,
+    /// What the operator can do.
+    pub resolution: String,
+    /// How long it may last.
+    pub estimated_wait: Option<Duration>,
+}
+
+impl From<&ConstraintReport> for Block {
+    fn from(report: &ConstraintReport) -> Self {
+        Self {
+            constraint: report.name.clone(),
+            status: report.reading.clone(),
+            message: report.message.clone(),
+            detected_at: report.since,
+            resolution: report.resolution.clone(),
+            estimated_wait: report.estimated_wait,
+        }
+    }
+}
+
+/// The answer to "may this step happen now".
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Empty means yes.
+    pub blocks: Vec<Block>,
+}
+
+impl Verdict {
+    /// Whether the step may happen.
+    #[must_use]
+    pub const fn allowed(&self) -> bool {
+        self.blocks.is_empty()
+    }
+}
+
+/// An active override.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OverrideReport {
+    /// Constraints it covers.
+    pub constraints: Vec<String>,
+    /// Why it was enabled.
+    pub reason: String,
+    /// Time left on the monotonic clock.
+    pub remaining: Duration,
+    /// The same as wall-clock time, for people.
+    pub expires_at: Timestamp,
+}
+
+/// The whole picture, for `safety/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SafetyReport {
+    /// Every configured constraint.
+    pub constraints: Vec<ConstraintReport>,
+    /// The active override.
+    pub active_override: Option<OverrideReport>,
+    /// Whether an `update` window is open now.
+    pub window_active: bool,
+    /// When the next `update` window opens.
+    pub next_window: Option<Timestamp>,
+}
+
+/// Free resources, for `system/status` and the space checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Resources {
+    /// Free bytes where images are staged.
+    pub disk_free: ByteCount,
+    /// Available memory.
+    pub memory_free: ByteCount,
+    /// One-minute load average divided by the number of processors.
+    pub cpu_load: f64,
+}

@@ -1,0 +1,1 @@
+//! Drives jobs through the ports.

@@ -1,0 +1,1 @@
+//! Update servers: TUF metadata, channel manifest, resumable download.

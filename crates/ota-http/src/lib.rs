@@ -1,0 +1,1 @@
+//! HTTP and WebSocket server: accept loop, limits, authentication, routes.

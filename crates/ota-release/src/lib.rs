@@ -1,0 +1,1 @@
+//! What a release engineer makes: keys, detached signatures, the signed TUF repository.

@@ -1,0 +1,1 @@
+//! May this happen now, and if not, why.

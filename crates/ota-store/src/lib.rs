@@ -1,0 +1,1 @@
+//! What survives a power cut: jobs, slots, audit, settings in SQLite.

@@ -1,0 +1,1 @@
+//! Signatures, digests and image formats.

@@ -1,0 +1,1 @@
+//! The simulated device: slots, boot environment, boot loader stand-in, update server.

@@ -1,0 +1,3 @@
+//! Project commands: demo, test, ci, layers, openapi, bench, tidy.
+
+fn main() {}
