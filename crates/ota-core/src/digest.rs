@@ -46,7 +46,8 @@ impl FromStr for Sha256Digest {
     type Err = BadDigest;
     fn from_str(text: &str) -> Result<Self, BadDigest> {
         let mut bytes = [0; 32];
-        hex::decode_to_slice(text.strip_prefix("sha256:").unwrap_or(text), &mut bytes).map_err(|_| BadDigest)?;
+        hex::decode_to_slice(text.strip_prefix("sha256:").unwrap_or(text), &mut bytes)
+            .map_err(|_| BadDigest)?;
         Ok(Self(bytes))
     }
 }

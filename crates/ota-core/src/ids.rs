@@ -99,8 +99,10 @@ impl JobId {
         // 25 bits (five characters) for the first 33 million jobs, more characters after that.
         let (bits, chars) = if n < 1 << 25 { (25, 5) } else { (64, 13) };
         let mixed = n.wrapping_mul(0x9E37_79B1) & (u64::MAX >> (64 - bits));
-        let tail: Vec<u8> =
-            (0..chars).rev().map(|i| CROCKFORD[usize::from(u8::try_from((mixed >> (5 * i)) & 31).unwrap_or(0))]).collect();
+        let tail: Vec<u8> = (0..chars)
+            .rev()
+            .map(|i| CROCKFORD[usize::from(u8::try_from((mixed >> (5 * i)) & 31).unwrap_or(0))])
+            .collect();
         Self(alloc::format!("OTA-JOB-{}", core::str::from_utf8(&tail).unwrap_or_default()))
     }
 }
@@ -120,7 +122,8 @@ mod tests {
 
     #[test]
     fn distinct_numbers_give_distinct_well_formed_job_ids() {
-        let ids: BTreeSet<_> = (0..20_000).chain((1 << 25)..(1 << 25) + 1000).map(JobId::from_number).collect();
+        let ids: BTreeSet<_> =
+            (0..20_000).chain((1 << 25)..(1 << 25) + 1000).map(JobId::from_number).collect();
         assert_eq!(ids.len(), 21_000);
         assert!(ids.iter().all(|id| id.as_str().parse::<JobId>().is_ok()));
     }

@@ -29,15 +29,8 @@ pub enum SafetyStep {
 
 impl SafetyStep {
     /// Every step.
-    pub const ALL: [Self; 7] = [
-        Self::Download,
-        Self::Write,
-        Self::Switch,
-        Self::Reboot,
-        Self::Rollback,
-        Self::Reset,
-        Self::Deploy,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Download, Self::Write, Self::Switch, Self::Reboot, Self::Rollback, Self::Reset, Self::Deploy];
 }
 
 /// Whether a constraint holds.

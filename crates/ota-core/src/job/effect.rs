@@ -16,7 +16,8 @@ pub enum Effect {
     VerifyImage,
     /// Tell when the next `update` window is open. → `WindowOpen`
     AwaitWindow,
-    /// Make the target not bootable and the source first, in one environment write. → `Fenced`, `FenceFailed`
+    /// Ask safety, then make the target not bootable and the source first, in one environment write. → `Fenced`,
+    /// `Blocked`, `FenceFailed`
     FenceSlot,
     /// Write the staged image to the target, hash it as written, read it back, compare. → `WriteProgress`, `Written`,
     /// `WriteFailed`

@@ -11,20 +11,29 @@ use crate::{
 
 /// A request, an outcome of an effect, or what was found after a restart.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "each is named by the effect or request it belongs to; `Effect` documents the pairs")]
+#[expect(
+    missing_docs,
+    reason = "each is named by the effect or request it belongs to; `Effect` documents the pairs"
+)]
 pub enum Input {
     // Requests.
     Start,
     Pause,
     Resume,
     Install(InstallOptions),
-    Cancel { reason: String },
+    Cancel {
+        reason: String,
+    },
     /// The trial is judged good by hand.
     ConfirmByHand,
     /// The trial is judged bad by hand.
-    RejectByHand { reason: String },
+    RejectByHand {
+        reason: String,
+    },
     // Outcomes.
-    FetchProgress { have: ByteCount },
+    FetchProgress {
+        have: ByteCount,
+    },
     Fetched(StagedImage),
     FetchFailed(Failure),
     Verified(Vouched),
@@ -32,7 +41,9 @@ pub enum Input {
     WindowOpen,
     Fenced,
     FenceFailed(Failure),
-    WriteProgress { written: ByteCount },
+    WriteProgress {
+        written: ByteCount,
+    },
     Written,
     WriteFailed(Failure),
     Armed,
@@ -49,7 +60,10 @@ pub enum Input {
     GoBackFailed(Failure),
     /// After a restart. `new_boot`: the kernel's boot id differs from the record's; otherwise only the daemon restarted
     /// and nothing about a boot may be concluded.
-    Recovered { situation: Situation, new_boot: bool },
+    Recovered {
+        situation: Situation,
+        new_boot: bool,
+    },
 }
 
 impl Input {

@@ -12,16 +12,16 @@ mod effect;
 mod input;
 mod recover;
 mod state;
-//STEP mod step;
-//STEP pub mod table;
+mod step;
+pub mod table;
 
 pub use effect::Effect;
 pub use input::{Input, Situation};
 pub use recover::{World, situation};
 pub use state::{
-    Counters, End, Failure, InstallOptions, Job, JobKind, JobState, JobStatus, Priority, Strategy,
+    Counters, End, Failure, Held, InstallOptions, Job, JobKind, JobState, JobStatus, Priority, Strategy,
 };
-//STEP pub use step::{MAX_CHANGES, MAX_INSTALLS, MAX_TRIALS, Refused, Transition, step};
+pub use step::{MAX_CHANGES, MAX_INSTALLS, MAX_TRIALS, Refused, Transition, step};
 
-//STEP #[cfg(test)]
-//STEP mod tests;
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,11 @@ pub fn situation(job: &Job, world: &World) -> Situation {
     };
     let target = boot.slot(job.target);
     if running == job.target {
-        return if boot.trial == Some(job.target) { Situation::OnNewTrial } else { Situation::OnNewConfirmed };
+        return if boot.trial == Some(job.target) {
+            Situation::OnNewTrial
+        } else {
+            Situation::OnNewConfirmed
+        };
     }
     match (boot.trial == Some(job.target), target.bootable, target.tries_left) {
         (true, true, 1..) => Situation::OnOldSwitched,

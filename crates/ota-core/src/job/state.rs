@@ -137,13 +137,11 @@ pub enum JobState {
         /// Bytes written.
         written: ByteCount,
     },
-    /// Durable step 5: the slot holds the verified bytes; waits to be switched to, or for safety to allow it.
+    /// Durable steps 5–6: the slot holds the verified bytes; the switch is under way, or waits for safety.
     Installed {
         /// Why the switch waits.
         held: Option<Held>,
     },
-    /// Durable step 6: the environment is being switched.
-    Arming,
     /// Durable step 7: the next boot is a trial of the target; waits for the reboot.
     Armed {
         /// Why the reboot waits.
@@ -152,8 +150,11 @@ pub enum JobState {
     /// The reboot was asked for.
     Rebooting,
     /// Durable step 9, on the new slot: digest and health are being checked.
-    Confirming,
-    /// Durable step 9, on the new slot: healthy; the environment is being confirmed.
+    Confirming {
+        /// A check failed and `rollback_on_failure` is off: somebody has to judge the trial by hand.
+        unhealthy: Option<Failure>,
+    },
+    /// Durable step 9, on the new slot: judged good; the environment is being confirmed.
     Committing,
     /// On the new slot: the environment is being set back to the old one, then the gateway reboots.
     FallingBack {
@@ -320,11 +321,11 @@ impl JobState {
             Self::Verifying => JobStatus::Verifying,
             Self::Downloaded => JobStatus::Downloaded,
             Self::Scheduled => JobStatus::Scheduled,
-            Self::Fencing | Self::Writing { .. } | Self::Installed { .. } | Self::Arming | Self::Undoing { .. } => {
+            Self::Fencing | Self::Writing { .. } | Self::Installed { .. } | Self::Undoing { .. } => {
                 JobStatus::Installing
             }
             Self::Armed { .. } | Self::Rebooting | Self::FallingBack { .. } => JobStatus::Rebooting,
-            Self::Confirming | Self::Committing => JobStatus::Confirming,
+            Self::Confirming { .. } | Self::Committing => JobStatus::Confirming,
             Self::Succeeded => JobStatus::Succeeded,
             Self::Failed { .. } => JobStatus::Failed,
             Self::Cancelled { .. } => JobStatus::Cancelled,
@@ -345,10 +346,9 @@ impl JobState {
             Self::Fencing => "Fencing",
             Self::Writing { .. } => "Writing",
             Self::Installed { .. } => "Installed",
-            Self::Arming => "Arming",
             Self::Armed { .. } => "Armed",
             Self::Rebooting => "Rebooting",
-            Self::Confirming => "Confirming",
+            Self::Confirming { .. } => "Confirming",
             Self::Committing => "Committing",
             Self::FallingBack { .. } => "FallingBack",
             Self::Undoing { .. } => "Undoing",

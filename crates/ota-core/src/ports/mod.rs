@@ -16,11 +16,12 @@ use core::{future::Future, pin::Pin};
 pub use boot::{BootControl, BootStatus, RebootReason, Rebooter, SlotBoot};
 pub use clock::Clock;
 pub use image::{
-    Flow, ImageExpectation, ImageReader, ImageStore, ImageVerifier, Observer, SlotWriter, VerifyPolicy, WriteProgress,
+    Flow, ImageExpectation, ImageReader, ImageStore, ImageVerifier, Observer, SlotWriter, VerifyPolicy,
+    WriteProgress,
 };
 pub use journal::{
-    AuditEntry, AuditLog, AuditOutcome, AuditRecord, JobJournal, JobPage, LastUpdate, PinTries, Role, Settings, SlotFacts,
-    SlotRecord, SlotState, TokenRecord, Tokens,
+    AuditEntry, AuditLog, AuditOutcome, AuditRecord, JobJournal, JobPage, LastUpdate, PinTries, Role,
+    Settings, SlotFacts, SlotRecord, SlotState, TokenRecord, Tokens,
 };
 pub use safety::{HealthChecks, SafetyGate, SystemProbe};
 pub use source::{FetchObserver, FetchOrder, UpdateSource};
