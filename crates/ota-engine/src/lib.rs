@@ -1,1 +1,27 @@
-//! Drives jobs through the ports.
+//! Drives jobs through the ports of `ota-core`: the only crate that performs effects.
+//!
+//! One runner task owns the active job. Requests, outcomes of effects and safety changes reach it through one channel,
+//! in order; it asks [`ota_core::job::step`], makes the result durable and performs the effects. Disk work and hashing
+//! happen on blocking threads, the network on async tasks; what they find comes back through the same channel.
+//!
+//! Recovery after a restart happens exactly once, in [`Engine::start`], before any request is taken.
+
+mod bus;
+mod command;
+//X mod device;
+//X mod effects;
+mod engine;
+mod error;
+//X mod live;
+//X mod recover;
+//X mod runner;
+mod view;
+
+pub use bus::{Bus, Delivery, Subscription};
+pub use command::{Actor, CancelRequest, DownloadRequest, InstallRequest, JobRef};
+pub use engine::{Engine, EngineConfig, GatewayIdentity, Ports};
+pub use error::EngineError;
+pub use view::{JobView, LiveProgress, SlotView, SystemView};
+
+//X #[cfg(test)]
+//X mod tests;

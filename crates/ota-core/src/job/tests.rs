@@ -4,11 +4,12 @@ extern crate std;
 
 use alloc::{string::ToString, vec::Vec};
 
-use proptest::{prelude::*, strategy::Strategy as _};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
 
 use super::{
+    Effect, Failure, Input, JobKind, JobState, JobStatus, MAX_CHANGES, MAX_INSTALLS, MAX_TRIALS, Situation,
+    World, situation, step,
     table::{inputs, markdown, sample, states},
-    *,
 };
 use crate::{
     ByteCount, Slot, Timestamp,
@@ -124,7 +125,7 @@ fn the_situation_follows_from_running_slot_and_environment() {
     }
 }
 
-fn any_input() -> impl proptest::strategy::Strategy<Value = Input> {
+fn any_input() -> impl Strategy<Value = Input> {
     let all = inputs();
     (0..all.len(), any::<bool>()).prop_map(move |(i, new_boot)| match all[i].clone() {
         Input::Recovered { situation, .. } => Input::Recovered { situation, new_boot },

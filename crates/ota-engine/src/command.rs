@@ -1,0 +1,93 @@
+//! Requests as resolved: everything in them is already parsed and well-formed.
+
+use ota_core::{
+    DeploymentId, JobId, Slot, UpdateId, Version,
+    error::OtaError,
+    job::{InstallOptions, Priority},
+    ports::Role,
+};
+
+/// Who asks. Goes into the audit record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    /// Token name, `session:<name>`, or `gateway` for what it does by itself.
+    pub name: String,
+    /// Role of the token.
+    pub role: Option<Role>,
+    /// Address the request came from.
+    pub address: Option<String>,
+    /// Request id.
+    pub request_id: Option<String>,
+}
+
+impl Actor {
+    /// The gateway itself.
+    #[must_use]
+    pub fn gateway() -> Self {
+        Self { name: "gateway".into(), role: None, address: None, request_id: None }
+    }
+}
+
+/// Start a download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DownloadRequest {
+    /// Which release.
+    pub update_id: UpdateId,
+    /// If given, must be the release's.
+    pub version: Option<Version>,
+    /// If given, must be the inactive slot.
+    pub target: Option<Slot>,
+    /// Share of speed.
+    pub priority: Priority,
+    /// `false` is refused unless the device's policy allows unsigned images.
+    pub verify_signature: bool,
+}
+
+/// Install a downloaded job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstallRequest {
+    /// Which job.
+    pub job: JobRef,
+    /// How.
+    pub options: InstallOptions,
+}
+
+/// Cancel a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelRequest {
+    /// Which job.
+    pub job: JobRef,
+    /// Why; goes into the record.
+    pub reason: String,
+}
+
+/// A job by either of its names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobRef {
+    /// `OTA-JOB-…`
+    Job(JobId),
+    /// `DEP-…`
+    Deployment(DeploymentId),
+}
+
+impl JobRef {
+    /// Parses either name.
+    ///
+    /// # Errors
+    /// `JobNotFound` (OTA_013): a malformed name is the name of no job.
+    pub fn parse(text: &str) -> Result<Self, OtaError> {
+        text.parse()
+            .map(Self::Job)
+            .or_else(|_| text.parse().map(Self::Deployment))
+            .map_err(|_| OtaError::JobNotFound { id: text.chars().take(64).collect(), ended: false })
+    }
+}
+
+impl std::fmt::Display for JobRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Job(id) => id.fmt(f),
+            Self::Deployment(id) => id.fmt(f),
+        }
+    }
+}
