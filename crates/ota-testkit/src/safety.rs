@@ -1,0 +1,138 @@
+//! A safety gate whose constraints are set by hand.
+
+use ota_core::{
+    Timestamp,
+    ports::SafetyGate,
+    safety::{Block, ConstraintReport, ConstraintState, SafetyReport, SafetyStep, Severity, Verdict},
+};
+
+use crate::watch::Watch;
+
+/// Allows everything until a constraint is violated.
+#[derive(Debug, Default)]
+pub struct FakeGate {
+    state: Watch<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    constraints: Vec<ConstraintReport>,
+    window_active: bool,
+    next_window: Option<Timestamp>,
+    judged: Vec<SafetyStep>,
+    planned: Vec<(usize, String, Vec<SafetyStep>)>,
+}
+
+impl FakeGate {
+    /// `constraint` is violated from now on and holds back `steps`.
+    pub fn violate(&self, constraint: &str, steps: &[SafetyStep]) {
+        self.state.update(|state| state.set(constraint, ConstraintState::Violated, steps));
+    }
+
+    /// `constraint` is violated as soon as `n` more judgements have been given.
+    pub fn violate_after(&self, n: usize, constraint: &str, steps: &[SafetyStep]) {
+        self.state.update(|state| {
+            let at = state.judged.len() + n;
+            state.planned.push((at, constraint.into(), steps.into()));
+        });
+    }
+
+    /// `constraint` holds from now on.
+    pub fn clear(&self, constraint: &str) {
+        self.state.update(|state| {
+            let blocks = state.constraints.iter().find(|c| c.name == constraint).map(|c| c.blocks.clone());
+            state.set(constraint, ConstraintState::Ok, &blocks.unwrap_or_default());
+        });
+    }
+
+    /// Whether an `update` window is open, and when the next one opens.
+    pub fn set_window(&self, active: bool, next: Option<Timestamp>) {
+        self.state.update(|state| (state.window_active, state.next_window) = (active, next));
+    }
+
+    /// Every step that was asked about, in order.
+    pub fn judged(&self) -> Vec<SafetyStep> {
+        self.state.with(|state| state.judged.clone())
+    }
+
+    /// Waits until `step` has been asked about `n` times.
+    pub async fn until_judged(&self, step: SafetyStep, n: usize) {
+        self.state
+            .until(|state| (state.judged.iter().filter(|asked| **asked == step).count() >= n).then_some(()))
+            .await;
+    }
+}
+
+impl State {
+    fn set(&mut self, name: &str, state: ConstraintState, steps: &[SafetyStep]) {
+        self.constraints.retain(|old| old.name != name);
+        self.constraints.push(report(name, state, steps));
+    }
+}
+
+fn report(name: &str, state: ConstraintState, steps: &[SafetyStep]) -> ConstraintReport {
+    let holds = state == ConstraintState::Ok;
+    ConstraintReport {
+        name: name.into(),
+        state,
+        reading: if holds { "ok" } else { "moving" }.into(),
+        message: if holds { format!("{name} holds") } else { format!("{name} is violated") },
+        since: None,
+        severity: Severity::Warning,
+        overridable: true,
+        overridden: false,
+        blocks: steps.into(),
+        resolution: format!("bring {name} back within its limits"),
+        estimated_wait: None,
+    }
+}
+
+impl SafetyGate for FakeGate {
+    fn judge(&self, step: SafetyStep) -> Verdict {
+        self.state.update(|state| {
+            let count = state.judged.len();
+            let (due, later): (Vec<_>, Vec<_>) = state.planned.drain(..).partition(|plan| plan.0 <= count);
+            state.planned = later;
+            for (_, name, steps) in due {
+                state.set(&name, ConstraintState::Violated, &steps);
+            }
+            state.judged.push(step);
+            let blocking = |c: &&ConstraintReport| {
+                c.state != ConstraintState::Ok && !c.overridden && c.blocks.contains(&step)
+            };
+            Verdict { blocks: state.constraints.iter().filter(blocking).map(Block::from).collect() }
+        })
+    }
+
+    fn report(&self) -> SafetyReport {
+        self.state.with(|state| SafetyReport {
+            constraints: state.constraints.clone(),
+            active_override: None,
+            window_active: state.window_active,
+            next_window: state.next_window,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_violation_holds_back_its_steps_until_it_is_cleared() {
+        let gate = FakeGate::default();
+        gate.violate("crane_motion", &[SafetyStep::Reboot]);
+        assert!(gate.judge(SafetyStep::Write).allowed());
+        assert_eq!(gate.judge(SafetyStep::Reboot).blocks[0].constraint, "crane_motion");
+        gate.clear("crane_motion");
+        assert!(gate.judge(SafetyStep::Reboot).allowed());
+    }
+
+    #[test]
+    fn a_violation_can_be_planned_between_two_judgements() {
+        let gate = FakeGate::default();
+        gate.violate_after(1, "load", &[SafetyStep::Switch]);
+        assert!(gate.judge(SafetyStep::Switch).allowed());
+        assert!(!gate.judge(SafetyStep::Switch).allowed());
+    }
+}
