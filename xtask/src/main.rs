@@ -1,3 +1,79 @@
-//! Project commands: demo, test, ci, layers, openapi, bench, tidy.
+//! Project commands, `cargo xtask COMMAND`: what CI runs and what a developer runs before a commit.
+//!
+//! Imports none of our crates, so that it builds in seconds and still runs when they do not compile.
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command line tool talks on its standard output"
+)]
 
-fn main() {}
+mod bench;
+mod ci;
+mod demo;
+mod deny;
+mod layers;
+mod openapi;
+mod probe;
+mod process;
+mod test;
+mod tidy;
+mod tools;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Project commands.
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a whole update on a simulated device.
+    Demo(demo::Args),
+    /// Install what the tests need, then run all of them.
+    Test(test::Args),
+    /// All that CI runs.
+    Ci,
+    /// Compare the edges between our crates with docs/layers.txt.
+    Layers,
+    /// Write docs/api/openapi.json.
+    Openapi(openapi::Args),
+    /// Measure, each figure beside its floor.
+    Bench(bench::Args),
+    /// Check the house rules that no compiler knows.
+    Tidy,
+    /// Prove that ota-core needs no std.
+    Probe,
+    /// Check licences, bans and sources of everything from outside.
+    Deny,
+}
+
+fn main() -> ExitCode {
+    match perform(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(&args),
+        Command::Test(args) => test::run(&args),
+        Command::Ci => ci::run(),
+        Command::Layers => layers::run(),
+        Command::Openapi(args) => openapi::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Tidy => tidy::run(),
+        Command::Probe => probe::run(),
+        Command::Deny => deny::run(),
+    }
+}

@@ -1,0 +1,58 @@
+//! `cargo xtask ci`: all that CI runs, cheapest first. A developer runs the same.
+
+use std::time::Duration;
+
+use anyhow::Context;
+
+use crate::{demo, deny, layers, openapi, probe, process, tidy};
+
+/// One thing that must hold.
+type Step = (&'static str, fn() -> anyhow::Result<()>);
+
+const STEPS: [Step; 9] = [
+    ("fmt", fmt),
+    ("layers", layers::run),
+    ("tidy", tidy::run),
+    ("deny", deny::run),
+    ("clippy", clippy),
+    ("probe", probe::run),
+    ("openapi", || openapi::run(&openapi::Args { check: true })),
+    // The README's test command; staleness of docs/job-states.md is one of the tests.
+    ("test", || process::run(process::cargo().args(["xtask", "test"]))),
+    ("demo", || demo::run(&demo::Args::default())),
+];
+
+/// Runs every step, stops at the first that fails.
+pub(crate) fn run() -> anyhow::Result<()> {
+    let mut times = Vec::new();
+    for (name, step) in STEPS {
+        println!("\n== {name}");
+        let started = now();
+        step().with_context(|| format!("{name} failed"))?;
+        times.push(format!("{name} {} s", (now() - started).as_secs()));
+    }
+    println!("\nci: all {} steps passed: {}", STEPS.len(), times.join(", "));
+    Ok(())
+}
+
+fn fmt() -> anyhow::Result<()> {
+    process::run(process::cargo().args(["fmt", "--all", "--check"]))
+}
+
+fn clippy() -> anyhow::Result<()> {
+    process::run(process::cargo().args([
+        "clippy",
+        "--quiet",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))
+}
+
+#[expect(clippy::disallowed_methods, reason = "a stopwatch for people; nothing is decided by it")]
+fn now() -> Duration {
+    thread_local!(static START: std::time::Instant = std::time::Instant::now());
+    START.with(std::time::Instant::elapsed)
+}

