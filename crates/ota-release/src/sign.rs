@@ -1,0 +1,102 @@
+//! Detached signatures of images, made by the tools that release engineers keep their keys in.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use ota_core::release::SignatureKind;
+
+use crate::{
+    ReleaseError,
+    external::{GPG, OPENSSL},
+};
+
+/// Who signs, and how.
+#[derive(Clone, Debug)]
+pub enum SignMethod {
+    /// CMS with an X.509 certificate, DER, through `openssl cms`.
+    Cms {
+        /// Private key, PEM.
+        key: PathBuf,
+        /// The signer's certificate, PEM.
+        certificate: PathBuf,
+        /// Further certificates up to the CA that devices trust, PEM.
+        chain: Option<PathBuf>,
+    },
+    /// `OpenPGP` through `gpg`, with its agent and key ring.
+    Openpgp {
+        /// Fingerprint or user id of the key.
+        key: String,
+        /// Key ring other than the user's own.
+        homedir: Option<PathBuf>,
+        /// Text (`.asc`) instead of binary (`.sig`).
+        armor: bool,
+    },
+}
+
+impl SignMethod {
+    /// Encoding of the signatures it makes.
+    #[must_use]
+    pub const fn kind(&self) -> SignatureKind {
+        match self {
+            Self::Cms { .. } => SignatureKind::Cms,
+            Self::Openpgp { .. } => SignatureKind::Openpgp,
+        }
+    }
+
+    const fn ending(&self) -> &'static str {
+        match self {
+            Self::Cms { .. } => "p7s",
+            Self::Openpgp { armor: true, .. } => "asc",
+            Self::Openpgp { armor: false, .. } => "sig",
+        }
+    }
+}
+
+/// Signs `image`; the signature is written to `output`, else beside the image as `IMAGE.p7s`, `.asc` or `.sig`.
+///
+/// Returns where it was written. The image is streamed by the tool.
+///
+/// # Errors
+/// [`ReleaseError::Start`] names the missing package; [`ReleaseError::Failed`] holds what the tool said.
+pub fn sign_detached(
+    image: &Path,
+    method: &SignMethod,
+    output: Option<&Path>,
+) -> Result<PathBuf, ReleaseError> {
+    let output = output.map_or_else(|| beside(image, method.ending()), Path::to_path_buf);
+    match method {
+        SignMethod::Cms { key, certificate, chain } => {
+            let mut args: Vec<OsString> =
+                ["cms", "-sign", "-binary", "-outform", "DER", "-md", "sha256"].map(OsString::from).into();
+            args.extend(["-in".into(), image.into(), "-inkey".into(), key.into()]);
+            args.extend(["-signer".into(), certificate.into(), "-out".into(), output.clone().into()]);
+            if let Some(chain) = chain {
+                args.extend(["-certfile".into(), chain.into()]);
+            }
+            OPENSSL.run(args)?;
+        }
+        SignMethod::Openpgp { key, homedir, armor } => {
+            let mut args: Vec<OsString> =
+                ["--batch", "--yes", "--digest-algo", "SHA256"].map(OsString::from).into();
+            if let Some(homedir) = homedir {
+                args.extend(["--homedir".into(), homedir.into()]);
+            }
+            if *armor {
+                args.push("--armor".into());
+            }
+            args.extend(["--local-user".into(), key.into(), "--output".into(), output.clone().into()]);
+            args.extend(["--detach-sign".into(), image.into()]);
+            GPG.run(args)?;
+        }
+    }
+    Ok(output)
+}
+
+fn beside(image: &Path, ending: &str) -> PathBuf {
+    let mut name = image.as_os_str().to_owned();
+    name.push(".");
+    name.push(ending);
+    name.into()
+}
