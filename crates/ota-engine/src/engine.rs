@@ -1,22 +1,29 @@
 //! The handle: what the HTTP edge and embedders call.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use ota_core::{
-    JobId, Version,
-    job::Job,
+    Slot, UpdateId, Version,
+    error::{OtaError, SignatureFault},
+    job::{Input, Job, JobKind, JobStatus},
     ports::{
-        AuditLog, BootControl, Clock, HealthChecks, ImageStore, ImageVerifier, JobJournal, JobPage, Rebooter, SafetyGate,
-        Settings, SlotFacts, SlotWriter, SystemProbe, UpdateSource,
+        AuditLog, BootControl, Clock, HealthChecks, ImageStore, ImageVerifier, JobJournal, JobPage, Rebooter,
+        SafetyGate, Settings, SlotFacts, SlotWriter, SystemProbe, UpdateSource,
     },
     release::Release,
     safety::SafetyReport,
 };
-use tokio::sync::watch;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Actor, Bus, CancelRequest, DownloadRequest, EngineError, InstallRequest, JobRef, JobView, Subscription, SystemView,
+    Actor, Bus, CancelRequest, DownloadRequest, EngineError, InstallRequest, JobRef, JobView, Subscription,
+    SystemView,
+    live::Live,
+    runner::{Create, Message, Request, Runner},
 };
+
+/// Where the time of the last good check is kept: milliseconds since the epoch.
+pub(crate) const LAST_GOOD_CHECK: &str = "check.last_good";
 
 /// The adapters an engine works through.
 #[derive(Clone)]
@@ -64,82 +71,332 @@ pub struct EngineConfig {
     pub allow_unsigned: bool,
     /// Seconds between the announcement of a reboot and the reboot.
     pub reboot_countdown: u32,
+    /// What a confirmed boot does to the lowest version that may be installed.
+    pub security_floor: SecurityFloor,
     /// Whether the digest of the running slot is compared with the record before the health checks.
     pub verify_slot_digest: bool,
+}
+
+/// What a confirmed boot does to the lowest version that may be installed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SecurityFloor {
+    /// Nothing: the floor is set by hand.
+    #[default]
+    Fixed,
+    /// It rises to the confirmed version, so that no older one can be installed again.
+    FollowConfirmed,
 }
 
 /// A handle to the running engine; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    _todo: (),
+    shared: Arc<Shared>,
+    requests: mpsc::UnboundedSender<Message>,
 }
 
-#[expect(clippy::unused_async, clippy::missing_errors_doc, reason = "skeleton")]
+/// What handle and runner both look at.
+pub(crate) struct Shared {
+    pub(crate) ports: Ports,
+    pub(crate) config: EngineConfig,
+    pub(crate) bus: Arc<Bus>,
+    pub(crate) live: Live,
+    pub(crate) active: watch::Sender<Option<Job>>,
+    pub(crate) releases: Mutex<Vec<(Release, usize)>>,
+}
+
+impl Shared {
+    /// Which of the sources offers `id`; by the last check.
+    pub(crate) fn release(&self, id: &UpdateId) -> Option<(Release, usize)> {
+        let known = self.releases.lock().unwrap_or_else(PoisonError::into_inner);
+        known.iter().find(|(release, _)| release.id == *id).cloned()
+    }
+
+    /// Version of the running system: its own files first, then what we wrote there.
+    pub(crate) fn running_version(&self) -> Version {
+        self.config.running_version.clone().or_else(|| self.recorded_version()).unwrap_or_else(zero)
+    }
+
+    fn recorded_version(&self) -> Option<Version> {
+        let slot = self.ports.boot.booted()?;
+        self.ports.facts.slot(slot).ok()?.version
+    }
+}
+
+/// Older than everything, for a system that does not tell its version: every release is newer.
+fn zero() -> Version {
+    "0.0.0".parse().unwrap_or_else(|_| unreachable!("a constant version"))
+}
+
 impl Engine {
     /// Recovers what the last run left, then takes requests.
-    pub async fn start(_ports: Ports, _config: EngineConfig) -> Result<Self, EngineError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read at all. A device that cannot be updated (environment unreadable, slot
+    /// unknown) is no error here: it is shown in [`Engine::status`].
+    pub async fn start(ports: Ports, config: EngineConfig) -> Result<Self, EngineError> {
+        let bus = Bus::new(Arc::clone(&ports.journal), Arc::clone(&ports.clock));
+        let shared = Arc::new(Shared {
+            ports,
+            config,
+            bus,
+            live: Live::default(),
+            active: watch::Sender::new(None),
+            releases: Mutex::default(),
+        });
+        let (requests, inbox) = mpsc::unbounded_channel();
+        let runner = Runner::recover(Arc::clone(&shared), requests.clone()).await?;
+        tokio::spawn(runner.run(inbox));
+        Ok(Self { shared, requests })
     }
-    /// Asks every source for releases newer than the running version.
+
+    /// Asks every source for releases newer than the running version. The first source wins on equal ids.
+    ///
+    /// # Errors
+    /// The first source's error when none answered: `ServerUnreachable` (OTA_009), `SignatureInvalid` (OTA_006),
+    /// `InvalidImage` (OTA_005).
     pub async fn check(&self) -> Result<Vec<Release>, EngineError> {
-        unreachable!()
+        let running = self.blocking(Shared::running_version).await?;
+        let mut found: Vec<(Release, usize)> = Vec::new();
+        let mut failure = None;
+        let mut answered = false;
+        for (index, source) in self.shared.ports.sources.iter().enumerate() {
+            match source.check(&running).await {
+                Ok(releases) => {
+                    answered = true;
+                    for release in releases {
+                        if found.iter().all(|(known, _)| known.id != release.id) {
+                            found.push((release, index));
+                        }
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "an update source did not answer usefully");
+                    failure = failure.or(Some(error));
+                }
+            }
+        }
+        if let (false, Some(error)) = (answered, failure) {
+            return Err(error.into());
+        }
+        *self.shared.releases.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
+        self.blocking(|shared| {
+            let now = shared.ports.clock.wall().as_millis().to_string();
+            if let Err(error) = shared.ports.settings.set_value(LAST_GOOD_CHECK, Some(&now)) {
+                tracing::warn!(error = error.chain(), "the time of the last good check was not recorded");
+            }
+        })
+        .await?;
+        Ok(found.into_iter().map(|(release, _)| release).collect())
     }
-    /// Starts a download.
-    pub async fn download(&self, _by: &Actor, _request: DownloadRequest) -> Result<Job, EngineError> {
-        unreachable!()
+
+    /// Starts a download of a release on offer.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown release; `Invalid` when `version` is not the release's; `UpdateInProgress` (OTA_001),
+    /// `SystemBusy` (OTA_014), `InvalidPartition` (OTA_008), `SignatureInvalid` (OTA_006) by policy, `UpdateBlocked`
+    /// (OTA_002), `InsufficientSpace` (OTA_003), and those of [`Engine::check`] when the release was not seen yet.
+    pub async fn download(&self, by: &Actor, request: DownloadRequest) -> Result<Job, EngineError> {
+        // Busy comes before everything that takes time: a thousand racing calls ask the server at most once each.
+        self.refuse_if_busy()?;
+        let (release, source) = match self.shared.release(&request.update_id) {
+            Some(found) => found,
+            None => {
+                self.check().await?;
+                self.shared
+                    .release(&request.update_id)
+                    .ok_or_else(|| EngineError::NotFound { what: format!("update {}", request.update_id) })?
+            }
+        };
+        if let Some(version) = request.version.as_ref().filter(|version| **version != release.version) {
+            return Err(EngineError::Invalid {
+                field: "version",
+                what: format!("update {} is {}, not {version}", release.id, release.version),
+            });
+        }
+        let target = self.inactive_slot(request.target)?;
+        if !request.verify_signature && !self.shared.config.allow_unsigned {
+            return Err(OtaError::SignatureInvalid {
+                reason: SignatureFault::PolicyRequiresSignature,
+                what: "this device installs signed images only".into(),
+            }
+            .into());
+        }
+        let create = Create {
+            release,
+            source,
+            kind: JobKind::Update,
+            target,
+            priority: request.priority,
+            verify_signature: request.verify_signature || !self.shared.config.allow_unsigned,
+            image: None,
+            vouched: None,
+        };
+        self.request(Request::Create(Box::new(create)), by).await
     }
-    /// Installs a downloaded job.
-    pub async fn install(&self, _by: &Actor, _request: InstallRequest) -> Result<Job, EngineError> {
-        unreachable!()
+
+    /// Installs a downloaded job, or reboots into one that waits for it.
+    ///
+    /// # Errors
+    /// `JobNotFound` (OTA_013), `SystemBusy` (OTA_014) when it is not in a state to be installed, `UpdateBlocked`
+    /// (OTA_002), `Unavailable` when the boot environment cannot be used.
+    pub async fn install(&self, by: &Actor, request: InstallRequest) -> Result<Job, EngineError> {
+        self.request(Request::Install(request), by).await
     }
-    /// Cancels a job.
-    pub async fn cancel(&self, _by: &Actor, _request: CancelRequest) -> Result<Job, EngineError> {
-        unreachable!()
+
+    /// Cancels a job, also after the switch of slots, which is then undone.
+    ///
+    /// # Errors
+    /// `JobNotFound` (OTA_013), `SystemBusy` (OTA_014) once the reboot has begun.
+    pub async fn cancel(&self, by: &Actor, request: CancelRequest) -> Result<Job, EngineError> {
+        self.request(Request::Input(Some(request.job), Input::Cancel { reason: request.reason }), by).await
     }
+
     /// Pauses a download; `None` is the active job.
-    pub async fn pause(&self, _by: &Actor, _job: Option<JobRef>) -> Result<Job, EngineError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// `JobNotFound` (OTA_013), `SystemBusy` (OTA_014) when it is not downloading.
+    pub async fn pause(&self, by: &Actor, job: Option<JobRef>) -> Result<Job, EngineError> {
+        self.request(Request::Input(job, Input::Pause), by).await
     }
+
     /// Goes on with a paused download; `None` is the active job.
-    pub async fn resume(&self, _by: &Actor, _job: Option<JobRef>) -> Result<Job, EngineError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// `JobNotFound` (OTA_013), `SystemBusy` (OTA_014) when it is not paused.
+    pub async fn resume(&self, by: &Actor, job: Option<JobRef>) -> Result<Job, EngineError> {
+        self.request(Request::Input(job, Input::Resume), by).await
     }
+
     /// Judges a trial by hand.
-    pub async fn judge_trial(&self, _by: &Actor, _good: bool, _reason: String) -> Result<Job, EngineError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// `JobNotFound` (OTA_013) without an active job, `SystemBusy` (OTA_014) when there is no trial to judge.
+    pub async fn judge_trial(&self, by: &Actor, good: bool, reason: String) -> Result<Job, EngineError> {
+        let input = if good { Input::ConfirmByHand } else { Input::RejectByHand { reason } };
+        self.request(Request::Input(None, input), by).await
     }
+
     /// A job and its live progress; `None` is the active job.
-    pub async fn progress(&self, _job: Option<JobRef>) -> Result<JobView, EngineError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// `JobNotFound` (OTA_013).
+    pub async fn progress(&self, job: Option<JobRef>) -> Result<JobView, EngineError> {
+        let active = self.shared.active.borrow().clone();
+        match (active, job) {
+            (Some(active), wanted) if wanted.as_ref().is_none_or(|w| is(&active, w)) => {
+                Ok(JobView { job: active, live: self.shared.live.now() })
+            }
+            (_, None) => Err(OtaError::JobNotFound { id: "(active)".into(), ended: false }.into()),
+            (_, Some(wanted)) => {
+                let id = wanted.to_string();
+                let job = self.blocking(move |shared| shared.find(&wanted)).await??;
+                let job = job.ok_or(OtaError::JobNotFound { id, ended: false })?;
+                Ok(JobView { job, live: None })
+            }
+        }
     }
+
     /// A page of the history, newest first; `limit` 1–200.
-    pub async fn jobs(&self, _offset: u64, _limit: u32) -> Result<JobPage, EngineError> {
-        unreachable!()
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read.
+    pub async fn jobs(&self, offset: u64, limit: u32) -> Result<JobPage, EngineError> {
+        Ok(self.blocking(move |shared| shared.ports.journal.page(offset, limit.clamp(1, 200))).await??)
     }
+
     /// The gateway as a whole.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read.
     pub async fn status(&self) -> Result<SystemView, EngineError> {
-        unreachable!()
+        self.blocking(Shared::view).await?
     }
+
     /// Every constraint as it stands.
     #[must_use]
     pub fn safety(&self) -> SafetyReport {
-        unreachable!()
+        self.shared.ports.safety.report()
     }
-    /// Whether a download, install … may start now is asked for each step by the engine itself; this is for display.
+
+    /// The stream of events, for those who publish to it.
     #[must_use]
     pub fn bus(&self) -> &Arc<Bus> {
-        unreachable!()
+        &self.shared.bus
     }
+
     /// Events after `since` that are still in the ring, then new ones; `None`: new ones only.
     #[must_use]
-    pub fn subscribe(&self, _since: Option<u64>) -> Subscription {
-        unreachable!()
+    pub fn subscribe(&self, since: Option<u64>) -> Subscription {
+        self.shared.bus.subscribe(since)
     }
-    /// The job ids in use, for tests.
+
+    /// The job that has not ended, and its changes.
     #[must_use]
-    pub fn active_job(&self) -> Option<JobId> {
-        unreachable!()
+    pub fn active(&self) -> watch::Receiver<Option<Job>> {
+        self.shared.active.subscribe()
     }
-    /// Stops taking requests, stops what can be resumed, makes the rest durable.
-    pub async fn shutdown(&self) {}
+
+    /// Stops taking requests, stops what can be resumed, and returns when the device is at rest.
+    pub async fn shutdown(&self) {
+        let (tell, told) = oneshot::channel();
+        if self.requests.send(Message::Shutdown(tell)).is_ok() {
+            let _ = told.await;
+        }
+    }
+
+    fn refuse_if_busy(&self) -> Result<(), EngineError> {
+        self.shared.active.borrow().as_ref().map_or(Ok(()), |job| Err(busy(job).into()))
+    }
+
+    fn inactive_slot(&self, wanted: Option<Slot>) -> Result<Slot, EngineError> {
+        let Some(booted) = self.shared.ports.boot.booted() else {
+            return Err(EngineError::Unavailable {
+                reason: "booted_slot_unknown",
+                what: "the kernel command line names no configured slot".into(),
+            });
+        };
+        match wanted {
+            Some(slot) if slot == booted => Err(OtaError::running_slot(slot).into()),
+            _ => Ok(!booted),
+        }
+    }
+
+    async fn request(&self, request: Request, by: &Actor) -> Result<Job, EngineError> {
+        let (tell, told) = oneshot::channel();
+        tracing::info!(actor = by.name, request = request.name(), "request");
+        let stopped = || EngineError::Unavailable {
+            reason: "shutting_down",
+            what: "the daemon is stopping; ask again after its restart".into(),
+        };
+        self.requests.send(Message::Request(request, tell)).map_err(|_| stopped())?;
+        told.await.map_err(|_| stopped())?
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Shared) -> T + Send + 'static,
+    ) -> Result<T, EngineError> {
+        let shared = Arc::clone(&self.shared);
+        tokio::task::spawn_blocking(move || work(&shared))
+            .await
+            .map_err(|error| EngineError::Internal { log: error.to_string() })
+    }
+}
+
+/// Whether `job` goes by this name.
+pub(crate) fn is(job: &Job, name: &JobRef) -> bool {
+    match name {
+        JobRef::Job(id) => job.id == *id,
+        JobRef::Deployment(id) => job.deployment.as_ref() == Some(id),
+    }
+}
+
+/// The refusal that an active job causes: with a reboot pending it is not the job but the gateway that is busy.
+pub(crate) fn busy(job: &Job) -> OtaError {
+    match job.state.status() {
+        JobStatus::Rebooting | JobStatus::Confirming => {
+            OtaError::SystemBusy { with: format!("{} of job {}", job.state.status().as_str(), job.id) }
+        }
+        _ => OtaError::UpdateInProgress { running: job.id.clone() },
+    }
 }

@@ -8,20 +8,21 @@
 
 mod bus;
 mod command;
-//X mod device;
-//X mod effects;
+mod device;
+mod effects;
 mod engine;
 mod error;
-//X mod live;
-//X mod recover;
-//X mod runner;
+mod facts;
+mod live;
+mod recover;
+mod runner;
 mod view;
 
 pub use bus::{Bus, Delivery, Subscription};
 pub use command::{Actor, CancelRequest, DownloadRequest, InstallRequest, JobRef};
-pub use engine::{Engine, EngineConfig, GatewayIdentity, Ports};
+pub use engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 pub use error::EngineError;
 pub use view::{JobView, LiveProgress, SlotView, SystemView};
 
-//X #[cfg(test)]
-//X mod tests;
+#[cfg(test)]
+mod tests;

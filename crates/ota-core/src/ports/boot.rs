@@ -4,7 +4,10 @@ use alloc::string::String;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Slot, error::PortError};
+use crate::{
+    Slot,
+    error::{PortError, PortErrorKind},
+};
 
 /// What the boot environment says, read and checked as the boot loader itself would.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -62,6 +65,32 @@ pub trait BootControl: Send + Sync {
     /// # Errors
     /// See the trait.
     fn status(&self) -> Result<BootStatus, PortError>;
+
+    /// Whether an update may be installed at all: booted slot known, environment readable, in two copies, shared with
+    /// the boot loader. Asked before an install is accepted.
+    ///
+    /// # Errors
+    /// `Unavailable` with the reason.
+    fn ready(&self) -> Result<(), PortError> {
+        let unavailable = |reason, what: &str| Err(PortErrorKind::Unavailable { reason, what: what.into() }.into());
+        if self.booted().is_none() {
+            return unavailable(
+                "booted_slot_unknown",
+                "the kernel command line names no configured slot; check rauc.slot=, ota.slot= or root=",
+            );
+        }
+        let status = self.status()?;
+        if !status.redundant {
+            return unavailable("env_not_redundant", "configure two copies of the boot environment in fw_env.config");
+        }
+        if !status.canary {
+            return unavailable(
+                "env_no_canary",
+                "the boot loader has not left its mark; install our boot script and restart the gateway once",
+            );
+        }
+        Ok(())
+    }
 
     /// Makes `slot` not bootable, the other one first, and no trial: before the first byte is written to it.
     ///

@@ -1,0 +1,469 @@
+//! Performs effects: the only place that calls the ports that change something.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use ota_core::{
+    ByteCount, ImageName, Sha256Digest,
+    error::{OtaError, PortError, PortErrorKind},
+    event::{EventKind, Operation, Outcome, Phase},
+    job::{Effect, Failure, Held, Input, Job, JobState, JobStatus},
+    ports::{FetchObserver, FetchOrder, Flow, ImageExpectation, RebootReason, VerifyPolicy, WriteProgress},
+    release::{ImageKind, Vouched},
+    safety::{SafetyStep, Severity},
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    engine::Shared,
+    facts::failure,
+    runner::{Message, Runner, lost_work},
+};
+
+/// A checkpoint of the download is recorded whenever this much more is durable.
+const CHECKPOINT: u64 = 8 << 20;
+
+/// Where the outcome of one launch goes.
+#[derive(Clone)]
+struct Report {
+    epoch: u64,
+    outbox: mpsc::UnboundedSender<Message>,
+}
+
+impl Report {
+    fn send(&self, input: Input) {
+        let _ = self.outbox.send(Message::Outcome { epoch: self.epoch, input });
+    }
+}
+
+impl Runner {
+    /// Performs one effect of `job`. Long work is launched; its outcome comes back as a message.
+    pub(crate) async fn perform(&mut self, effect: Effect, job: &Job) {
+        match effect {
+            Effect::Persist => {}
+            Effect::StartFetch => self.start_fetch(job),
+            Effect::StopFetch | Effect::StopWrite => {
+                self.stop_work();
+                self.tell_end_of_progress();
+            }
+            Effect::VerifyImage => self.on_device(job, Operation::Verifying, verify),
+            Effect::FenceSlot => self.change_boot(job, fence),
+            Effect::WriteSlot => self.on_device(job, Operation::WritingPartition, write),
+            Effect::CheckSlot => self.on_device(job, Operation::ReadingBack, check_slot),
+            Effect::ArmSlot => self.change_boot(job, arm),
+            Effect::ConfirmSlot => self.change_boot(job, confirm),
+            Effect::GoBack => {
+                self.stop_work();
+                self.change_boot(job, go_back);
+            }
+            Effect::Reboot => self.reboot(job, RebootReason::Trial),
+            Effect::RebootBack => self.reboot(job, RebootReason::GoBack),
+            Effect::CheckHealth => self.check_health(job),
+            Effect::AwaitUnblocked => self.wait_for_safety(job),
+            Effect::AwaitWindow => self.awaiting_window = true,
+            Effect::RecordSuccess => self.note(job, |shared, job| {
+                shared.slot_confirmed(job)?;
+                shared.raise_floor_after(job)
+            }),
+            Effect::DropImage => self.note(job, |shared, job| match &job.image {
+                Some(image) => shared.ports.images.remove(&image.name),
+                None => shared.ports.images.remove(&staged_name(job)),
+            }),
+            Effect::Announce(phase, outcome) => self.announce(job, phase, outcome).await,
+        }
+    }
+
+    /// A new launch: outcomes of earlier ones are stale from now on.
+    fn launch(&mut self) -> Report {
+        self.epoch = self.epoch.wrapping_add(1);
+        Report { epoch: self.epoch, outbox: self.outbox.clone() }
+    }
+
+    fn start_fetch(&mut self, job: &Job) {
+        let report = self.launch();
+        let shared = Arc::clone(&self.shared);
+        let have = match job.state {
+            JobState::Downloading { have } | JobState::Paused { have } => have,
+            _ => ByteCount::ZERO,
+        };
+        shared.live.begin(Operation::Downloading, have, job.release.size);
+        let order =
+            FetchOrder { release: job.release.clone(), name: staged_name(job), priority: job.priority };
+        let known = self.source;
+        let task = tokio::spawn(async move {
+            let observer =
+                FetchReport { shared: Arc::clone(&shared), report: report.clone(), told: Mutex::new(have) };
+            let outcome = match source_of(&shared, &order, known).await {
+                Ok(source) => source.fetch(&order, &observer).await,
+                Err(error) => Err(error),
+            };
+            report.send(match outcome {
+                Ok(image) => Input::Fetched(image),
+                Err(error) => {
+                    tracing::warn!(error = error.chain(), "download failed");
+                    Input::FetchFailed(failure(&error))
+                }
+            });
+        });
+        self.task = Some(task.abort_handle());
+    }
+
+    /// Long blocking work with progress.
+    fn on_device(
+        &mut self,
+        job: &Job,
+        operation: Operation,
+        work: fn(&Shared, &Job, &mut dyn FnMut(WriteProgress) -> Flow) -> Input,
+    ) {
+        let report = self.launch();
+        self.stop = Arc::new(AtomicBool::new(false));
+        let (shared, job, stop) = (Arc::clone(&self.shared), job.clone(), Arc::clone(&self.stop));
+        self.tell_end_of_progress();
+        shared.live.begin(operation, ByteCount::ZERO, job.release.size);
+        self.device.run(move || {
+            let mut observer = |progress| {
+                match progress {
+                    WriteProgress::Written(bytes) => shared.live.at(operation, bytes),
+                    WriteProgress::ReadBack(bytes) => shared.live.at(Operation::ReadingBack, bytes),
+                }
+                if stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
+            };
+            report.send(work(&shared, &job, &mut observer));
+        });
+    }
+
+    /// One write of the boot environment, in the order of the requests.
+    fn change_boot(&mut self, job: &Job, work: fn(&Shared, &Job) -> Input) {
+        let report = self.launch();
+        let (shared, job) = (Arc::clone(&self.shared), job.clone());
+        self.tell_end_of_progress();
+        self.device.run(move || report.send(work(&shared, &job)));
+    }
+
+    /// Announces the reboot, waits, and asks safety right before the restart itself.
+    fn reboot(&mut self, job: &Job, reason: RebootReason) {
+        let report = self.launch();
+        let (shared, device) = (Arc::clone(&self.shared), self.device.clone());
+        let in_window = job.install.is_some_and(|o| o.strategy == ota_core::job::Strategy::MaintenanceWindow);
+        let task = tokio::spawn(async move {
+            let blocks = shared.ports.safety.judge(SafetyStep::Reboot).blocks;
+            if !blocks.is_empty() {
+                return report.send(Input::Blocked(blocks));
+            }
+            let countdown = shared.config.reboot_countdown;
+            shared.bus.publish(EventKind::System {
+                event: "reboot_scheduled".into(),
+                message: format!("System reboot scheduled in {countdown} seconds"),
+                countdown: Some(countdown),
+            });
+            tokio::time::sleep(Duration::from_secs(countdown.into())).await;
+            let outcome = device.ask(move || restart(&shared, reason, in_window)).await;
+            report.send(outcome.unwrap_or_else(|| Input::RebootFailed(lost_work())));
+        });
+        self.task = Some(task.abort_handle());
+    }
+
+    fn check_health(&mut self, job: &Job) {
+        let report = self.launch();
+        self.stop = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&self.stop);
+        let (shared, device, job) = (Arc::clone(&self.shared), self.device.clone(), job.clone());
+        let task = tokio::spawn(async move {
+            let own = Arc::clone(&shared);
+            let digest = device.ask(move || own_digest(&own, &job, &stop)).await;
+            let outcome = match digest {
+                None => Err(lost_work()),
+                Some(Err(why)) => Err(why),
+                Some(Ok(())) => {
+                    shared.ports.health.run().await.map_err(|what| Failure::because("health_check", what))
+                }
+            };
+            report.send(outcome.map_or_else(Input::HealthFailed, |()| Input::HealthPassed));
+        });
+        self.task = Some(task.abort_handle());
+    }
+
+    /// Book-keeping that must not stop a job: a failure is logged, the record of the job is what counts.
+    fn note(&self, job: &Job, work: fn(&Shared, &Job) -> Result<(), PortError>) {
+        let (shared, job) = (Arc::clone(&self.shared), job.clone());
+        self.device.run(move || {
+            if let Err(error) = work(&shared, &job) {
+                tracing::error!(job = %job.id, error = error.chain(), "book-keeping failed");
+            }
+        });
+    }
+
+    async fn announce(&self, job: &Job, phase: Phase, outcome: Outcome) {
+        self.tell_end_of_progress();
+        if phase == Phase::Install && outcome != Outcome::Success {
+            let (shared, job) = (Arc::clone(&self.shared), job.clone());
+            let noted = self.device.ask(move || {
+                if job.counters.installs > 0 {
+                    shared.slot_given_up(job.target)?;
+                }
+                shared.record_end(&job, outcome)
+            });
+            if let Some(Err(error)) = noted.await {
+                tracing::error!(error = error.chain(), "the end of the job is missing from the slot records");
+            }
+        }
+        let since = match phase {
+            Phase::Download => job.created,
+            Phase::Install => job.install_started.unwrap_or(job.created),
+        };
+        self.shared.bus.publish(EventKind::JobComplete {
+            job: job.id.clone(),
+            phase,
+            outcome,
+            message: end_sentence(job, phase, outcome),
+            version: job.release.version.clone(),
+            size: job.release.size,
+            duration: job.updated.since(since),
+        });
+    }
+}
+
+impl Shared {
+    fn raise_floor_after(&self, job: &Job) -> Result<(), PortError> {
+        // A rollback goes down on purpose; it never lowers the floor and has no reason to raise it.
+        if job.kind == ota_core::job::JobKind::Rollback {
+            return Ok(());
+        }
+        match &self.config.security_floor {
+            crate::engine::SecurityFloor::Fixed => Ok(()),
+            crate::engine::SecurityFloor::FollowConfirmed => self.raise_floor(&job.release.version),
+        }
+    }
+}
+
+/// Forwards what a fetch reports: live numbers always, a checkpoint now and then.
+struct FetchReport {
+    shared: Arc<Shared>,
+    report: Report,
+    told: Mutex<ByteCount>,
+}
+
+impl FetchObserver for FetchReport {
+    fn durable(&self, have: ByteCount) {
+        let mut told = self.told.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if have.get() >= told.get().saturating_add(CHECKPOINT) {
+            *told = have;
+            self.report.send(Input::FetchProgress { have });
+        }
+    }
+
+    fn arrived(&self, have: ByteCount) {
+        self.shared.live.at(Operation::Downloading, have);
+    }
+}
+
+/// The source that offers the release; after a restart the one that offers it now.
+async fn source_of(
+    shared: &Shared,
+    order: &FetchOrder,
+    known: Option<usize>,
+) -> Result<Arc<dyn ota_core::ports::UpdateSource>, PortError> {
+    let sources = &shared.ports.sources;
+    if let Some(source) = known.and_then(|index| sources.get(index)) {
+        return Ok(Arc::clone(source));
+    }
+    // Nothing but the configured name survives a restart; with one source there is nothing to choose.
+    match sources.as_slice() {
+        [] => Err(OtaError::Network { what: "no update source is configured".into() }.into()),
+        [only] => Ok(Arc::clone(only)),
+        many => {
+            let running = shared.running_version();
+            for source in many {
+                let offered = source.check(&running).await.unwrap_or_default();
+                if offered.iter().any(|r| r.id == order.release.id && r.sha256 == order.release.sha256) {
+                    return Ok(Arc::clone(source));
+                }
+            }
+            Err(OtaError::Network { what: format!("no source offers {} any more", order.release.id) }.into())
+        }
+    }
+}
+
+/// Name of a release's image in staging: the digest is in it, so that another job for the same bytes goes on there.
+fn staged_name(job: &Job) -> ImageName {
+    let extension = match job.release.kind {
+        ImageKind::Raw => "img",
+        ImageKind::Squashfs => "squashfs",
+        ImageKind::TarGz => "tar.gz",
+    };
+    let digest = job.release.sha256.to_string();
+    format!("update-{}.{extension}", &digest[..16])
+        .parse()
+        .unwrap_or_else(|_| unreachable!("hexadecimal digits and an extension make an image name"))
+}
+
+fn expectation(job: &Job) -> Result<(ImageName, ImageExpectation), PortError> {
+    let image = job.image.as_ref().ok_or_else(|| PortErrorKind::Io("the job has no staged image".into()))?;
+    Ok((image.name.clone(), ImageExpectation { size: image.size, sha256: image.sha256 }))
+}
+
+type Watch<'a> = &'a mut dyn FnMut(WriteProgress) -> Flow;
+
+fn verify(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
+    let mut run = || -> Result<Vouched, PortError> {
+        let (name, expect) = expectation(job)?;
+        let signatures = shared.ports.images.signatures(&name)?;
+        let mut image = shared.ports.images.open(&name)?;
+        let policy = VerifyPolicy { require_signature: job.verify_signature };
+        shared.ports.verifier.verify(&mut *image, expect, &signatures, policy, observer)
+    };
+    run().map_or_else(|error| Input::VerifyFailed(failure(&error)), Input::Verified)
+}
+
+fn fence(shared: &Shared, job: &Job) -> Input {
+    let blocks = shared.ports.safety.judge(SafetyStep::Write).blocks;
+    if !blocks.is_empty() {
+        return Input::Blocked(blocks);
+    }
+    let run = || {
+        shared.ports.boot.fence(job.target)?;
+        shared.slot_spoiled(job.target)
+    };
+    run().map_or_else(|error| Input::FenceFailed(failure(&error)), |()| Input::Fenced)
+}
+
+fn write(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
+    let mut run = || {
+        let (name, expect) = expectation(job)?;
+        // What the signature covers is what is written, whatever lies in staging by now.
+        if job.vouched.as_ref().is_some_and(|vouched| vouched.sha256 != expect.sha256) {
+            return Err(PortErrorKind::Io("the verified digest is not the staged one".into()).into());
+        }
+        let mut image = shared.ports.images.open(&name)?;
+        shared.ports.slots.write(job.target, &mut *image, expect, observer)?;
+        shared.slot_written(job)
+    };
+    run().map_or_else(|error| Input::WriteFailed(failure(&error)), |()| Input::Written)
+}
+
+/// A rollback goes only to bytes that are still the recorded ones.
+fn check_slot(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
+    let mut run = || {
+        let record = shared.ports.facts.slot(job.target)?;
+        if let (Some(expected), Some(size)) = (record.sha256, record.size) {
+            let found = shared.ports.slots.digest(job.target, size, observer)?;
+            same_digest(&expected, &found)?;
+        }
+        Ok::<(), PortError>(())
+    };
+    run().map_or_else(|error| Input::WriteFailed(failure(&error)), |()| Input::Written)
+}
+
+fn same_digest(expected: &Sha256Digest, found: &Sha256Digest) -> Result<(), PortError> {
+    if expected == found { Ok(()) } else { Err(OtaError::digest_mismatch(expected, found).into()) }
+}
+
+fn arm(shared: &Shared, job: &Job) -> Input {
+    let blocks = shared.ports.safety.judge(SafetyStep::Switch).blocks;
+    if !blocks.is_empty() {
+        return Input::Blocked(blocks);
+    }
+    match shared.ports.boot.arm(job.target, shared.config.tries) {
+        Ok(()) => Input::Armed,
+        Err(error) => Input::ArmFailed(failure(&error)),
+    }
+}
+
+fn confirm(shared: &Shared, job: &Job) -> Input {
+    match shared.ports.boot.confirm(job.target) {
+        Ok(()) => Input::SlotConfirmed,
+        Err(error) => Input::ConfirmFailed(failure(&error)),
+    }
+}
+
+fn go_back(shared: &Shared, job: &Job) -> Input {
+    match shared.ports.boot.go_back(job.source) {
+        Ok(()) => Input::WentBack,
+        Err(error) => Input::GoBackFailed(failure(&error)),
+    }
+}
+
+/// Safety is asked in the same breath as the restart.
+fn restart(shared: &Shared, reason: RebootReason, in_window: bool) -> Input {
+    let report = shared.ports.safety.report();
+    let mut blocks = shared.ports.safety.judge(SafetyStep::Reboot).blocks;
+    if in_window && !report.window_active {
+        blocks.push(ota_core::safety::Block {
+            constraint: "maintenance_window".into(),
+            status: "closed".into(),
+            message: "The maintenance window has closed".into(),
+            detected_at: None,
+            resolution: "Wait for the next window, or install with another strategy".into(),
+            estimated_wait: report.next_window.map(|next| next.since(shared.ports.clock.wall())),
+        });
+    }
+    if !blocks.is_empty() {
+        return Input::Blocked(blocks);
+    }
+    match shared.ports.rebooter.reboot(reason) {
+        Ok(()) => Input::RebootStarted,
+        Err(error) => Input::RebootFailed(failure(&error)),
+    }
+}
+
+/// The running slot must hold what was written before anything of it is believed.
+fn own_digest(shared: &Shared, job: &Job, stop: &AtomicBool) -> Result<(), Failure> {
+    if !shared.config.verify_slot_digest {
+        return Ok(());
+    }
+    let mut observer = |_| if stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue };
+    let mut run = || {
+        let record = shared.ports.facts.slot(job.target)?;
+        let (Some(expected), Some(size)) = (record.sha256, record.size) else { return Ok(()) };
+        let found = shared.ports.slots.digest(job.target, size, &mut observer)?;
+        same_digest(&expected, &found)
+    };
+    run().map_err(|error: PortError| failure(&error))
+}
+
+/// What `job_complete` says.
+fn end_sentence(job: &Job, phase: Phase, outcome: Outcome) -> String {
+    let why = || job.state.failure().map_or_else(String::new, |why| format!(": {}", why.message));
+    match (phase, outcome) {
+        (Phase::Download, Outcome::Success) => "Update downloaded successfully".into(),
+        (Phase::Install, Outcome::Success) => "Update installed and confirmed".into(),
+        (_, Outcome::Cancelled) => "Update cancelled".into(),
+        (Phase::Download, _) => format!("Download failed{}", why()),
+        (Phase::Install, Outcome::RolledBack) => format!("Update rolled back{}", why()),
+        (Phase::Install, Outcome::Failed) => format!("Update failed{}", why()),
+    }
+}
+
+/// What `status_change` says.
+pub(crate) fn status_sentence(job: &Job) -> (String, Severity) {
+    if let JobState::Installed { held: Some(Held::Safety(blocks)) }
+    | JobState::Armed { held: Some(Held::Safety(blocks)) } = &job.state
+    {
+        let names: Vec<&str> = blocks.iter().map(|block| block.constraint.as_str()).collect();
+        return (format!("Update waits for safety: {}", names.join(", ")), Severity::Warning);
+    }
+    if matches!(job.state, JobState::Armed { held: Some(Held::ExternalReboot) }) {
+        return ("Update installed, waiting for a reboot".into(), Severity::Info);
+    }
+    let (text, severity) = match job.state.status() {
+        JobStatus::Queued => ("Update queued", Severity::Info),
+        JobStatus::Downloading => ("Update download in progress", Severity::Info),
+        JobStatus::Paused => ("Update download paused", Severity::Info),
+        JobStatus::Verifying => ("Verifying the update", Severity::Info),
+        JobStatus::Downloaded => ("Update downloaded, ready to install", Severity::Info),
+        JobStatus::Scheduled => ("Update waits for the next maintenance window", Severity::Info),
+        JobStatus::Installing => ("Update installation in progress", Severity::Info),
+        JobStatus::Rebooting => ("Rebooting", Severity::Warning),
+        JobStatus::Confirming => ("Checking the new version", Severity::Info),
+        JobStatus::Succeeded => ("Update installed and confirmed", Severity::Info),
+        JobStatus::Failed => ("Update failed", Severity::Error),
+        JobStatus::Cancelled => ("Update cancelled", Severity::Warning),
+        JobStatus::RolledBack => ("Update rolled back", Severity::Error),
+    };
+    (text.into(), severity)
+}

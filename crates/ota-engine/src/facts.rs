@@ -1,0 +1,222 @@
+//! What is recorded beside the job: slots, the last update, versions that were rolled back. Blocking.
+
+use ota_core::{
+    Slot, Timestamp, Version,
+    error::{PortError, PortErrorKind},
+    event::{Outcome, SystemState},
+    job::{Failure, Job, JobStatus},
+    ports::{BootStatus, LastUpdate, SlotRecord, SlotState},
+};
+
+use crate::{
+    EngineError, JobRef, SlotView, SystemView,
+    engine::{LAST_GOOD_CHECK, Shared, is},
+};
+
+/// Versions that were tried and given up, as a JSON-free list: one per line.
+const ROLLED_BACK: &str = "rolled_back.versions";
+/// Lowest version that may be installed.
+const FLOOR: &str = "floor.version";
+
+/// A port's error as the failure of a job.
+pub(crate) fn failure(error: &PortError) -> Failure {
+    match error.kind() {
+        PortErrorKind::Ota(ota) => Failure::from(ota),
+        PortErrorKind::Unavailable { reason, what } => Failure::because(reason, what.clone()),
+        PortErrorKind::Io(_) => Failure::internal(error.chain()),
+    }
+}
+
+impl Shared {
+    /// A job by either of its names.
+    pub(crate) fn find(&self, name: &JobRef) -> Result<Option<Job>, PortError> {
+        match name {
+            JobRef::Job(id) => self.ports.journal.job(id),
+            JobRef::Deployment(_) => {
+                let page = self.ports.journal.page(0, 200)?;
+                Ok(page.jobs.into_iter().find(|job| is(job, name)))
+            }
+        }
+    }
+
+    /// Notes a boot of the running slot, once per boot, with the version that the system itself states.
+    pub(crate) fn note_boot(&self) -> Result<(), PortError> {
+        let Some(slot) = self.ports.boot.booted() else { return Ok(()) };
+        let mut record = self.ports.facts.slot(slot)?;
+        let boot_id = self.ports.boot.boot_id();
+        if record.last_boot_id.as_deref() == Some(boot_id) {
+            return Ok(());
+        }
+        record.boot_count = record.boot_count.saturating_add(1);
+        record.last_boot = Some(self.ports.clock.wall());
+        record.last_boot_id = Some(boot_id.into());
+        record.version = self.config.running_version.clone().or(record.version);
+        if record.state == SlotState::Empty {
+            record.state = SlotState::Good;
+        }
+        self.ports.facts.set_slot(slot, &record)
+    }
+
+    /// The target is about to be written: whatever was in it is gone.
+    pub(crate) fn slot_spoiled(&self, slot: Slot) -> Result<(), PortError> {
+        self.edit(slot, |record| {
+            *record = SlotRecord { state: SlotState::Bad, ..kept(record) };
+        })
+    }
+
+    /// The target holds the verified bytes.
+    pub(crate) fn slot_written(&self, job: &Job) -> Result<(), PortError> {
+        self.edit(job.target, |record| {
+            *record = SlotRecord {
+                version: Some(job.release.version.clone()),
+                sha256: job.image.as_ref().map(|image| image.sha256),
+                size: job.image.as_ref().map(|image| image.size),
+                state: SlotState::Trial,
+                ..kept(record)
+            };
+        })
+    }
+
+    /// The target is confirmed. Only now may the floor rise: before, the fallback slot could fall below it.
+    pub(crate) fn slot_confirmed(&self, job: &Job) -> Result<(), PortError> {
+        self.edit(job.target, |record| record.state = SlotState::Good)?;
+        self.edit(job.source, |record| {
+            if record.state != SlotState::Empty {
+                record.state = SlotState::Good;
+            }
+        })?;
+        self.record_end(job, Outcome::Success)
+    }
+
+    /// The target was tried, or was to be tried, and is not to be booted.
+    pub(crate) fn slot_given_up(&self, slot: Slot) -> Result<(), PortError> {
+        self.edit(slot, |record| record.state = SlotState::Bad)
+    }
+
+    fn edit(&self, slot: Slot, change: impl FnOnce(&mut SlotRecord)) -> Result<(), PortError> {
+        let mut record = self.ports.facts.slot(slot)?;
+        change(&mut record);
+        self.ports.facts.set_slot(slot, &record)
+    }
+
+    /// How an install ended, as the last update.
+    pub(crate) fn record_end(&self, job: &Job, outcome: Outcome) -> Result<(), PortError> {
+        let status = match outcome {
+            Outcome::Success => "success",
+            Outcome::Failed => "failed",
+            Outcome::Cancelled => "cancelled",
+            Outcome::RolledBack => "rolled_back",
+        };
+        let at = self.ports.clock.wall();
+        let last = LastUpdate { version: job.release.version.clone(), at, status: status.into() };
+        self.ports.facts.set_last_update(&last)?;
+        if outcome == Outcome::RolledBack { self.remember_rolled_back(&job.release.version) } else { Ok(()) }
+    }
+
+    /// A version that was rolled back is not tried again by itself.
+    fn remember_rolled_back(&self, version: &Version) -> Result<(), PortError> {
+        let mut known = self.ports.settings.value(ROLLED_BACK)?.unwrap_or_default();
+        let line = version.semver().to_string();
+        if known.lines().all(|known| known != line) {
+            known.push_str(&line);
+            known.push('\n');
+            self.ports.settings.set_value(ROLLED_BACK, Some(&known))?;
+        }
+        Ok(())
+    }
+
+    /// The lowest version that may be installed, if one is set.
+    pub(crate) fn floor(&self) -> Result<Option<Version>, PortError> {
+        Ok(self.ports.settings.value(FLOOR)?.and_then(|text| text.parse().ok()))
+    }
+
+    /// Raises the floor to `version` if that is above it.
+    pub(crate) fn raise_floor(&self, version: &Version) -> Result<(), PortError> {
+        if self.floor()?.is_none_or(|floor| *version > floor) {
+            self.ports.settings.set_value(FLOOR, Some(&version.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// The gateway as a whole.
+    pub(crate) fn view(&self) -> Result<SystemView, EngineError> {
+        let active_job = self.active.borrow().clone();
+        let boot = self.ports.boot.status();
+        let degraded: Vec<(String, String)> = match self.ports.boot.ready().as_ref().map_err(PortError::kind)
+        {
+            Ok(()) => Vec::new(),
+            Err(PortErrorKind::Unavailable { reason, what }) => vec![((*reason).into(), what.clone())],
+            Err(other) => vec![("env_unreadable".into(), other.to_string())],
+        };
+        let boot = boot.ok();
+        let booted = self.ports.boot.booted();
+        let slot = |slot| self.slot_view(slot, boot.as_ref(), booted);
+        let active = booted.map(slot).transpose()?;
+        let inactive = booted.map(|slot| !slot).map(slot).transpose()?;
+        let last_good_check = self.ports.settings.value(LAST_GOOD_CHECK)?.and_then(|text| text.parse().ok());
+        Ok(SystemView {
+            identity: self.config.identity.clone(),
+            state: system_state(active_job.as_ref(), !degraded.is_empty()),
+            degraded,
+            active,
+            inactive,
+            boot,
+            resources: self.ports.probe.resources()?,
+            last_update: self.ports.facts.last_update()?,
+            active_job,
+            allow_unsigned: self.config.allow_unsigned,
+            last_good_check: last_good_check.map(Timestamp::from_millis),
+            now: self.ports.clock.wall(),
+        })
+    }
+
+    fn slot_view(
+        &self,
+        slot: Slot,
+        boot: Option<&BootStatus>,
+        booted: Option<Slot>,
+    ) -> Result<SlotView, PortError> {
+        let record = self.ports.facts.slot(slot)?;
+        let capacity = self.ports.slots.capacity(slot).ok();
+        let state = match (boot, record.state) {
+            (Some(boot), _) if boot.trial == Some(slot) => SlotState::Trial,
+            (Some(boot), state)
+                if !boot.slot(slot).bootable && booted != Some(slot) && state != SlotState::Empty =>
+            {
+                SlotState::Bad
+            }
+            (_, state) => state,
+        };
+        Ok(SlotView { slot, record, state, capacity })
+    }
+}
+
+/// What a slot keeps whatever is written to it.
+fn kept(record: &SlotRecord) -> SlotRecord {
+    SlotRecord {
+        boot_count: record.boot_count,
+        last_boot: record.last_boot,
+        last_boot_id: record.last_boot_id.clone(),
+        ..SlotRecord::default()
+    }
+}
+
+/// The gateway's state by its active job.
+pub(crate) fn system_state(job: Option<&Job>, degraded: bool) -> SystemState {
+    match job.map(|job| job.state.status()) {
+        Some(JobStatus::Queued | JobStatus::Downloading | JobStatus::Paused | JobStatus::Verifying) => {
+            SystemState::Downloading
+        }
+        Some(JobStatus::Scheduled | JobStatus::Installing) => SystemState::Updating,
+        Some(JobStatus::Rebooting) => {
+            if job.is_some_and(|job| matches!(job.state, ota_core::job::JobState::Armed { .. })) {
+                SystemState::RebootPending
+            } else {
+                SystemState::Rebooting
+            }
+        }
+        Some(JobStatus::Confirming) => SystemState::Confirming,
+        _ if degraded => SystemState::Degraded,
+        _ => SystemState::Idle,
+    }
+}

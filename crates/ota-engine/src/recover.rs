@@ -1,0 +1,119 @@
+//! What a start finds, and what it makes of it. Exactly once, before any request.
+
+use std::sync::Arc;
+
+use ota_core::{
+    ByteCount, JobId, Sha256Digest, Timestamp,
+    error::PortError,
+    job::{Counters, Input, InstallOptions, Job, JobKind, JobState, Priority, Strategy, World, situation},
+    release::{ImageKind, Release},
+};
+use tokio::sync::mpsc;
+
+use crate::{
+    EngineError,
+    engine::Shared,
+    runner::{FeedError, Message, Runner, blocking},
+};
+
+impl Runner {
+    /// A runner that has taken up what the last run left.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read.
+    pub(crate) async fn recover(
+        shared: Arc<Shared>,
+        outbox: mpsc::UnboundedSender<Message>,
+    ) -> Result<Self, EngineError> {
+        let mut runner = Self::new(Arc::clone(&shared), outbox)?;
+        let (job, world) = blocking(move || Ok(look_around(&shared)?)).await?;
+        let Some(job) = job else { return Ok(runner) };
+        let situation = situation(&job, &world);
+        let new_boot = job.boot_id != runner.shared.ports.boot.boot_id();
+        tracing::info!(job = %job.id, state = job.state.name(), ?situation, new_boot, "job found after a start");
+        runner.active = Some(job.clone());
+        runner.shared.active.send_replace(Some(job));
+        match runner.feed(Input::Recovered { situation, new_boot }).await {
+            Ok(_) => Ok(runner),
+            Err(FeedError::Refused(refused)) => Err(EngineError::Internal { log: refused.to_string() }),
+            Err(FeedError::Record(error)) => Err(error),
+        }
+    }
+}
+
+fn look_around(shared: &Shared) -> Result<(Option<Job>, World), PortError> {
+    let ports = &shared.ports;
+    // A store of a newer schema takes no writes; that must not stop the daemon from telling so.
+    if let Err(error) = shared.note_boot() {
+        tracing::warn!(error = error.chain(), "this boot is not counted");
+    }
+    let boot = match ports.boot.status() {
+        Ok(status) => Some(status),
+        Err(error) => {
+            tracing::error!(
+                error = error.chain(),
+                "the boot environment cannot be read: no updates until it can"
+            );
+            None
+        }
+    };
+    let world = World { running: ports.boot.booted(), boot };
+    let job = match ports.journal.active()? {
+        Some(job) => Some(job),
+        None => orphan_trial(shared, &world)?,
+    };
+    Ok((job, world))
+}
+
+/// A trial of the running slot that no job of ours knows of: somebody else switched. It is judged like one of ours.
+fn orphan_trial(shared: &Shared, world: &World) -> Result<Option<Job>, PortError> {
+    let (Some(running), Some(boot)) = (world.running, &world.boot) else { return Ok(None) };
+    if boot.trial != Some(running) {
+        return Ok(None);
+    }
+    tracing::warn!(slot = %running, "the running slot is on a trial that no job started; judging it");
+    let ports = &shared.ports;
+    let now = ports.clock.wall();
+    let record = ports.facts.slot(running)?;
+    let job = Job {
+        id: JobId::from_number(ports.journal.next_number()?),
+        deployment: None,
+        kind: JobKind::Rollback,
+        release: foreign_release(shared, record.sha256, record.size),
+        source: !running,
+        target: running,
+        priority: Priority::Normal,
+        verify_signature: true,
+        image: None,
+        vouched: None,
+        install: Some(InstallOptions {
+            strategy: Strategy::Immediate,
+            reboot_after: true,
+            rollback_on_failure: true,
+        }),
+        state: JobState::Rebooting,
+        counters: Counters::default(),
+        boot_id: String::new(),
+        created: now,
+        install_started: Some(now),
+        updated: now,
+    };
+    ports.journal.save(&job)?;
+    Ok(Some(job))
+}
+
+fn foreign_release(shared: &Shared, sha256: Option<Sha256Digest>, size: Option<ByteCount>) -> Release {
+    Release {
+        id: "foreign-switch".parse().unwrap_or_else(|_| unreachable!("a constant id")),
+        version: shared.running_version(),
+        description: "A switch of slots that was not made by the gateway".into(),
+        size: size.unwrap_or_default(),
+        sha256: sha256.unwrap_or(Sha256Digest([0; 32])),
+        release_date: None::<Timestamp>,
+        critical: false,
+        requires_reboot: true,
+        kind: ImageKind::Raw,
+        source: "local".into(),
+        deltas: Vec::new(),
+    }
+}

@@ -1,0 +1,507 @@
+//! The one task that owns the active job.
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
+
+use ota_core::{
+    DeploymentId, JobId, Slot, Version,
+    error::OtaError,
+    event::{EventKind, Operation, Progress},
+    job::{
+        Counters, Effect, Failure, Input, Job, JobKind, JobState, Priority, Refused, Strategy, Transition,
+        step,
+    },
+    ports::{AuditEntry, AuditOutcome},
+    release::{Release, StagedImage, Vouched},
+    safety::{ConstraintState, SafetyReport, SafetyStep, Severity, Verdict},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::AbortHandle,
+    time::MissedTickBehavior,
+};
+
+use crate::{
+    EngineError, InstallRequest, JobRef, LiveProgress,
+    device::Device,
+    engine::{Shared, busy, is},
+    facts::system_state,
+};
+
+/// How often progress is told and waits are reconsidered. Safety changes wake the runner at once.
+const TICK: Duration = Duration::from_millis(250);
+/// How long until an outcome whose record could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What reaches the runner.
+pub(crate) enum Message {
+    /// Somebody asks for something.
+    Request(Request, oneshot::Sender<Result<Job, EngineError>>),
+    /// An effect had this outcome. `epoch` is the number of the launch it belongs to.
+    Outcome { epoch: u64, input: Input },
+    /// Stop.
+    Shutdown(oneshot::Sender<()>),
+}
+
+/// A request that the runner decides on.
+pub(crate) enum Request {
+    /// A new job.
+    Create(Box<Create>),
+    /// Install a job.
+    Install(InstallRequest),
+    /// Anything else a job may be told by people.
+    Input(Option<JobRef>, Input),
+}
+
+impl Request {
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Create(_) => "Create",
+            Self::Install(_) => "Install",
+            Self::Input(_, input) => input.name(),
+        }
+    }
+}
+
+/// A job to be made.
+pub(crate) struct Create {
+    pub(crate) release: Release,
+    pub(crate) source: usize,
+    pub(crate) kind: JobKind,
+    pub(crate) target: Slot,
+    pub(crate) priority: Priority,
+    pub(crate) verify_signature: bool,
+    pub(crate) image: Option<StagedImage>,
+    pub(crate) vouched: Option<Vouched>,
+}
+
+/// The runner. Its fields are the live side of the active job; everything that must survive is in the job.
+pub(crate) struct Runner {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) outbox: mpsc::UnboundedSender<Message>,
+    pub(crate) device: Device,
+    pub(crate) active: Option<Job>,
+    /// Index of the source of the active job.
+    pub(crate) source: Option<usize>,
+    /// Number of the last launched effect; outcomes of earlier ones are stale.
+    pub(crate) epoch: u64,
+    /// The async work of the active job.
+    pub(crate) task: Option<AbortHandle>,
+    /// Tells blocking work of the active job to stop.
+    pub(crate) stop: Arc<AtomicBool>,
+    /// The step that waits for safety.
+    pub(crate) waiting: Option<SafetyStep>,
+    /// Whether the job waits for a window.
+    pub(crate) awaiting_window: bool,
+    /// Constraint states as last told.
+    told: Vec<(String, ConstraintState)>,
+}
+
+/// Why an input was not taken.
+pub(crate) enum FeedError {
+    Refused(Refused),
+    Record(EngineError),
+}
+
+impl Runner {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        outbox: mpsc::UnboundedSender<Message>,
+    ) -> Result<Self, EngineError> {
+        let device = Device::start().map_err(|e| EngineError::Internal { log: e.to_string() })?;
+        Ok(Self {
+            shared,
+            outbox,
+            device,
+            active: None,
+            source: None,
+            epoch: 0,
+            task: None,
+            stop: Arc::default(),
+            waiting: None,
+            awaiting_window: false,
+            told: Vec::new(),
+        })
+    }
+
+    /// Takes messages until the shutdown.
+    pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
+        let mut safety = self.shared.ports.safety_changes.clone();
+        let mut tick = tokio::time::interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                message = inbox.recv() => match message {
+                    Some(Message::Request(request, reply)) => {
+                        let answer = self.request(request).await;
+                        let _ = reply.send(answer);
+                    }
+                    Some(Message::Outcome { epoch, input }) => self.outcome(epoch, input).await,
+                    Some(Message::Shutdown(reply)) => {
+                        self.rest().await;
+                        let _ = reply.send(());
+                        return;
+                    }
+                    None => return,
+                },
+                changed = safety.changed() => {
+                    self.reconsider().await;
+                    if changed.is_err() {
+                        // No more changes are announced: the tick still asks.
+                        safety = tokio::sync::watch::Sender::new(0).subscribe();
+                    }
+                }
+                _ = tick.tick() => {
+                    self.tell_progress();
+                    self.reconsider().await;
+                }
+            }
+        }
+    }
+
+    /// Stops what can be resumed and waits until the device is at rest.
+    async fn rest(&mut self) {
+        self.stop_work();
+        let _ = self.device.ask(|| ()).await;
+    }
+
+    /// Aborts async work and tells blocking work to stop. Outcomes of both are stale from now on.
+    pub(crate) fn stop_work(&mut self) {
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.epoch = self.epoch.wrapping_add(1);
+        self.waiting = None;
+        self.awaiting_window = false;
+    }
+
+    async fn request(&mut self, request: Request) -> Result<Job, EngineError> {
+        match request {
+            Request::Create(create) => self.create(*create).await,
+            Request::Install(install) => self.install(install).await,
+            Request::Input(name, input) => {
+                let job = self.named(name.as_ref()).await?;
+                self.feed(input).await.map_err(|error| refusal(&job, error))
+            }
+        }
+    }
+
+    async fn create(&mut self, create: Create) -> Result<Job, EngineError> {
+        if let Some(job) = &self.active {
+            return Err(busy(job).into());
+        }
+        let step = if create.kind == JobKind::Rollback { SafetyStep::Rollback } else { SafetyStep::Download };
+        refuse_blocked(self.shared.ports.safety.judge(step))?;
+        let kind = create.kind;
+        self.source = Some(create.source);
+        let job = self.record_new(create).await?;
+        tracing::info!(job = %job.id, version = %job.release.version, ?kind, "job made");
+        self.adopt(job);
+        self.feed(Input::Start).await.map_err(|error| match error {
+            FeedError::Record(error) => error,
+            FeedError::Refused(refused) => EngineError::Internal { log: refused.to_string() },
+        })
+    }
+
+    /// Checks the space, gives the job its number and makes its record durable.
+    async fn record_new(&self, create: Create) -> Result<Job, EngineError> {
+        let shared = Arc::clone(&self.shared);
+        blocking(move || {
+            let ports = &shared.ports;
+            space_for(&shared, &create)?;
+            let number = ports.journal.next_number()?;
+            let now = ports.clock.wall();
+            let deployment = (create.kind == JobKind::Deployment).then(|| DeploymentId::from_number(number));
+            let job = Job {
+                id: JobId::from_number(number),
+                deployment,
+                kind: create.kind,
+                release: create.release,
+                source: !create.target,
+                target: create.target,
+                priority: create.priority,
+                verify_signature: create.verify_signature,
+                image: create.image,
+                vouched: create.vouched,
+                install: None,
+                state: JobState::Queued,
+                counters: Counters::default(),
+                boot_id: ports.boot.boot_id().into(),
+                created: now,
+                install_started: None,
+                updated: now,
+            };
+            ports.journal.save(&job)?;
+            Ok(job)
+        })
+        .await
+    }
+
+    async fn install(&mut self, request: InstallRequest) -> Result<Job, EngineError> {
+        let job = self.named(Some(&request.job)).await?;
+        let starts = matches!(job.state, JobState::Downloaded | JobState::Scheduled);
+        if starts {
+            let boot = Arc::clone(&self.shared.ports.boot);
+            blocking(move || Ok(boot.ready()?)).await?;
+            if request.options.strategy != Strategy::MaintenanceWindow {
+                let step =
+                    if job.kind == JobKind::Deployment { SafetyStep::Deploy } else { SafetyStep::Write };
+                refuse_blocked(self.shared.ports.safety.judge(step))?;
+            }
+        }
+        self.feed(Input::Install(request.options)).await.map_err(|error| refusal(&job, error))
+    }
+
+    /// The active job, if it goes by `name`.
+    async fn named(&self, name: Option<&JobRef>) -> Result<Job, EngineError> {
+        match (&self.active, name) {
+            (Some(job), None) => Ok(job.clone()),
+            (Some(job), Some(name)) if is(job, name) => Ok(job.clone()),
+            (_, name) => {
+                let id = name.map_or_else(|| "(active)".into(), ToString::to_string);
+                let ended = match name.cloned() {
+                    Some(name) => {
+                        let shared = Arc::clone(&self.shared);
+                        blocking(move || Ok(shared.find(&name)?)).await?.is_some()
+                    }
+                    None => false,
+                };
+                Err(OtaError::JobNotFound { id, ended }.into())
+            }
+        }
+    }
+
+    async fn outcome(&mut self, epoch: u64, input: Input) {
+        if epoch != self.epoch {
+            tracing::debug!(input = input.name(), "outcome of work that was stopped");
+            return;
+        }
+        let name = input.name();
+        match self.feed(input.clone()).await {
+            Ok(_) => {}
+            Err(FeedError::Refused(refused)) => tracing::warn!(%refused, "outcome not taken"),
+            Err(FeedError::Record(error)) => {
+                tracing::error!(?error, input = name, "the job record could not be written; trying again");
+                let outbox = self.outbox.clone();
+                tokio::spawn(async move {
+                    tokio::time::sleep(RETRY).await;
+                    let _ = outbox.send(Message::Outcome { epoch, input });
+                });
+            }
+        }
+    }
+
+    /// Tells the active job `input`: decides, makes durable, performs.
+    pub(crate) async fn feed(&mut self, input: Input) -> Result<Job, FeedError> {
+        let Some(job) = self.active.clone() else {
+            return Err(FeedError::Refused(Refused { state: "(no job)", input: input.name() }));
+        };
+        let Transition { job: mut next, effects } =
+            step(&job, input, self.shared.ports.clock.wall()).map_err(FeedError::Refused)?;
+        if effects.first() == Some(&Effect::Persist) {
+            next.boot_id = self.shared.ports.boot.boot_id().into();
+            self.persist(&job, &next).await.map_err(FeedError::Record)?;
+        }
+        let changed = job.state.name() != next.state.name();
+        if changed {
+            tracing::info!(job = %next.id, from = job.state.name(), to = next.state.name(), "job state");
+        }
+        self.adopt(next.clone());
+        if changed {
+            self.tell_status(&next);
+        }
+        for effect in effects {
+            self.perform(effect, &next).await;
+        }
+        if next.state.is_end() {
+            self.stop_work();
+            self.tell_end_of_progress();
+            self.active = None;
+            self.shared.active.send_replace(None);
+            self.tell_status(&next);
+        }
+        Ok(next)
+    }
+
+    fn adopt(&mut self, job: Job) {
+        self.shared.active.send_replace(Some(job.clone()));
+        self.active = Some(job);
+    }
+
+    /// The record first, then the audit of the change: an audit that cannot be written does not stop a job that is
+    /// under way, it stops the requests for new ones.
+    async fn persist(&self, before: &Job, job: &Job) -> Result<(), EngineError> {
+        let entry = (before.state.status() != job.state.status()).then(|| AuditEntry {
+            actor: "gateway".into(),
+            role: None,
+            address: None,
+            action: format!("job.{}", job.state.status().as_str()),
+            outcome: if job.state.failure().is_some() { AuditOutcome::Failed } else { AuditOutcome::Ok },
+            request_id: None,
+            job: Some(job.id.clone()),
+            reason: job.state.failure().map(|why| why.message.clone()),
+        });
+        let (shared, job) = (Arc::clone(&self.shared), job.clone());
+        blocking(move || {
+            shared.ports.journal.save(&job)?;
+            if let Some(entry) = entry
+                && let Err(error) = shared.ports.audit.append(job.updated, &entry)
+            {
+                tracing::error!(error = error.chain(), "a job's state change is missing from the audit");
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Looks again at what waits for safety or a window, and tells constraints that changed.
+    async fn reconsider(&mut self) {
+        self.tell_safety();
+        let allowed = |step| self.shared.ports.safety.judge(step).allowed();
+        let input = if let Some(step) = self.waiting {
+            allowed(step).then_some(Input::Unblocked)
+        } else if self.awaiting_window {
+            let open = self.shared.ports.safety.report().window_active;
+            (open && allowed(SafetyStep::Write)).then_some(Input::WindowOpen)
+        } else {
+            None
+        };
+        if let Some(input) = input {
+            self.waiting = None;
+            self.awaiting_window = false;
+            self.outcome(self.epoch, input).await;
+        }
+    }
+
+    fn tell_progress(&self) {
+        let live = self.shared.live.sample(self.shared.ports.clock.monotonic());
+        if let (Some(live), Some(job)) = (live, &self.active) {
+            self.shared.bus.publish(EventKind::Progress(progress(job, live, false)));
+        }
+    }
+
+    /// The last numbers of an operation that is over.
+    pub(crate) fn tell_end_of_progress(&self) {
+        if let (Some(live), Some(job)) = (self.shared.live.end(), &self.active) {
+            self.shared.bus.publish(EventKind::Progress(progress(job, live, true)));
+        }
+    }
+
+    fn tell_status(&self, job: &Job) {
+        let active = (!job.state.is_end()).then_some(job);
+        let (message, severity) = crate::effects::status_sentence(job);
+        self.shared.bus.publish(EventKind::StatusChange {
+            system: system_state(active, false),
+            message,
+            severity,
+        });
+    }
+
+    /// Alerts for constraints that changed since they were last told.
+    fn tell_safety(&mut self) {
+        let report: SafetyReport = self.shared.ports.safety.report();
+        let first = self.told.is_empty();
+        let action_required = self.active.as_ref().is_some_and(|job| job.install.is_some());
+        for constraint in &report.constraints {
+            let known = self.told.iter().find(|(name, _)| *name == constraint.name).map(|(_, state)| *state);
+            if known == Some(constraint.state) || (first && constraint.state == ConstraintState::Ok) {
+                continue;
+            }
+            let holds = constraint.state == ConstraintState::Ok;
+            self.shared.bus.publish(EventKind::SafetyAlert {
+                constraint: constraint.name.clone(),
+                state: constraint.state,
+                message: constraint.message.clone(),
+                severity: if holds { Severity::Info } else { constraint.severity },
+                action_required: !holds && action_required,
+                suggested_action: if holds { String::new() } else { constraint.resolution.clone() },
+            });
+        }
+        self.told = report.constraints.into_iter().map(|c| (c.name, c.state)).collect();
+    }
+
+    /// Marks the job as held, for those who watch; recovery finds the hold again.
+    pub(crate) fn wait_for_safety(&mut self, job: &Job) {
+        self.waiting = Some(match job.state {
+            JobState::Fencing => SafetyStep::Write,
+            JobState::Installed { .. } => SafetyStep::Switch,
+            _ => SafetyStep::Reboot,
+        });
+        self.tell_status(job);
+    }
+}
+
+fn progress(job: &Job, live: LiveProgress, last: bool) -> Progress {
+    Progress {
+        job: job.id.clone(),
+        operation: live.operation,
+        current: if last && live.operation != Operation::Downloading { live.total } else { live.current },
+        total: live.total,
+        bytes_per_second: live.bytes_per_second,
+        last,
+    }
+}
+
+/// Blocking work with the engine's errors.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, EngineError> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| EngineError::Internal { log: e.to_string() })?
+}
+
+fn refuse_blocked(verdict: Verdict) -> Result<(), EngineError> {
+    if verdict.allowed() { Ok(()) } else { Err(OtaError::UpdateBlocked(verdict.blocks).into()) }
+}
+
+/// What people are told when a job does not take their request.
+fn refusal(job: &Job, error: FeedError) -> EngineError {
+    match error {
+        FeedError::Record(error) => error,
+        FeedError::Refused(refused) => OtaError::SystemBusy {
+            with: format!(
+                "job {} is {}: it does not take {}",
+                job.id,
+                job.state.status().as_str(),
+                refused.input
+            ),
+        }
+        .into(),
+    }
+}
+
+fn space_for(shared: &Shared, create: &Create) -> Result<(), EngineError> {
+    let floor = shared.floor()?;
+    refuse_below_floor(floor.as_ref(), &create.release.version)?;
+    if create.kind == JobKind::Rollback {
+        return Ok(());
+    }
+    let required = create.release.size;
+    let available = shared.ports.slots.capacity(create.target)?;
+    if available < required {
+        let place = format!("slot {}", create.target);
+        return Err(OtaError::InsufficientSpace { place, required, available }.into());
+    }
+    let available = shared.ports.images.free()?;
+    if create.image.is_none() && available < required {
+        return Err(OtaError::InsufficientSpace { place: "staging".into(), required, available }.into());
+    }
+    Ok(())
+}
+
+fn refuse_below_floor(floor: Option<&Version>, version: &Version) -> Result<(), EngineError> {
+    match floor {
+        Some(floor) if version < floor => Err(OtaError::InvalidImage {
+            what: format!("{version} is below the security floor {floor} of this device"),
+        }
+        .into()),
+        _ => Ok(()),
+    }
+}
+
+/// A failure for work that ended without saying how.
+pub(crate) fn lost_work() -> Failure {
+    Failure::internal("the work ended without a result; see the log of the daemon")
+}
