@@ -1,1 +1,22 @@
-//! Wire types of the HTTP and WebSocket API, nothing else.
+//! Wire types of the HTTP and WebSocket API, nothing else: what is sent, with the names and formats of the user's API.
+//!
+//! Owns field names, words and text formats, the numeric twins of human strings, and the conversions from the types of
+//! `ota-core`. Leaves status codes, routes and every decision to `ota-http`; clients read these types with `ota-client`.
+//! Source: `shared/spec/ota-api.rst`, `docs/design/api-contract.md`.
+
+pub mod audit;
+pub mod auth;
+pub mod envelope;
+pub mod jobs;
+pub mod safety;
+pub mod system;
+pub mod text;
+pub mod updates;
+pub mod upload;
+pub mod words;
+pub mod ws;
+
+pub use envelope::ErrorEnvelope;
+
+#[cfg(test)]
+mod spec_examples;

@@ -1,0 +1,171 @@
+//! `safety/…`: status and override.
+
+use jiff::Timestamp;
+use ota_core::safety::{ConstraintReport, ConstraintState, OverrideReport, SafetyReport, SafetyStep};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    auth::Secret,
+    text,
+    words::{ConstraintStatus, Severity, Step},
+};
+
+/// Answer of `safety/status`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct SafetyStatus {
+    /// Whether an install could write, switch and reboot now.
+    pub update_allowed: bool,
+    /// Every configured constraint.
+    pub constraints: Vec<Constraint>,
+    /// The `update` windows.
+    pub maintenance_window: MaintenanceWindow,
+    /// The active override; absent when there is none.
+    #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
+    pub active_override: Option<ActiveOverride>,
+}
+
+/// One constraint as it stands now.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Constraint {
+    /// Name from the configuration.
+    pub name: String,
+    /// Whether it holds.
+    pub status: ConstraintStatus,
+    /// A sentence for people.
+    pub message: String,
+    /// Since when it is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The reading in a word or two: `moving`, `78.5 °C`, `stale`.
+    pub reading: String,
+    /// How much a violation matters.
+    pub severity: Severity,
+    /// Whether an override may cover it.
+    pub overridable: bool,
+    /// Whether an active override covers it now.
+    pub overridden: bool,
+    /// Which steps it holds back.
+    pub blocks: Vec<Step>,
+    /// What the operator can do about a violation.
+    pub resolution: String,
+    /// `HH:MM:SS` it may last, from history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_wait: Option<String>,
+    /// The same in seconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub estimated_wait_seconds: Option<u64>,
+}
+
+impl From<&ConstraintReport> for Constraint {
+    fn from(report: &ConstraintReport) -> Self {
+        let wait = report.estimated_wait.map(|span| span.as_secs());
+        Self {
+            name: report.name.clone(),
+            status: report.state.into(),
+            message: report.message.clone(),
+            since: report.since.map(text::time),
+            reading: report.reading.clone(),
+            severity: report.severity.into(),
+            overridable: report.overridable,
+            overridden: report.overridden,
+            blocks: report.blocks.iter().map(|step| (*step).into()).collect(),
+            resolution: report.resolution.clone(),
+            estimated_wait: wait.map(text::hms),
+            estimated_wait_seconds: wait,
+        }
+    }
+}
+
+/// When scheduled work may run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MaintenanceWindow {
+    /// Whether an `update` window is open now.
+    pub active: bool,
+    /// When the next one opens; `null` when none is configured or the clock is not trusted.
+    #[serde(default)]
+    pub next_window: Option<Timestamp>,
+}
+
+/// An override that is on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ActiveOverride {
+    /// Constraints it covers.
+    pub constraints_overridden: Vec<String>,
+    /// Why it was enabled.
+    pub reason: String,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Seconds left.
+    pub remaining_seconds: u64,
+}
+
+impl From<&OverrideReport> for ActiveOverride {
+    fn from(report: &OverrideReport) -> Self {
+        Self {
+            constraints_overridden: report.constraints.clone(),
+            reason: report.reason.clone(),
+            expires_at: text::time(report.expires_at),
+            remaining_seconds: report.remaining.as_secs(),
+        }
+    }
+}
+
+impl From<&SafetyReport> for SafetyStatus {
+    fn from(report: &SafetyReport) -> Self {
+        Self {
+            update_allowed: !report.constraints.iter().any(holds_back_an_update),
+            constraints: report.constraints.iter().map(Constraint::from).collect(),
+            maintenance_window: MaintenanceWindow {
+                active: report.window_active,
+                next_window: report.next_window.map(text::time),
+            },
+            active_override: report.active_override.as_ref().map(ActiveOverride::from),
+        }
+    }
+}
+
+fn holds_back_an_update(report: &ConstraintReport) -> bool {
+    let needed = [SafetyStep::Write, SafetyStep::Switch, SafetyStep::Reboot];
+    report.state != ConstraintState::Ok
+        && !report.overridden
+        && report.blocks.iter().any(|step| needed.contains(step))
+}
+
+/// Body of `safety/override`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OverrideRequest {
+    /// On or off. Off needs nothing else.
+    pub enable: bool,
+    /// The PIN; needed to enable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Secret>,
+    /// Why; needed to enable, goes into the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Seconds; needed to enable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<u64>,
+    /// Must be `true` to enable.
+    #[serde(default)]
+    pub acknowledge_risks: bool,
+}
+
+/// Answer of `safety/override`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct OverrideResponse {
+    /// `override_enabled` or `override_disabled`.
+    pub status: String,
+    /// Seconds it lasts; absent when disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration: Option<u64>,
+    /// When it ends; absent when disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Constraints it covers; empty when disabled.
+    #[serde(default)]
+    pub constraints_overridden: Vec<String>,
+    /// What to mind; absent when disabled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub warning: Option<String>,
+}

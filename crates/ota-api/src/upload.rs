@@ -1,0 +1,135 @@
+//! `upload`, `upload/verify`, `upload/deploy`. The form of an upload is multipart; its parts are named in the contract.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{auth::Secret, words::Strategy};
+
+/// The parts of an upload, for the document only: the server streams them.
+#[derive(Clone, Debug, ToSchema)]
+pub struct UploadForm {
+    /// The firmware image file.
+    #[schema(value_type = String, format = Binary)]
+    pub file: Vec<u8>,
+    /// Version label for the image.
+    pub version: String,
+    /// Optional description.
+    pub description: Option<String>,
+    /// Detached signature, a file part.
+    #[schema(value_type = Option<String>, format = Binary)]
+    pub signature: Option<Vec<u8>>,
+    /// Expected digest, 64 hexadecimal digits.
+    pub sha256: Option<String>,
+}
+
+/// Answer of `upload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadResponse {
+    /// `uploaded`.
+    pub status: String,
+    /// The staged file.
+    pub file: UploadedFile,
+    /// Always `true`: an upload says nothing about authenticity.
+    pub verification_required: bool,
+}
+
+/// A staged file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadedFile {
+    /// Base name.
+    pub name: String,
+    /// Length in bytes.
+    pub size: u64,
+    /// Version label.
+    pub version: String,
+    /// `sha256:` and the digest.
+    pub checksum: String,
+    /// Description, if one was given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+/// Body of `upload/verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VerifyRequest {
+    /// Base name of the staged file.
+    pub filename: String,
+    /// Whether a trusted signature is required.
+    #[serde(default = "yes")]
+    pub verify_signature: bool,
+    /// Whether format, model and version are checked.
+    #[serde(default = "yes")]
+    pub check_compatibility: bool,
+}
+
+/// Answer of `upload/verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VerifyResponse {
+    /// `verified`.
+    pub status: String,
+    /// What was found.
+    pub file: VerifiedFile,
+    /// Whether `upload/deploy` would take it.
+    pub ready_for_deployment: bool,
+}
+
+/// A staged file after its verification.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct VerifiedFile {
+    /// Base name.
+    pub name: String,
+    /// Version label.
+    pub version: String,
+    /// Whether a trusted key signed exactly these bytes.
+    pub signature_valid: bool,
+    /// Whether it fits this device.
+    pub compatible: bool,
+    /// `standard`.
+    pub partition_layout: String,
+    /// `sha256:` and the digest of the bytes that were checked.
+    pub checksum: String,
+    /// Length in bytes.
+    pub size: u64,
+}
+
+/// Body of `upload/deploy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeployRequest {
+    /// Base name of the staged file.
+    pub filename: String,
+    /// If given, must be the label of the upload.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// `A` or `B`; the inactive partition when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_partition: Option<String>,
+    /// When and how; `seamless` when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strategy: Option<Strategy>,
+    /// The PIN; needed for an image that no trusted key signed, checked whenever it is given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Secret>,
+    /// Whether the gateway restarts by itself once the partition is switched.
+    #[serde(default)]
+    pub reboot_after: bool,
+    /// Whether a failed health check brings the old partition back.
+    #[serde(default = "yes")]
+    pub rollback_on_failure: bool,
+}
+
+/// Answer of `upload/deploy`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct DeployResponse {
+    /// `deployment_started`.
+    pub status: String,
+    /// Name of the deployment; also accepted where a `job_id` is.
+    pub deployment_id: String,
+    /// Its name as a job.
+    pub job_id: String,
+    /// A sentence for people.
+    pub message: String,
+}
