@@ -1,1 +1,22 @@
 //! Signatures, digests and image formats.
+//!
+//! Owns the question whether trusted keys vouch for an image: [`KeyringVerifier`] is the adapter of
+//! `ota_core::ports::ImageVerifier`, [`policy::judge`] the one decision. Nothing of an image is parsed before that
+//! answer is yes. Where images come from and go to is left to others.
+
+pub mod digest;
+pub mod error;
+pub mod keyring;
+pub mod moment;
+pub mod openpgp;
+pub mod policy;
+pub mod verifier;
+pub mod x509;
+
+pub use error::{Refusal, VerifyError};
+pub use keyring::Keyring;
+pub use verifier::{KeyringVerifier, StoredFloor, VerifyConfig};
+pub use x509::{EkuPolicy, X509Policy};
+
+#[cfg(test)]
+mod tests;

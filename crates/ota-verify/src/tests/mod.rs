@@ -1,0 +1,8 @@
+//! Signatures made at test time by the real `openssl` and `gpg`, checked through the port.
+
+mod cms;
+mod gpg;
+mod openpgp;
+mod openssl;
+mod port;
+mod world;

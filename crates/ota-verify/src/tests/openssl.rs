@@ -1,0 +1,123 @@
+//! Certificates and CMS signatures by the `openssl` program.
+
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+
+use super::world::{program, read, run, write};
+
+/// Extensions of a signer that may sign here.
+pub(super) const SIGNER: &str =
+    "basicConstraints=CA:FALSE\nkeyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\n";
+pub(super) const CA: &str = "basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\n";
+
+pub(super) const ED25519: &[&str] = &["ed25519"];
+pub(super) const P256: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+pub(super) const P384: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-384"];
+pub(super) const P521: &[&str] = &["ec", "-pkeyopt", "ec_paramgen_curve:P-521"];
+pub(super) const RSA2048: &[&str] = &["rsa:2048"];
+pub(super) const RSA3072: &[&str] = &["rsa:3072"];
+
+/// A folder with keys and certificates, `NAME.key` and `NAME.pem`.
+pub(super) struct Pki(TempDir);
+
+impl Pki {
+    pub(super) fn new() -> Self {
+        let pki = Self(TempDir::new().unwrap());
+        write(pki.dir(), "image", super::world::IMAGE);
+        pki
+    }
+
+    /// A root `root` and a signer `signer` below it, both P-256.
+    pub(super) fn with_signer() -> Self {
+        let pki = Self::new();
+        pki.root("root", P256);
+        pki.issue("signer", P256, "root", SIGNER);
+        pki
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        self.0.path()
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir().join(name)
+    }
+
+    pub(super) fn pem(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.pem"))
+    }
+
+    pub(super) fn openssl(&self, arguments: &[&str]) {
+        run("openssl", program("openssl").current_dir(self.dir()).args(arguments));
+    }
+
+    pub(super) fn root(&self, name: &str, key: &[&str]) {
+        self.root_with(name, key, CA, "30");
+    }
+
+    pub(super) fn root_with(&self, name: &str, key: &[&str], extensions: &str, days: &str) {
+        self.request(name, key);
+        write(self.dir(), "ext", extensions.as_bytes());
+        let (csr, key, pem) = (format!("{name}.csr"), format!("{name}.key"), format!("{name}.pem"));
+        self.openssl(&[
+            "x509", "-req", "-in", &csr, "-signkey", &key, "-extfile", "ext", "-days", days, "-out", &pem,
+        ]);
+    }
+
+    /// A key and a certificate for it by `issuer`, valid for ten days.
+    pub(super) fn issue(&self, name: &str, key: &[&str], issuer: &str, extensions: &str) {
+        self.request(name, key);
+        self.certify(name, name, issuer, extensions, &[]);
+    }
+
+    /// A certificate `pem` for the request `csr`.
+    pub(super) fn certify(&self, pem: &str, csr: &str, issuer: &str, extensions: &str, more: &[&str]) {
+        write(self.dir(), "ext", extensions.as_bytes());
+        let (csr, pem) = (format!("{csr}.csr"), format!("{pem}.pem"));
+        let (ca, ca_key) = (format!("{issuer}.pem"), format!("{issuer}.key"));
+        let fixed = [
+            "x509",
+            "-req",
+            "-in",
+            &csr,
+            "-CA",
+            &ca,
+            "-CAkey",
+            &ca_key,
+            "-CAcreateserial",
+            "-extfile",
+            "ext",
+            "-out",
+            &pem,
+            "-days",
+            "10",
+        ];
+        self.openssl(&[&fixed[..], more].concat());
+    }
+
+    fn request(&self, name: &str, key: &[&str]) {
+        let (csr, file, subject) = (format!("{name}.csr"), format!("{name}.key"), format!("/CN={name}"));
+        let fixed = ["-nodes", "-keyout", &file, "-out", &csr, "-subj", &subject];
+        self.openssl(&[&["req", "-new", "-newkey"], key, &fixed[..]].concat());
+    }
+
+    /// A detached signature over the file `image`, DER.
+    pub(super) fn sign(&self, signer: &str) -> Vec<u8> {
+        self.sign_with(&[signer], &[])
+    }
+
+    /// The same with more arguments and signers.
+    pub(super) fn sign_with(&self, signers: &[&str], more: &[&str]) -> Vec<u8> {
+        let files: Vec<(String, String)> =
+            signers.iter().map(|name| (format!("{name}.pem"), format!("{name}.key"))).collect();
+        let mut arguments =
+            vec!["cms", "-sign", "-binary", "-in", "image", "-outform", "DER", "-out", "signature"];
+        for (pem, key) in &files {
+            arguments.extend(["-signer", pem, "-inkey", key]);
+        }
+        arguments.extend(more);
+        self.openssl(&arguments);
+        read(&self.path("signature"))
+    }
+}
