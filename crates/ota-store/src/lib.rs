@@ -1,1 +1,28 @@
-//! What survives a power cut: jobs, slots, audit, settings in SQLite.
+//! What survives a power cut: jobs, slots, audit, tokens, settings in one SQLite database.
+//!
+//! [`SqliteStore`] implements the ports `JobJournal`, `SlotFacts`, `AuditLog`, `Tokens` and `Settings`. Every changing
+//! call is one committed and synced transaction when it returns. What the boot depends on does not live here but in the
+//! boot environment (`ota-boot`). Sources: `durable-steps.md` section 1, `threat-model.md` R2, R7, A6.
+//!
+//! In the folder: `state.db` with its `-wal` and `-shm`, `audit.key`, `audit.anchor`; after damage also
+//! `state.db.damaged-<seconds since the epoch>`, which nobody here ever deletes.
+
+mod anchor;
+mod audit;
+mod durable;
+mod error;
+mod jobs;
+mod open;
+mod schema;
+mod settings;
+mod sift;
+mod slots;
+mod store;
+#[cfg(test)]
+mod tests;
+mod tokens;
+
+pub use error::StoreError;
+pub use open::{Condition, Opened};
+pub use schema::SCHEMA_VERSION;
+pub use store::SqliteStore;

@@ -1,0 +1,85 @@
+//! Replacing a small file so that a power cut leaves the old or the new one, whole. Source: `durable-steps.md` section 1.
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use crate::StoreError;
+
+/// A new content, synced under a temporary name; [`Staged::publish`] makes it the content.
+pub(crate) struct Staged<'a> {
+    folder: &'a Path,
+    temp: PathBuf,
+    name: &'a str,
+}
+
+/// Writes `content` under a temporary name in `folder` and syncs it. What can fail for want of space fails here.
+pub(crate) fn stage<'a>(folder: &'a Path, name: &'a str, content: &[u8]) -> Result<Staged<'a>, StoreError> {
+    let temp = folder.join(format!("{name}.new-{}", std::process::id()));
+    // Left behind by a process of the same number that was cut off.
+    match fs::remove_file(&temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(StoreError::file("replace", &temp)(error));
+        }
+        _ => {}
+    }
+    let staged = Staged { folder, temp, name };
+    staged.fill(content).map_err(StoreError::file("write", &staged.temp))?;
+    Ok(staged)
+}
+
+impl Staged<'_> {
+    fn fill(&self, content: &[u8]) -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.temp)?;
+        file.write_all(content)?;
+        file.sync_all()
+    }
+
+    /// Renames it over the old content and syncs the folder.
+    pub(crate) fn publish(self) -> Result<(), StoreError> {
+        let path = self.folder.join(self.name);
+        fs::rename(&self.temp, &path).map_err(StoreError::file("replace", path))?;
+        sync_folder(self.folder)
+    }
+}
+
+impl Drop for Staged<'_> {
+    fn drop(&mut self) {
+        // Gone already after `publish`; a leftover is replaced by the next `stage`.
+        let _ = fs::remove_file(&self.temp);
+    }
+}
+
+/// [`stage`] and [`Staged::publish`] in one.
+pub(crate) fn replace(folder: &Path, name: &str, content: &[u8]) -> Result<(), StoreError> {
+    stage(folder, name, content)?.publish()
+}
+
+/// Makes renames and new names in `folder` durable.
+pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::file("sync folder", folder))
+}
+
+/// Creates `folder` for us alone (mode 0700), or takes the rights of others from it, and resolves links in its path.
+pub(crate) fn own_folder(folder: &Path) -> Result<PathBuf, StoreError> {
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(StoreError::file("create folder", folder))?;
+    let folder = folder.canonicalize().map_err(StoreError::file("resolve", folder))?;
+    restrict(&folder, 0o700)?;
+    Ok(folder)
+}
+
+/// Sets the mode of `path` to `mode` unless it has it.
+pub(crate) fn restrict(path: &Path, mode: u32) -> Result<(), StoreError> {
+    let has = fs::symlink_metadata(path).map_err(StoreError::file("look at", path))?.permissions().mode();
+    if has & 0o7777 == mode {
+        return Ok(());
+    }
+    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(StoreError::file("restrict", path))
+}

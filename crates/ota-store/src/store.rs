@@ -1,0 +1,93 @@
+//! The one connection and its two ways in: reads and committed writes.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ota_core::error::PortError;
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+
+use crate::{StoreError, anchor::AuditKey, schema};
+
+/// The state store. Opened by [`SqliteStore::open`]; shared by reference among threads, which take turns.
+#[derive(Debug)]
+pub struct SqliteStore {
+    pub(crate) folder: PathBuf,
+    pub(crate) key: AuditKey,
+    conn: Mutex<Connection>,
+    newer: Option<u32>,
+    sync_failed: AtomicBool,
+}
+
+impl SqliteStore {
+    /// `newer`: the schema version that is too new to be written.
+    pub(crate) const fn new(folder: PathBuf, key: AuditKey, conn: Connection, newer: Option<u32>) -> Self {
+        Self { folder, key, conn: Mutex::new(conn), newer, sync_failed: AtomicBool::new(false) }
+    }
+
+    /// Whether the database is of a newer schema, so that it is only read.
+    pub const fn is_read_only(&self) -> bool {
+        self.newer.is_some()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Connection> {
+        // A panic inside a transaction has rolled it back.
+        self.conn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn read<R>(
+        &self,
+        look: impl FnOnce(&Connection) -> Result<R, StoreError>,
+    ) -> Result<R, PortError> {
+        Ok(look(&self.lock())?)
+    }
+
+    /// One transaction: committed and synced on success, without any effect on failure.
+    pub(crate) fn write<R>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<R, StoreError>,
+    ) -> Result<R, StoreError> {
+        self.write_with(change, |_| Ok(()), |()| Ok(()))
+    }
+
+    /// The same with `before` right before the commit and `after` right behind it, under the same lock.
+    pub(crate) fn write_with<R, S>(
+        &self,
+        change: impl FnOnce(&Transaction<'_>) -> Result<R, StoreError>,
+        before: impl FnOnce(&R) -> Result<S, StoreError>,
+        after: impl FnOnce(S) -> Result<(), StoreError>,
+    ) -> Result<R, StoreError> {
+        if let Some(found) = self.newer {
+            return Err(StoreError::NewerSchema { found, known: schema::SCHEMA_VERSION });
+        }
+        if self.sync_failed.load(Ordering::Relaxed) {
+            return Err(StoreError::SyncFailed);
+        }
+        let mut conn = self.lock();
+        let result = transact(&mut conn, change, before, after);
+        if result.as_ref().is_err_and(StoreError::is_failed_sync) {
+            self.sync_failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+fn transact<R, S>(
+    conn: &mut Connection,
+    change: impl FnOnce(&Transaction<'_>) -> Result<R, StoreError>,
+    before: impl FnOnce(&R) -> Result<S, StoreError>,
+    after: impl FnOnce(S) -> Result<(), StoreError>,
+) -> Result<R, StoreError> {
+    let tx = conn
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(StoreError::sql("begin a write"))?;
+    let result = change(&tx)?;
+    let staged = before(&result)?;
+    tx.commit().map_err(StoreError::sql("commit a write"))?;
+    after(staged)?;
+    Ok(result)
+}
