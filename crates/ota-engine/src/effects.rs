@@ -66,15 +66,21 @@ impl Runner {
             Effect::CheckHealth => self.check_health(job),
             Effect::AwaitUnblocked => self.wait_for_safety(job),
             Effect::AwaitWindow => self.awaiting_window = true,
-            Effect::RecordSuccess => self.note(job, |shared, job| {
-                shared.slot_confirmed(job)?;
-                shared.raise_floor_after(job)
-            }),
-            Effect::DropImage => self.note(job, |shared, job| match &job.image {
-                Some(image) => shared.ports.images.remove(&image.name),
-                None => shared.ports.images.remove(&staged_name(job)),
-            }),
-            Effect::Announce(phase, outcome) => self.announce(job, phase, outcome).await,
+            Effect::RecordSuccess => {
+                self.note(job, |shared, job| {
+                    shared.slot_confirmed(job)?;
+                    shared.raise_floor_after(job)
+                })
+                .await;
+            }
+            Effect::DropImage => {
+                self.note(job, |shared, job| match &job.image {
+                    Some(image) => shared.ports.images.remove(&image.name),
+                    None => shared.ports.images.remove(&staged_name(job)),
+                })
+                .await;
+            }
+            Effect::Announce(phase, outcome) => self.announce(job, phase, outcome),
         }
     }
 
@@ -189,29 +195,32 @@ impl Runner {
     }
 
     /// Book-keeping that must not stop a job: a failure is logged, the record of the job is what counts.
-    fn note(&self, job: &Job, work: fn(&Shared, &Job) -> Result<(), PortError>) {
+    async fn note(&self, job: &Job, work: fn(&Shared, &Job) -> Result<(), PortError>) {
         let (shared, job) = (Arc::clone(&self.shared), job.clone());
-        self.device.run(move || {
-            if let Err(error) = work(&shared, &job) {
+        let done = self.device.ask(move || {
+            work(&shared, &job).inspect_err(|error| {
                 tracing::error!(job = %job.id, error = error.chain(), "book-keeping failed");
-            }
+            })
         });
+        let _ = done.await;
     }
 
-    async fn announce(&self, job: &Job, phase: Phase, outcome: Outcome) {
-        self.tell_end_of_progress();
-        if phase == Phase::Install && outcome != Outcome::Success {
-            let (shared, job) = (Arc::clone(&self.shared), job.clone());
-            let noted = self.device.ask(move || {
-                if job.counters.installs > 0 {
-                    shared.slot_given_up(job.target)?;
-                }
-                shared.record_end(&job, outcome)
-            });
-            if let Some(Err(error)) = noted.await {
-                tracing::error!(error = error.chain(), "the end of the job is missing from the slot records");
-            }
+    /// What an install that did not succeed leaves in the records of slots and updates.
+    pub(crate) async fn note_end(&self, job: &Job) {
+        if job.install.is_none() || job.state.status() == JobStatus::Succeeded {
+            return;
         }
+        self.note(job, |shared, job| {
+            if job.counters.installs > 0 || job.counters.trials > 0 {
+                shared.slot_given_up(job.target)?;
+            }
+            shared.record_end(job, outcome_of(job))
+        })
+        .await;
+    }
+
+    fn announce(&self, job: &Job, phase: Phase, outcome: Outcome) {
+        self.tell_end_of_progress();
         let since = match phase {
             Phase::Download => job.created,
             Phase::Install => job.install_started.unwrap_or(job.created),
@@ -424,6 +433,15 @@ fn own_digest(shared: &Shared, job: &Job, stop: &AtomicBool) -> Result<(), Failu
         same_digest(&expected, &found)
     };
     run().map_err(|error: PortError| failure(&error))
+}
+
+fn outcome_of(job: &Job) -> Outcome {
+    match job.state.status() {
+        JobStatus::RolledBack => Outcome::RolledBack,
+        JobStatus::Cancelled => Outcome::Cancelled,
+        JobStatus::Succeeded => Outcome::Success,
+        _ => Outcome::Failed,
+    }
 }
 
 /// What `job_complete` says.

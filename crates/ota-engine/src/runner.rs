@@ -309,6 +309,10 @@ impl Runner {
         if changed {
             tracing::info!(job = %next.id, from = job.state.name(), to = next.state.name(), "job state");
         }
+        if next.state.is_end() {
+            self.end(&next, effects).await;
+            return Ok(next);
+        }
         self.adopt(next.clone());
         if changed {
             self.tell_status(&next);
@@ -316,14 +320,25 @@ impl Runner {
         for effect in effects {
             self.perform(effect, &next).await;
         }
-        if next.state.is_end() {
-            self.stop_work();
-            self.tell_end_of_progress();
-            self.active = None;
-            self.shared.active.send_replace(None);
-            self.tell_status(&next);
-        }
         Ok(next)
+    }
+
+    /// The job has ended: the book-keeping first, then the gateway is free, then it is told.
+    async fn end(&mut self, job: &Job, effects: Vec<Effect>) {
+        self.stop_work();
+        self.tell_end_of_progress();
+        let (tell, keep): (Vec<_>, Vec<_>) =
+            effects.into_iter().partition(|e| matches!(e, Effect::Announce(..)));
+        for effect in keep {
+            self.perform(effect, job).await;
+        }
+        self.note_end(job).await;
+        self.active = None;
+        self.shared.active.send_replace(None);
+        self.tell_status(job);
+        for effect in tell {
+            self.perform(effect, job).await;
+        }
     }
 
     fn adopt(&mut self, job: Job) {
