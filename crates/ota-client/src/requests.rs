@@ -1,0 +1,229 @@
+//! One method per endpoint of the API; path, method and body are those of `api-contract.md`.
+//!
+//! Every method fails with [`ClientError::Api`] when the gateway refuses, and with the transport's errors otherwise.
+
+use std::path::PathBuf;
+
+use http::Method;
+use ota_api::{
+    audit::{AuditPage, AuditQuery, AuditVerdict},
+    auth::{CreateTokenRequest, CreatedToken, Done, RevokeTokenQuery, SetPinRequest, TokenList},
+    jobs::{JobInfo, JobList, JobsQuery},
+    safety::{OverrideRequest, OverrideResponse, SafetyStatus},
+    system::{Probe, SystemStatus},
+    updates::{
+        CancelRequest, CheckResponse, DownloadRequest, DownloadResponse, FactoryResetRequest,
+        FactoryResetResponse, InstallRequest, InstallResponse, JobRequest, JobResponse, JudgeRequest,
+        ProgressQuery, ProgressResponse, RollbackRequest, RollbackResponse,
+    },
+    upload::{DeployRequest, DeployResponse, UploadResponse, VerifyRequest, VerifyResponse},
+    ws::{EventPage, EventsQuery},
+};
+use reqwest::multipart::{Form, Part};
+use serde_json::Value;
+
+use crate::{Client, ClientError, error::transport, http::answer};
+
+/// Asks, downloads, installs, judges.
+impl Client {
+    /// `GET updates/check`: releases newer than the running version. Asks the update server; changes no job.
+    pub async fn check(&self) -> Result<CheckResponse, ClientError> {
+        self.fetch(&["updates", "check"]).await
+    }
+
+    /// `POST updates/download`.
+    pub async fn download(&self, request: &DownloadRequest) -> Result<DownloadResponse, ClientError> {
+        self.post(&["updates", "download"], request).await
+    }
+
+    /// `GET updates/progress`: of a job or deployment, of the active one without a name.
+    pub async fn progress(&self, job: Option<&str>) -> Result<ProgressResponse, ClientError> {
+        let query = ProgressQuery { job_id: job.map(str::to_owned) };
+        self.query(&["updates", "progress"], &query).await
+    }
+
+    /// `POST updates/install`.
+    pub async fn install(&self, request: &InstallRequest) -> Result<InstallResponse, ClientError> {
+        self.post(&["updates", "install"], request).await
+    }
+
+    /// `POST updates/cancel`.
+    pub async fn cancel(&self, job: &str, reason: Option<&str>) -> Result<JobResponse, ClientError> {
+        let request = CancelRequest { job_id: job.into(), reason: reason.map(str::to_owned) };
+        self.post(&["updates", "cancel"], &request).await
+    }
+
+    /// `POST updates/pause`: of a job, of the active one without a name.
+    pub async fn pause(&self, job: Option<&str>) -> Result<JobResponse, ClientError> {
+        self.post(&["updates", "pause"], &JobRequest { job_id: job.map(str::to_owned) }).await
+    }
+
+    /// `POST updates/resume`: of a job, of the active one without a name.
+    pub async fn resume(&self, job: Option<&str>) -> Result<JobResponse, ClientError> {
+        self.post(&["updates", "resume"], &JobRequest { job_id: job.map(str::to_owned) }).await
+    }
+
+    /// `POST updates/confirm`: judges the trial as good.
+    pub async fn confirm(&self, reason: Option<&str>) -> Result<JobResponse, ClientError> {
+        self.post(&["updates", "confirm"], &JudgeRequest { reason: reason.map(str::to_owned) }).await
+    }
+
+    /// `POST updates/reject`: judges the trial as bad.
+    pub async fn reject(&self, reason: Option<&str>) -> Result<JobResponse, ClientError> {
+        self.post(&["updates", "reject"], &JudgeRequest { reason: reason.map(str::to_owned) }).await
+    }
+
+    /// `POST updates/rollback`.
+    pub async fn rollback(&self, request: &RollbackRequest) -> Result<RollbackResponse, ClientError> {
+        self.post(&["updates", "rollback"], request).await
+    }
+
+    /// `POST factory-reset`.
+    pub async fn factory_reset(
+        &self,
+        request: &FactoryResetRequest,
+    ) -> Result<FactoryResetResponse, ClientError> {
+        self.post(&["factory-reset"], request).await
+    }
+
+    /// `GET updates/jobs`: the history, newest first.
+    pub async fn jobs(&self, query: &JobsQuery) -> Result<JobList, ClientError> {
+        self.query(&["updates", "jobs"], query).await
+    }
+
+    /// `GET updates/jobs/{id}`: one job or deployment.
+    pub async fn job(&self, id: &str) -> Result<JobInfo, ClientError> {
+        self.fetch(&["updates", "jobs", id]).await
+    }
+}
+
+/// Device, safety, events.
+impl Client {
+    /// `GET system/status`.
+    pub async fn status(&self) -> Result<SystemStatus, ClientError> {
+        self.fetch(&["system", "status"]).await
+    }
+
+    /// `GET safety/status`.
+    pub async fn safety(&self) -> Result<SafetyStatus, ClientError> {
+        self.fetch(&["safety", "status"]).await
+    }
+
+    /// `POST safety/override`.
+    pub async fn safety_override(&self, request: &OverrideRequest) -> Result<OverrideResponse, ClientError> {
+        self.post(&["safety", "override"], request).await
+    }
+
+    /// `GET events`: the messages of the event stream without a stream.
+    pub async fn events(&self, query: &EventsQuery) -> Result<EventPage, ClientError> {
+        self.query(&["events"], query).await
+    }
+
+    /// `GET /healthz`: whether the process lives. Open to all.
+    pub async fn alive(&self) -> Result<Probe, ClientError> {
+        self.call(Method::GET, self.base().outside("/healthz"), None).await
+    }
+
+    /// `GET /readyz`: whether the gateway can work. Open to all.
+    pub async fn ready(&self) -> Result<Probe, ClientError> {
+        self.call(Method::GET, self.base().outside("/readyz"), None).await
+    }
+
+    /// `GET /openapi.json`.
+    pub async fn openapi(&self) -> Result<Value, ClientError> {
+        self.call(Method::GET, self.base().outside("/openapi.json"), None).await
+    }
+}
+
+/// Tokens, PIN, audit.
+impl Client {
+    /// `GET auth/tokens`.
+    pub async fn tokens(&self) -> Result<TokenList, ClientError> {
+        self.fetch(&["auth", "tokens"]).await
+    }
+
+    /// `POST auth/tokens`. The answer holds the secret, for the only time.
+    pub async fn create_token(&self, request: &CreateTokenRequest) -> Result<CreatedToken, ClientError> {
+        self.post(&["auth", "tokens"], request).await
+    }
+
+    /// `DELETE auth/tokens?name=`.
+    pub async fn revoke_token(&self, name: &str) -> Result<Done, ClientError> {
+        let query = RevokeTokenQuery { name: name.into() };
+        let url = self.with_query(&["auth", "tokens"], &query)?;
+        self.call(Method::DELETE, url, None).await
+    }
+
+    /// `PUT auth/pin`.
+    pub async fn set_pin(&self, request: &SetPinRequest) -> Result<Done, ClientError> {
+        self.send(Method::PUT, &["auth", "pin"], request).await
+    }
+
+    /// `GET audit`, as JSON whatever `format` says.
+    pub async fn audit(&self, query: &AuditQuery) -> Result<AuditPage, ClientError> {
+        self.query(&["audit"], &AuditQuery { format: None, ..query.clone() }).await
+    }
+
+    /// `GET audit/verify`.
+    pub async fn audit_verify(&self) -> Result<AuditVerdict, ClientError> {
+        self.fetch(&["audit", "verify"]).await
+    }
+}
+
+/// An image file to upload, with what the gateway is told about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadFile {
+    /// The image. Its base name becomes the name in staging.
+    pub image: PathBuf,
+    /// Version label.
+    pub version: String,
+    /// For people.
+    pub description: Option<String>,
+    /// Detached signature file.
+    pub signature: Option<PathBuf>,
+    /// Expected SHA-256 in hexadecimal.
+    pub sha256: Option<String>,
+}
+
+/// Own images.
+impl Client {
+    /// `POST upload`: streams the file; memory stays constant.
+    ///
+    /// # Errors
+    /// [`ClientError::File`] when a file cannot be opened; otherwise as every method here.
+    pub async fn upload(&self, file: &UploadFile) -> Result<UploadResponse, ClientError> {
+        let url = self.base().endpoint(["upload"]);
+        let request = self.request(Method::POST, url.clone()).multipart(form(file).await?);
+        let response = request.send().await.map_err(|e| transport(&url, e))?;
+        answer(&url, response).await
+    }
+
+    /// `POST upload/verify`.
+    pub async fn verify(&self, request: &VerifyRequest) -> Result<VerifyResponse, ClientError> {
+        self.post(&["upload", "verify"], request).await
+    }
+
+    /// `POST upload/deploy`.
+    pub async fn deploy(&self, request: &DeployRequest) -> Result<DeployResponse, ClientError> {
+        self.post(&["upload", "deploy"], request).await
+    }
+}
+
+/// The parts of an upload; text first, so that the gateway knows the version before the bytes come.
+async fn form(file: &UploadFile) -> Result<Form, ClientError> {
+    let mut form = Form::new().text("version", file.version.clone());
+    if let Some(description) = &file.description {
+        form = form.text("description", description.clone());
+    }
+    if let Some(sha256) = &file.sha256 {
+        form = form.text("sha256", sha256.clone());
+    }
+    if let Some(signature) = &file.signature {
+        form = form.part("signature", part(signature).await?);
+    }
+    Ok(form.part("file", part(&file.image).await?))
+}
+
+async fn part(path: &std::path::Path) -> Result<Part, ClientError> {
+    Part::file(path).await.map_err(|source| ClientError::File { path: path.display().to_string(), source })
+}
