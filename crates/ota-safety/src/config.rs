@@ -1,0 +1,351 @@
+//! The configuration of safety, as it is written, and the rules it means. Reading the file is left to `ota-gatewayd`.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use ota_core::safety::{SafetyStep, Severity};
+use serde::Deserialize;
+
+use crate::{
+    reading::Value,
+    rules::{Condition, Rule},
+    sources::SourceConfig,
+};
+
+/// All of it: the section `safety` of the gateway's configuration.
+///
+/// Durations are written as people do, `"5s"`, `"1m 30s"`, `"50ms"`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SafetyConfig {
+    /// What must hold.
+    pub constraints: Vec<ConstraintConfig>,
+    /// Where values come from.
+    pub sources: Vec<SourceConfig>,
+    /// Longest override, default one hour.
+    #[serde(with = "duration")]
+    pub max_override: Duration,
+}
+
+impl Default for SafetyConfig {
+    fn default() -> Self {
+        Self { constraints: Vec::new(), sources: Vec::new(), max_override: Duration::from_secs(3600) }
+    }
+}
+
+/// One constraint.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConstraintConfig {
+    /// Its name, unique, `[a-z0-9_.-]{1,64}`; stands in answers and alerts.
+    pub name: String,
+    /// Name of its source.
+    pub source: String,
+    /// What must hold.
+    pub condition: ConditionConfig,
+    /// Oldest sample that still counts, default 5 s. Must be longer than the source's period.
+    #[serde(with = "duration", default = "default_max_age")]
+    pub max_age: Duration,
+    /// For how long it must hold before it counts as ok, default 1 s. A violation counts at once.
+    #[serde(with = "duration", default = "default_debounce")]
+    pub debounce: Duration,
+    /// What the sensor can measure; a number beyond it is no usable sample.
+    #[serde(default)]
+    pub plausible: Option<PlausibleConfig>,
+    /// Which steps it holds back; default all but the download.
+    #[serde(default = "default_blocks")]
+    pub blocks: Vec<SafetyStep>,
+    /// Whether an override may cover it, default yes.
+    #[serde(default = "default_overridable")]
+    pub overridable: bool,
+    /// How much a violation matters, default `warning`.
+    #[serde(default = "default_severity")]
+    pub severity: Severity,
+    /// Unit of the number, for people.
+    #[serde(default)]
+    pub unit: String,
+    /// Sentence while it holds.
+    #[serde(default)]
+    pub message_ok: Option<String>,
+    /// Sentence while it does not.
+    #[serde(default)]
+    pub message_violated: Option<String>,
+    /// What the operator can do about it.
+    #[serde(default)]
+    pub resolution: Option<String>,
+}
+
+/// What must hold: exactly one of `equals`, `not_equals`, limits (`min`, `max` or both, `hysteresis`) and a rate of change
+/// (`max_change` within `over`).
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ConditionConfig {
+    /// The value is this one.
+    pub equals: Option<Value>,
+    /// The value is another one, of the same type.
+    pub not_equals: Option<Value>,
+    /// The number is at least this.
+    pub min: Option<f64>,
+    /// The number is at most this.
+    pub max: Option<f64>,
+    /// How far inside the limits it must come back, default 0.
+    pub hysteresis: Option<f64>,
+    /// The number changes by no more than this …
+    pub max_change: Option<f64>,
+    /// … within this time.
+    #[serde(with = "jiff::fmt::serde::unsigned_duration::friendly::compact::optional")]
+    pub over: Option<Duration>,
+}
+
+/// What a sensor can measure at all.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PlausibleConfig {
+    /// Lowest number it can give.
+    pub min: f64,
+    /// Highest number it can give.
+    pub max: f64,
+}
+
+fn default_max_age() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn default_debounce() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn default_blocks() -> Vec<SafetyStep> {
+    SafetyStep::ALL.into_iter().filter(|step| *step != SafetyStep::Download).collect()
+}
+
+fn default_overridable() -> bool {
+    true
+}
+
+fn default_severity() -> Severity {
+    Severity::Warning
+}
+
+/// The configuration contradicts itself. Nothing is judged by half of it.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum SafetyConfigError {
+    /// A name that cannot stand in answers and alerts.
+    #[error("{name:?} is not a name: 1 to 64 of a-z, 0-9, _, - and .")]
+    BadName {
+        /// The name.
+        name: String,
+    },
+    /// Two constraints or two sources of one name.
+    #[error("the name {name:?} is given twice")]
+    DuplicateName {
+        /// The name.
+        name: String,
+    },
+    /// A constraint whose source is not configured: it could never hold.
+    #[error("constraint {constraint:?} names the source {source_name:?}, which is not configured")]
+    UnknownSource {
+        /// Name of the constraint.
+        constraint: String,
+        /// The name it gives.
+        source_name: String,
+    },
+    /// A constraint that cannot be judged.
+    #[error("constraint {constraint:?}: {why}")]
+    BadConstraint {
+        /// Name of the constraint.
+        constraint: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A source that cannot be read.
+    #[error("source {source_name:?}: {why}")]
+    BadSource {
+        /// Name of the source.
+        source_name: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl SafetyConfig {
+    /// The rules it means, in its order.
+    ///
+    /// # Errors
+    /// [`SafetyConfigError`], the first contradiction.
+    pub fn rules(&self) -> Result<Vec<Rule>, SafetyConfigError> {
+        let mut sources = BTreeMap::new();
+        for (index, source) in self.sources.iter().enumerate() {
+            check_name(&source.name)?;
+            source.check()?;
+            if sources.insert(source.name.as_str(), index).is_some() {
+                return Err(SafetyConfigError::DuplicateName { name: source.name.clone() });
+            }
+        }
+        let mut names = BTreeSet::new();
+        let mut rules = Vec::new();
+        for constraint in &self.constraints {
+            check_name(&constraint.name)?;
+            if !names.insert(constraint.name.as_str()) {
+                return Err(SafetyConfigError::DuplicateName { name: constraint.name.clone() });
+            }
+            let source =
+                sources.get(constraint.source.as_str()).ok_or_else(|| SafetyConfigError::UnknownSource {
+                    constraint: constraint.name.clone(),
+                    source_name: constraint.source.clone(),
+                })?;
+            rules.push(constraint.rule(*source)?);
+        }
+        Ok(rules)
+    }
+}
+
+fn check_name(name: &str) -> Result<(), SafetyConfigError> {
+    let fine = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_-.".contains(c);
+    if (1..=64).contains(&name.len()) && name.chars().all(fine) {
+        return Ok(());
+    }
+    Err(SafetyConfigError::BadName { name: name.to_owned() })
+}
+
+impl ConstraintConfig {
+    fn rule(&self, source: usize) -> Result<Rule, SafetyConfigError> {
+        let bad = |why| SafetyConfigError::BadConstraint { constraint: self.name.clone(), why };
+        if self.max_age.is_zero() {
+            return Err(bad("max_age is zero: every sample would be stale"));
+        }
+        if self.blocks.is_empty() {
+            return Err(bad("blocks nothing"));
+        }
+        let plausible = self.plausible.map_or((f64::MIN, f64::MAX), |range| (range.min, range.max));
+        if plausible.0.is_nan() || plausible.1.is_nan() || plausible.0 > plausible.1 {
+            return Err(bad("the plausible range is empty"));
+        }
+        let text =
+            |given: &Option<String>, default: &str| given.clone().unwrap_or_else(|| default.to_owned());
+        Ok(Rule {
+            name: self.name.clone(),
+            source,
+            condition: self.condition.parse().map_err(bad)?,
+            max_age: self.max_age,
+            debounce: self.debounce,
+            plausible,
+            blocks: self.blocks.iter().copied().collect(),
+            overridable: self.overridable,
+            severity: self.severity,
+            unit: self.unit.clone(),
+            message_ok: text(&self.message_ok, "Within limits"),
+            message_violated: text(&self.message_violated, "Outside its limits"),
+            resolution: text(&self.resolution, "Wait until the constraint clears"),
+        })
+    }
+}
+
+impl ConditionConfig {
+    fn parse(&self) -> Result<Condition, &'static str> {
+        let limits = self.min.is_some() || self.max.is_some() || self.hysteresis.is_some();
+        let rate = self.max_change.is_some() || self.over.is_some();
+        let kinds = [self.equals.is_some(), self.not_equals.is_some(), limits, rate];
+        if kinds.iter().filter(|given| **given).count() != 1 {
+            return Err(
+                "the condition must be exactly one of equals, not_equals, min/max, max_change with over",
+            );
+        }
+        if let Some(value) = &self.equals {
+            return Ok(Condition::Equals(value.clone().normalised()));
+        }
+        if let Some(value) = &self.not_equals {
+            return Ok(Condition::NotEquals(value.clone().normalised()));
+        }
+        if limits { self.limits() } else { self.rate() }
+    }
+
+    fn limits(&self) -> Result<Condition, &'static str> {
+        let hysteresis = self.hysteresis.unwrap_or(0.0);
+        if self.min.is_none() && self.max.is_none() {
+            return Err("hysteresis needs min or max");
+        }
+        if [self.min, self.max, Some(hysteresis)].into_iter().flatten().any(|n| !n.is_finite())
+            || hysteresis < 0.0
+        {
+            return Err("limits must be finite and hysteresis not negative");
+        }
+        if let (Some(min), Some(max)) = (self.min, self.max)
+            && min + hysteresis > max - hysteresis
+        {
+            return Err("nothing lies between the limits, hysteresis taken off");
+        }
+        Ok(Condition::Within { min: self.min, max: self.max, hysteresis })
+    }
+
+    fn rate(&self) -> Result<Condition, &'static str> {
+        match (self.max_change, self.over) {
+            (Some(max_change), Some(over))
+                if max_change.is_finite() && max_change >= 0.0 && !over.is_zero() =>
+            {
+                Ok(Condition::Steady { max_change, over })
+            }
+            _ => Err("a rate of change needs max_change, not negative, and over, longer than zero"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rules(text: &str) -> Result<Vec<Rule>, String> {
+        let config: SafetyConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.rules().map_err(|error| error.to_string())
+    }
+
+    const CRANE: &str = r#"
+        [[sources]]
+        name = "crane"
+        file = { path = "/run/plc/crane", every = "20ms" }
+        [[constraints]]
+        name = "crane_motion"
+        source = "crane"
+        condition = { equals = "stopped" }
+    "#;
+
+    #[test]
+    fn defaults_hold_back_everything_but_the_download() {
+        let rule = rules(CRANE).unwrap().remove(0);
+        assert!(!rule.blocks.contains(&SafetyStep::Download));
+        assert_eq!(rule.blocks.len(), 6);
+        assert_eq!((rule.max_age, rule.debounce), (Duration::from_secs(5), Duration::from_secs(1)));
+        assert!(rule.overridable);
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_refused_with_the_place() {
+        let refused = [
+            (r#"equals = "stopped""#, r#"equals = 1, max = 2"#, "exactly one"),
+            (r#"equals = "stopped""#, "", "exactly one"),
+            (r#"equals = "stopped""#, "hysteresis = 2", "needs min or max"),
+            (r#"equals = "stopped""#, "min = 1, max = 2, hysteresis = 1", "nothing lies between"),
+            (r#"equals = "stopped""#, "max_change = 1", "rate of change"),
+            (r#"equals = "stopped""#, "equal = 1", "unknown field `equal`"),
+            (r#"source = "crane""#, r#"source = "cran""#, "not configured"),
+            (r#"source = "crane""#, "source = \"crane\"\nblocks = []", "blocks nothing"),
+            (r#"source = "crane""#, "source = \"crane\"\nblocks = [\"boot\"]", "unknown variant `boot`"),
+            (r#"name = "crane_motion""#, r#"name = "Crane Motion""#, "not a name"),
+            (r#"every = "20ms""#, r#"every = "1ms""#, "at least 10ms"),
+            (r#"file = {"#, r#"fil = {"#, "unknown field `fil`"),
+        ];
+        for (from, to, complaint) in refused {
+            let error = rules(&CRANE.replace(from, to)).unwrap_err();
+            assert!(error.contains(complaint), "{to}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_number_written_as_text_means_the_number() {
+        let rule = rules(&CRANE.replace(r#""stopped""#, r#""0""#)).unwrap().remove(0);
+        assert_eq!(rule.condition, Condition::Equals(Value::Number(0.0)));
+    }
+}

@@ -1,0 +1,298 @@
+//! The engine from outside: fed by hand on a fake clock, and running with a real file on tokio's clock.
+
+use std::{fs, path::Path};
+
+use ota_testkit::FakeClock;
+use proptest::prelude::*;
+
+use super::*;
+use crate::reading::{Fault, Value};
+
+const CONFIG: &str = r#"
+    [[sources]]
+    name = "crane"
+    file = { path = "/nowhere/crane" }
+    [[sources]]
+    name = "people"
+    file = { path = "/nowhere/people" }
+    [[constraints]]
+    name = "crane_motion"
+    source = "crane"
+    condition = { equals = "stopped" }
+    message_violated = "Crane movement detected"
+    message_ok = "Crane is at rest"
+    resolution = "Wait for crane to stop or use force override with PIN"
+    [[constraints]]
+    name = "people_near"
+    source = "people"
+    condition = { equals = 0 }
+    overridable = false
+    blocks = ["switch", "reboot"]
+"#;
+
+struct Plant {
+    engine: Arc<SafetyEngine>,
+    clock: Arc<FakeClock>,
+}
+
+impl Plant {
+    fn new() -> Self {
+        let clock = Arc::new(FakeClock::default());
+        let config = toml::from_str(CONFIG).unwrap();
+        Self { engine: SafetyEngine::new(config, clock.clone()).unwrap(), clock }
+    }
+
+    fn say(&self, source: &str, outcome: Result<Value, Fault>) {
+        let sample = Sample { outcome, taken_at: self.clock.monotonic() };
+        self.engine.observe(self.engine.source(source).unwrap(), sample);
+    }
+
+    fn calm(&self) {
+        for _ in 0..2 {
+            self.say("crane", Ok(Value::Text("stopped".into())));
+            self.say("people", Ok(Value::Number(0.0)));
+            self.clock.advance(Duration::from_secs(1));
+        }
+    }
+
+    fn moving(&self) {
+        self.say("crane", Ok(Value::Text("moving".into())));
+    }
+
+    fn blocking(&self, step: SafetyStep) -> Vec<String> {
+        self.engine.judge(step).blocks.into_iter().map(|block| block.constraint).collect()
+    }
+
+    fn wait(&self, secs: u64) {
+        self.clock.advance(Duration::from_secs(secs));
+    }
+}
+
+#[test]
+fn everything_is_held_back_until_the_first_samples() {
+    let plant = Plant::new();
+    assert_eq!(plant.blocking(SafetyStep::Reboot), ["crane_motion", "people_near"]);
+    assert_eq!(plant.engine.judge(SafetyStep::Write).blocks[0].status, "no sample");
+    assert!(plant.engine.judge(SafetyStep::Download).allowed());
+    plant.calm();
+    assert!(plant.engine.judge(SafetyStep::Reboot).allowed());
+}
+
+#[test]
+fn a_block_tells_what_since_when_and_what_to_do() {
+    let plant = Plant::new();
+    plant.calm();
+    let since = plant.clock.wall();
+    plant.moving();
+    plant.wait(3);
+    let block = plant.engine.judge(SafetyStep::Switch).blocks.remove(0);
+    assert_eq!(block.status, "moving");
+    assert_eq!(block.message, "Crane movement detected");
+    assert_eq!(block.detected_at, Some(since));
+    assert_eq!(block.resolution, "Wait for crane to stop or use force override with PIN");
+    // The only violation before this one was the start, 1 s long; this one has lasted longer.
+    assert_eq!(block.estimated_wait, None);
+}
+
+#[test]
+fn a_wait_is_estimated_from_earlier_violations() {
+    let plant = Plant::new();
+    plant.calm();
+    plant.moving();
+    plant.wait(100);
+    plant.calm();
+    plant.moving();
+    plant.wait(1);
+    let left = plant.engine.judge(SafetyStep::Write).blocks[0].estimated_wait.unwrap();
+    assert!((99..=101).contains(&left.as_secs()), "{left:?}");
+}
+
+#[test]
+fn a_silent_sensor_blocks_without_being_heard() {
+    let plant = Plant::new();
+    plant.calm();
+    plant.wait(10);
+    let report = plant.engine.report();
+    assert_eq!(report.constraints[0].state, ConstraintState::Unknown);
+    assert_eq!(report.constraints[0].reading, "stale");
+    assert_eq!(plant.blocking(SafetyStep::Reboot).len(), 2);
+}
+
+#[test]
+fn an_override_covers_only_what_was_violated_and_may_be_overridden() {
+    let plant = Plant::new();
+    plant.calm();
+    assert_eq!(
+        plant.engine.enable_override("x", Duration::from_secs(60)),
+        Err(OverrideError::NothingViolated)
+    );
+    plant.moving();
+    let report = plant.engine.enable_override("Emergency security update", Duration::from_secs(60)).unwrap();
+    assert_eq!(report.constraints, ["crane_motion"]);
+    assert!(plant.engine.judge(SafetyStep::Reboot).allowed());
+    assert!(plant.engine.report().constraints[0].overridden);
+    plant.say("people", Ok(Value::Number(1.0)));
+    assert_eq!(plant.blocking(SafetyStep::Reboot), ["people_near"]);
+    assert!(plant.engine.disable_override());
+    assert_eq!(plant.blocking(SafetyStep::Write), ["crane_motion"]);
+    assert!(!plant.engine.disable_override());
+}
+
+#[test]
+fn what_may_never_be_overridden_is_not() {
+    let plant = Plant::new();
+    plant.calm();
+    plant.say("people", Err(Fault::TimedOut));
+    let refused = plant.engine.enable_override("x", Duration::from_secs(60));
+    assert_eq!(refused, Err(OverrideError::NotOverridable { constraints: vec!["people_near".into()] }));
+}
+
+#[test]
+fn an_override_lasts_no_longer_than_the_configuration_allows() {
+    let plant = Plant::new();
+    for secs in [0, 3601] {
+        let refused = plant.engine.enable_override("x", Duration::from_secs(secs));
+        assert_eq!(refused, Err(OverrideError::BadDuration { max: Duration::from_secs(3600) }));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn an_override_ends_on_the_monotonic_clock_whatever_the_wall_clock_does(
+        secs in 1u64..3600, jumps in prop::collection::vec((0i64..4_000_000_000, 1u64..600), 1..20)
+    ) {
+        let plant = Plant::new();
+        plant.calm();
+        plant.moving();
+        plant.engine.enable_override("test", Duration::from_secs(secs)).unwrap();
+        let mut passed = 0;
+        for (wall, pause) in jumps {
+            plant.clock.set_wall(Timestamp::from_secs(wall));
+            plant.wait(pause);
+            passed += pause;
+            plant.say("people", Ok(Value::Number(0.0)));
+            plant.moving();
+            prop_assert_eq!(plant.engine.judge(SafetyStep::Write).allowed(), passed < secs);
+            let left = plant.engine.report().active_override.map(|active| active.remaining.as_secs());
+            prop_assert_eq!(left, (passed < secs).then(|| secs - passed));
+        }
+    }
+
+    #[test]
+    fn no_reboot_is_allowed_on_a_bad_or_old_newest_sample(
+        steps in prop::collection::vec((0u64..7000, 0u8..4), 1..60)
+    ) {
+        let plant = Plant::new();
+        let mut newest = None;
+        for (pause, say) in steps {
+            plant.clock.advance(Duration::from_millis(pause));
+            let at = plant.clock.monotonic();
+            plant.say("people", Ok(Value::Number(0.0)));
+            match say {
+                0 => { plant.moving(); newest = Some((at, false)); }
+                1 => { plant.say("crane", Err(Fault::Disconnected("broker".into()))); newest = Some((at, false)); }
+                2 => { plant.say("crane", Ok(Value::Text("stopped".into()))); newest = Some((at, true)); }
+                _ => {}
+            }
+            let good = newest.is_some_and(|(taken, good)| good && at - taken <= Duration::from_secs(5));
+            for step in [SafetyStep::Switch, SafetyStep::Reboot] {
+                prop_assert!(good || !plant.engine.judge(step).allowed());
+            }
+        }
+    }
+}
+
+/// Tokio's clock as our clock, so that paused time moves both.
+struct TokioClock {
+    start: tokio::time::Instant,
+}
+
+impl Clock for TokioClock {
+    fn wall(&self) -> Timestamp {
+        Timestamp::from_secs(1_768_478_400) + self.start.elapsed()
+    }
+    fn monotonic(&self) -> Duration {
+        Duration::from_secs(3600) + self.start.elapsed()
+    }
+    fn wall_is_trusted(&self) -> bool {
+        true
+    }
+}
+
+fn running(crane: &Path) -> Arc<SafetyEngine> {
+    let text = CONFIG.replace("/nowhere/crane", &crane.display().to_string());
+    let clock = Arc::new(TokioClock { start: tokio::time::Instant::now() });
+    let engine = SafetyEngine::new(toml::from_str(&text).unwrap(), clock).unwrap();
+    tokio::spawn(Arc::clone(&engine).run(std::future::pending()));
+    engine
+}
+
+async fn until(engine: &SafetyEngine, state: ConstraintState) -> Duration {
+    let began = tokio::time::Instant::now();
+    let mut changes = engine.changes();
+    while engine.report().constraints[0].state != state {
+        changes.changed().await.unwrap();
+    }
+    began.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_the_file_is_told_within_100_ms() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("crane_motion");
+    fs::write(&file, "stopped\n").unwrap();
+    let engine = running(&file);
+    until(&engine, ConstraintState::Ok).await;
+    for _ in 0..5 {
+        fs::write(&file, "moving\n").unwrap();
+        let noticed = until(&engine, ConstraintState::Violated).await;
+        assert!(noticed <= Duration::from_millis(100), "{noticed:?}");
+        fs::write(&file, "stopped\n").unwrap();
+        until(&engine, ConstraintState::Ok).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_goes_away_blocks_and_comes_back_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("crane_motion");
+    fs::write(&file, "stopped\n").unwrap();
+    let engine = running(&file);
+    until(&engine, ConstraintState::Ok).await;
+    fs::remove_file(&file).unwrap();
+    until(&engine, ConstraintState::Unknown).await;
+    assert_eq!(engine.judge(SafetyStep::Reboot).blocks[0].status, "absent");
+    fs::write(&file, "stopped\n").unwrap();
+    until(&engine, ConstraintState::Ok).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn staleness_and_the_end_of_an_override_are_told_without_a_sample() {
+    let text = CONFIG.replace("/nowhere/crane", "/dev/null").replace("/nowhere/people", "/dev/zero");
+    let clock = Arc::new(TokioClock { start: tokio::time::Instant::now() });
+    let mut config: SafetyConfig = toml::from_str(&text).unwrap();
+    // One look at the start, then silence.
+    for source in &mut config.sources {
+        source.file.as_mut().unwrap().every = Duration::from_secs(1_000_000);
+    }
+    let engine = SafetyEngine::new(config, clock.clone()).unwrap();
+    tokio::spawn(Arc::clone(&engine).run(std::future::pending()));
+    while engine.report().constraints[0].reading != "unreadable" {
+        tokio::task::yield_now().await;
+    }
+    let crane = engine.source("crane").unwrap();
+    let sample = || Sample { outcome: Ok(Value::Text("stopped".into())), taken_at: clock.monotonic() };
+    engine.observe(crane, sample());
+    until(&engine, ConstraintState::Ok).await;
+    let stale_after = until(&engine, ConstraintState::Unknown).await;
+    assert!((4000..=4010).contains(&stale_after.as_millis()), "{stale_after:?}");
+    engine.enable_override("test", Duration::from_secs(30)).unwrap();
+    let mut changes = engine.changes();
+    let began = tokio::time::Instant::now();
+    while engine.report().active_override.is_some() {
+        changes.changed().await.unwrap();
+    }
+    assert!((30_000..=30_010).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
+}

@@ -1,0 +1,171 @@
+//! The rules and the one function that judges them. Pure: the same world gives the same verdict, with reasons.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use ota_core::{
+    Timestamp,
+    safety::{Block, ConstraintReport, ConstraintState, SafetyStep, Severity},
+};
+
+use crate::{
+    reading::Value,
+    track::{Assessment, Track, Unmet},
+};
+
+/// A constraint, checked and ready to be judged. Made from [`crate::config::ConstraintConfig`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// Its name, unique.
+    pub name: String,
+    /// Position of its source in the configuration.
+    pub source: usize,
+    /// What must hold.
+    pub condition: Condition,
+    /// Oldest sample that still counts.
+    pub max_age: Duration,
+    /// For how long it must hold before it counts as ok.
+    pub debounce: Duration,
+    /// What the sensor can measure at all; numbers beyond it are no usable sample.
+    pub plausible: (f64, f64),
+    /// Which steps it holds back.
+    pub blocks: BTreeSet<SafetyStep>,
+    /// Whether an override may cover it.
+    pub overridable: bool,
+    /// How much a violation matters.
+    pub severity: Severity,
+    /// Unit of the number, for people.
+    pub unit: String,
+    /// Sentence while it holds.
+    pub message_ok: String,
+    /// Sentence while it does not.
+    pub message_violated: String,
+    /// What the operator can do.
+    pub resolution: String,
+}
+
+/// What must hold of a value.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Condition {
+    /// It is this one.
+    Equals(Value),
+    /// It is another one than this, of the same type.
+    NotEquals(Value),
+    /// It is a number between the limits, each of which may be open. Once outside, it must come back by `hysteresis`.
+    #[expect(missing_docs, reason = "said above")]
+    Within { min: Option<f64>, max: Option<f64>, hysteresis: f64 },
+    /// It is a number that changes by no more than `max_change` within `over`.
+    #[expect(missing_docs, reason = "said above")]
+    Steady { max_change: f64, over: Duration },
+}
+
+/// All that a verdict depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct World<'a> {
+    /// The rules.
+    pub rules: &'a [Rule],
+    /// What is remembered of each rule's samples, in the same order.
+    pub tracks: &'a [Track],
+    /// Names of the constraints that an active override covers.
+    pub covered: &'a BTreeSet<String>,
+    /// The monotonic clock.
+    pub now: Duration,
+    /// The wall clock at the same instant, for telling people when.
+    pub wall: Timestamp,
+}
+
+/// The answer to "may this step happen now".
+#[derive(Clone, Debug, PartialEq)]
+pub enum Judgement {
+    /// Yes.
+    Allow,
+    /// Not now; it may later, without anybody changing the configuration.
+    Wait {
+        /// Why, in the order of the configuration.
+        reasons: Vec<Block>,
+        /// Not before this, when every reason ends at a known time.
+        earliest: Option<Timestamp>,
+    },
+}
+
+/// Judges whether `step` may happen in `world`.
+#[must_use]
+pub fn judge(world: World<'_>, step: SafetyStep) -> Judgement {
+    let mut reasons = Vec::new();
+    let mut earliest = Some(world.now);
+    for (rule, track) in world.pairs().filter(|(rule, _)| rule.blocks.contains(&step)) {
+        let assessment = track.assess(rule, world.now);
+        let Err(unmet) = &assessment.outcome else { continue };
+        if world.covers(rule) {
+            continue;
+        }
+        earliest = match unmet {
+            Unmet::Settling { until } => earliest.map(|earliest| earliest.max(*until)),
+            _ => None,
+        };
+        reasons.push(Block::from(&world.report(rule, track, &assessment)));
+    }
+    if reasons.is_empty() {
+        return Judgement::Allow;
+    }
+    Judgement::Wait { reasons, earliest: earliest.map(|at| world.wall + at.saturating_sub(world.now)) }
+}
+
+impl World<'_> {
+    /// Every constraint as it stands. `since` and `estimated_wait` are history and left to the engine, but for a debounce
+    /// that is running: its end is known.
+    #[must_use]
+    pub fn reports(&self) -> Vec<ConstraintReport> {
+        self.pairs().map(|(rule, track)| self.report(rule, track, &track.assess(rule, self.now))).collect()
+    }
+
+    fn pairs(&self) -> impl Iterator<Item = (&Rule, &Track)> {
+        self.rules.iter().zip(self.tracks)
+    }
+
+    fn covers(&self, rule: &Rule) -> bool {
+        rule.overridable && self.covered.contains(&rule.name)
+    }
+
+    fn report(&self, rule: &Rule, track: &Track, assessment: &Assessment) -> ConstraintReport {
+        let settled_in = match &assessment.outcome {
+            Err(Unmet::Settling { until }) => Some(until.saturating_sub(self.now)),
+            _ => None,
+        };
+        ConstraintReport {
+            name: rule.name.clone(),
+            state: assessment.state(),
+            reading: reading(rule, track, assessment),
+            message: message(rule, assessment),
+            since: None,
+            severity: rule.severity,
+            overridable: rule.overridable,
+            overridden: self.covers(rule) && assessment.state() != ConstraintState::Ok,
+            blocks: rule.blocks.iter().copied().collect(),
+            resolution: rule.resolution.clone(),
+            estimated_wait: settled_in,
+        }
+    }
+}
+
+/// `moving`, `78.5 °C`, `stale`, `stopped, settling`.
+fn reading(rule: &Rule, track: &Track, assessment: &Assessment) -> String {
+    let value = || match track.value() {
+        Some(value) if rule.unit.is_empty() => value.to_string(),
+        Some(value) => format!("{value} {}", rule.unit),
+        None => Unmet::Fault(crate::reading::Fault::NoSample).to_string(),
+    };
+    match &assessment.outcome {
+        Ok(()) | Err(Unmet::Outside) => value(),
+        Err(unmet @ Unmet::Settling { .. }) => format!("{}, {unmet}", value()),
+        Err(unmet) => unmet.to_string(),
+    }
+}
+
+fn message(rule: &Rule, assessment: &Assessment) -> String {
+    match &assessment.outcome {
+        Ok(()) => rule.message_ok.clone(),
+        Err(Unmet::Outside) => rule.message_violated.clone(),
+        Err(Unmet::Settling { .. }) => format!("{} (back within limits, settling)", rule.message_violated),
+        Err(unmet) => format!("{}: no usable sample ({unmet}), counts as violated", rule.name),
+    }
+}

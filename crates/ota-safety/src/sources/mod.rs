@@ -1,0 +1,174 @@
+//! Where values come from: one module per kind behind one trait, each in its own task, started again with growing pauses.
+//!
+//! A source only reads and delivers; what a value means is left to [`crate::rules`].
+
+mod file;
+
+use std::{sync::Arc, time::Duration};
+
+use backon::BackoffBuilder;
+use ota_core::ports::{BoxFuture, Clock};
+use serde::Deserialize;
+
+pub use file::FileConfig;
+
+use crate::{
+    config::SafetyConfigError,
+    reading::{Fault, Sample, Value},
+};
+
+/// One source: its name, exactly one kind, and how its numbers are to be read.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SourceConfig {
+    /// Its name, unique, `[a-z0-9_.-]{1,64}`.
+    pub name: String,
+    /// A number is multiplied by this …
+    pub scale: Option<f64>,
+    /// … and then this is added.
+    pub offset: Option<f64>,
+    /// A small file, also of sysfs.
+    pub file: Option<FileConfig>,
+}
+
+impl SourceConfig {
+    /// What is wrong with it, if anything.
+    pub(crate) fn check(&self) -> Result<(), SafetyConfigError> {
+        let bad =
+            |why: &str| SafetyConfigError::BadSource { source_name: self.name.clone(), why: why.to_owned() };
+        if [self.scale, self.offset].into_iter().flatten().any(|n| !n.is_finite()) {
+            return Err(bad("scale and offset must be finite"));
+        }
+        self.open().map(|_| ()).map_err(|why| bad(&why))
+    }
+
+    /// The source it describes. Opens nothing yet.
+    fn open(&self) -> Result<Box<dyn Source>, String> {
+        let mut kinds: Vec<Box<dyn Source>> = Vec::new();
+        if let Some(file) = &self.file {
+            kinds.push(file.source()?);
+        }
+        match (kinds.pop(), kinds.is_empty()) {
+            (Some(kind), true) => Ok(kind),
+            _ => Err("needs exactly one kind of source, such as file = { path = … }".into()),
+        }
+    }
+}
+
+/// A way to get values.
+pub(crate) trait Source: Send {
+    /// Delivers values into `feed` for as long as it can, and then says why it cannot go on.
+    fn follow<'a>(&'a mut self, feed: &'a Feed) -> BoxFuture<'a, Fault>;
+}
+
+/// Where a source delivers to.
+pub(crate) struct Feed {
+    clock: Arc<dyn Clock>,
+    sink: Box<dyn Fn(Sample) + Send + Sync>,
+    scale: f64,
+    offset: f64,
+}
+
+impl Feed {
+    /// Every sample goes to `sink`.
+    pub(crate) fn new(clock: Arc<dyn Clock>, sink: impl Fn(Sample) + Send + Sync + 'static) -> Self {
+        Self { clock, sink: Box::new(sink), scale: 1.0, offset: 0.0 }
+    }
+
+    /// The monotonic clock that samples are stamped with.
+    pub(crate) fn now(&self) -> Duration {
+        self.clock.monotonic()
+    }
+
+    /// Delivers what was so at `taken_at`.
+    pub(crate) fn deliver(&self, outcome: Result<Value, Fault>, taken_at: Duration) {
+        let outcome = outcome.map(|value| match value {
+            Value::Number(number) => Value::Number(number.mul_add(self.scale, self.offset)),
+            other => other,
+        });
+        (self.sink)(Sample { outcome, taken_at });
+    }
+}
+
+/// Keeps one source going for ever, with growing, jittered pauses while it fails.
+pub(crate) async fn supervise(config: SourceConfig, mut feed: Feed) {
+    let Ok(mut source) = config.open() else { return };
+    feed.scale = config.scale.unwrap_or(1.0);
+    feed.offset = config.offset.unwrap_or(0.0);
+    let mut pauses = pauses();
+    loop {
+        let began = feed.now();
+        let fault = source.follow(&feed).await;
+        tracing::warn!(source = config.name, fault = %fault, detail = fault.detail(), "sensor lost");
+        feed.deliver(Err(fault), feed.now());
+        if feed.now().saturating_sub(began) > LONGEST_PAUSE {
+            pauses = self::pauses();
+        }
+        tokio::time::sleep(pauses.next().unwrap_or(LONGEST_PAUSE)).await;
+    }
+}
+
+/// No sensor is left alone for longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+fn pauses() -> impl Iterator<Item = Duration> + Send {
+    let growing = backon::ExponentialBuilder::default().with_min_delay(Duration::from_millis(100));
+    growing.with_max_delay(LONGEST_PAUSE).with_jitter().without_max_times().build()
+}
+
+/// One reading on request, for sources that have to be asked.
+pub(crate) trait Probe: Send {
+    /// Reads once. May be dropped half way.
+    fn read(&mut self) -> BoxFuture<'_, Result<Taken, Fault>>;
+}
+
+/// A value, and how old it was when it was read.
+pub(crate) struct Taken {
+    pub(crate) value: Value,
+    pub(crate) age: Duration,
+}
+
+impl From<Value> for Taken {
+    fn from(value: Value) -> Self {
+        Self { value, age: Duration::ZERO }
+    }
+}
+
+/// A probe that is asked again and again.
+pub(crate) struct Polled<P> {
+    pub(crate) probe: P,
+    /// Pause between two readings.
+    pub(crate) every: Duration,
+    /// Longest time for one reading.
+    pub(crate) timeout: Duration,
+    /// Whether a fault ends it, so that it is started again after a pause; else it is just asked again.
+    pub(crate) back_off: bool,
+}
+
+impl<P: Probe> Source for Polled<P> {
+    fn follow<'a>(&'a mut self, feed: &'a Feed) -> BoxFuture<'a, Fault> {
+        Box::pin(async move {
+            let mut ticks = tokio::time::interval(self.every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                // Stamped with the start: the value is no older than that.
+                let started = feed.now();
+                let read = tokio::time::timeout(self.timeout, self.probe.read()).await;
+                match read.unwrap_or(Err(Fault::TimedOut)) {
+                    Ok(Taken { value, age }) => feed.deliver(Ok(value), started.saturating_sub(age)),
+                    Err(fault) if self.back_off => return fault,
+                    Err(fault) => feed.deliver(Err(fault), feed.now()),
+                }
+            }
+        })
+    }
+}
+
+/// Checks the period of a polled source.
+fn check_period(every: Duration, timeout: Duration) -> Result<(), String> {
+    if every < Duration::from_millis(10) || timeout.is_zero() {
+        return Err("every must be at least 10ms and timeout longer than zero".into());
+    }
+    Ok(())
+}
