@@ -1,1 +1,0 @@
-//! Tests of the whole store, by what it promises.
