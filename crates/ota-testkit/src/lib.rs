@@ -5,6 +5,7 @@
 //! Fakes of what outlives a power cut can share one [`Power`], which cuts all of them off at the same instant.
 
 pub mod boot;
+pub mod bootloader;
 pub mod clock;
 pub mod faults;
 pub mod health;
