@@ -1,4 +1,6 @@
 //! From the bytes of a file to `OpenPGP` packets: armoured or binary outside.
+//!
+//! The armour's checksum is not looked at, as RFC 9580 section 6.1 has it: what counts is the signature inside.
 
 use std::io::{BufReader, Read as _};
 
@@ -6,14 +8,14 @@ use pgp::armor::{BlockType, Dearmor, DearmorOptions};
 
 /// The packets inside a file; of armour exactly one block of the wanted kind, with nothing but blanks behind it.
 ///
-/// Armour is a transport encoding: its comment lines are not looked at, its checksum is where there is one.
+/// Armour is a transport encoding: its comment lines are nobody's statement and not looked at.
 pub(super) fn packets(file: &[u8], wanted: BlockType) -> Result<Vec<u8>, String> {
     if file.first().is_some_and(|first| first & 0x80 != 0) {
         return Ok(file.to_vec());
     }
     let block = only_block(file)
         .ok_or("is neither armoured nor binary OpenPGP data, or holds more than one block")?;
-    let options = DearmorOptions::new().set_limit(file.len().max(1024)).enable_crc24_check();
+    let options = DearmorOptions::new().set_limit(file.len().max(1024));
     let mut armor = Dearmor::with_options(BufReader::new(block), options);
     armor.read_header().map_err(|error| format!("has damaged armour: {error}"))?;
     match armor.typ {

@@ -42,10 +42,8 @@ pub(super) fn of_subkey(
         return Err(Refusal::new(SignatureFault::KeyUsage, "the sub-key is not meant for signing"));
     }
     // The sub-key must say itself that it belongs to this primary key, or anyone could claim a foreign one.
-    let back = binding.embedded_signature().filter(|back| counts(back));
-    if !back.is_some_and(|back| back.verify_primary_key_binding(&subkey.key, primary).is_ok()) {
-        return Err(unbound("sub-key"));
-    }
+    let back = binding.embedded_signature().filter(|back| counts(back)).ok_or_else(|| unbound("sub-key"))?;
+    back.verify_primary_key_binding(&subkey.key, primary).map_err(|_| unbound("sub-key"))?;
     strong_enough(&subkey.key)
 }
 

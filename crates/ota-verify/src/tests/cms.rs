@@ -25,26 +25,35 @@ fn every_kind_of_key_signs_under_a_root_of_every_kind() {
     pki.root("r2", ED25519);
     pki.root("r3", RSA3072);
     let pss = ["-keyopt", "rsa_padding_mode:pss", "-keyopt", "rsa_pss_saltlen:-1"];
-    let cases: [(&str, &[&str], &str, &[&str]); 9] = [
+    let cases: [(&str, &[&str], &str, &[&str]); 8] = [
         ("p256", P256, "r1", &["-md", "sha256"]),
         ("p256b", P256, "r3", &["-md", "sha384"]),
         ("p384", P384, "r2", &["-md", "sha384"]),
         ("p384b", P384, "r1", &["-md", "sha256"]),
-        ("ed", ED25519, "r1", &["-md", "sha512"]),
         ("rsa", RSA3072, "r2", &["-md", "sha256"]),
         ("rsa", RSA3072, "r2", &["-md", "sha512"]),
         ("rsa", RSA3072, "r2", &[&["-md", "sha256"], &pss[..]].concat()),
         ("rsa", RSA3072, "r2", &[&["-md", "sha384"], &pss[..]].concat()),
     ];
     let keys = Keys::of(&[&pki.pem("r1"), &pki.pem("r2"), &pki.pem("r3")]);
-    let verifier = keys.verifier_now();
     for (name, key, root, options) in cases {
         if !pki.pem(name).exists() {
             pki.issue(name, key, root, SIGNER);
         }
         let signature = pki.sign_with(&[name], options);
-        assert_eq!(accepted(&verifier, IMAGE, &[cms(signature)]), [format!("CN={name}")], "{options:?}");
+        let names = accepted(&keys.verifier_now(), IMAGE, &[cms(signature)]);
+        assert_eq!(names, [format!("CN={name}")], "{options:?}");
     }
+}
+
+/// openssl makes CMS with Ed25519 from 3.2 on; Debian 12 has 3.0. The structure is RFC 8419's, the signature openssl's.
+#[test]
+fn an_ed25519_key_signs_in_the_shape_of_rfc_8419() {
+    let pki = Pki::new();
+    pki.root("root", ED25519);
+    pki.issue("signer", ED25519, "root", SIGNER);
+    let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
+    assert_eq!(accepted(&verifier, IMAGE, &[cms(pki.sign_ed25519("signer"))]), ["CN=signer"]);
 }
 
 #[test]
@@ -54,7 +63,6 @@ fn pem_and_der_of_a_signature_are_the_same() {
     let pem = pki.sign_with(&["signer"], &["-outform", "PEM"]);
     assert!(pem.starts_with(b"-----BEGIN CMS-----"));
     accepted(&verifier, IMAGE, &[cms(pem)]);
-    pki.openssl(&["pkcs7", "-inform", "DER", "-in", "signature", "-out", "again"]);
 }
 
 #[test]
@@ -144,7 +152,7 @@ fn every_flipped_byte_of_a_der_signature_is_refused() {
     pki.root("root", ED25519);
     pki.issue("signer", ED25519, "root", SIGNER);
     let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
-    let signature = pki.sign_with(&["signer"], &["-md", "sha512"]);
+    let signature = pki.sign_ed25519("signer");
     accepted(&verifier, IMAGE, &[cms(signature.clone())]);
     for (index, damaged) in flips(&signature) {
         let outcome = verify(&verifier, IMAGE, &[cms(damaged)], STRICT);
@@ -156,11 +164,9 @@ fn every_flipped_byte_of_a_der_signature_is_refused() {
 /// message, and which line end is used, is nobody's statement.
 #[test]
 fn every_flipped_byte_of_a_pem_signature_is_refused_or_means_the_same() {
-    let pki = Pki::new();
-    pki.root("root", ED25519);
-    pki.issue("signer", ED25519, "root", SIGNER);
+    let pki = Pki::with_signer();
     let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
-    let signature = pki.sign_with(&["signer"], &["-md", "sha512", "-outform", "PEM"]);
+    let signature = pki.sign_with(&["signer"], &["-outform", "PEM"]);
     let (_, der) = der::pem::decode_vec(&signature).unwrap();
     for (index, damaged) in flips(&signature) {
         if verify(&verifier, IMAGE, &[cms(damaged.clone())], STRICT).is_ok() {
@@ -329,7 +335,7 @@ fn of_two_signers_in_one_message_both_must_hold() {
     let mail = SIGNER.replace("codeSigning", "emailProtection");
     pki.issue("second", P256, "root", &mail);
     let (reason, what) = reason_of(&pki, pki.sign_with(&["signer", "second"], &[]));
-    assert_eq!(reason, SignatureFault::KeyUsage);
+    assert_eq!(reason, SignatureFault::KeyUsage, "{what}");
     assert!(what.starts_with("signature 1 (cms), signer "), "{what}");
 }
 

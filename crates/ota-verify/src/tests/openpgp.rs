@@ -27,6 +27,9 @@ fn every_kind_of_key_signs_armoured_and_binary() {
             &["--digest-algo", "SHA384"],
             &["--armor", "--digest-algo", "SHA512"],
         ] {
+            if algorithm == "nistp384" && options.contains(&"SHA256") {
+                continue; // gpg wants a digest as long as the curve
+            }
             let signature = pgp(gpg.sign_with(algorithm, options));
             assert_eq!(
                 accepted(&verifier, IMAGE, &[signature]),
@@ -54,7 +57,7 @@ fn a_binary_export_is_a_key_file_too() {
 fn a_signing_sub_key_signs_in_the_name_of_its_primary_key() {
     let gpg = Gpg::new();
     gpg.key("signer", "ed25519", "cert", "2y");
-    gpg.gpg(&["--quick-add-key", &gpg.fingerprint("signer"), "nistp256", "sign", "1y"]);
+    gpg.gpg(&["--quick-add-key", &gpg.fingerprint("signer"), "rsa3072", "sign", "1y"]);
     let signature = [pgp(gpg.sign("signer"))];
     let vouched = verify(&keys_of(&gpg).verifier_now(), IMAGE, &signature, STRICT).unwrap();
     assert_eq!(vouched.signers[0].fingerprint, gpg.fingerprint("signer").to_lowercase());

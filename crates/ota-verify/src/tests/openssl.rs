@@ -2,9 +2,24 @@
 
 use std::path::{Path, PathBuf};
 
+use cms::{
+    cert::{CertificateChoices, IssuerAndSerialNumber},
+    content_info::{CmsVersion, ContentInfo},
+    signed_data::{EncapsulatedContentInfo, SignedData, SignerIdentifier, SignerInfo},
+};
+use const_oid::{
+    ObjectIdentifier,
+    db::{rfc5911, rfc5912, rfc8410},
+};
+use der::{
+    Any, DecodePem as _, Encode as _,
+    asn1::{OctetString, SetOfVec},
+};
 use tempfile::TempDir;
+use x509_cert::{Certificate, attr::Attribute, spki::AlgorithmIdentifierOwned};
 
-use super::world::{program, read, run, write};
+use super::world::{IMAGE, program, read, run, write};
+use crate::digest::HashKind;
 
 /// Extensions of a signer that may sign here.
 pub(super) const SIGNER: &str =
@@ -24,7 +39,7 @@ pub(super) struct Pki(TempDir);
 impl Pki {
     pub(super) fn new() -> Self {
         let pki = Self(TempDir::new().unwrap());
-        write(pki.dir(), "image", super::world::IMAGE);
+        write(pki.dir(), "image", IMAGE);
         pki
     }
 
@@ -120,4 +135,45 @@ impl Pki {
         self.openssl(&arguments);
         read(&self.path("signature"))
     }
+
+    /// The same with an Ed25519 key: put together here, signed by `openssl pkeyutl`.
+    pub(super) fn sign_ed25519(&self, signer: &str) -> Vec<u8> {
+        let digest = OctetString::new(HashKind::Sha512.of(IMAGE)).unwrap();
+        let attributes = SetOfVec::try_from(vec![
+            attribute(rfc5911::ID_CONTENT_TYPE, Any::encode_from(&rfc5911::ID_DATA).unwrap()),
+            attribute(rfc5911::ID_MESSAGE_DIGEST, Any::encode_from(&digest).unwrap()),
+        ])
+        .unwrap();
+        write(self.dir(), "attributes", &attributes.to_der().unwrap());
+        let key = format!("{signer}.key");
+        self.openssl(&["pkeyutl", "-sign", "-rawin", "-inkey", &key, "-in", "attributes", "-out", "raw"]);
+        let certificate = Certificate::from_pem(read(&self.pem(signer))).unwrap();
+        let sha512 = AlgorithmIdentifierOwned { oid: rfc5912::ID_SHA_512, parameters: None };
+        let info = SignerInfo {
+            version: CmsVersion::V1,
+            sid: SignerIdentifier::IssuerAndSerialNumber(IssuerAndSerialNumber {
+                issuer: certificate.tbs_certificate.issuer.clone(),
+                serial_number: certificate.tbs_certificate.serial_number.clone(),
+            }),
+            digest_alg: sha512.clone(),
+            signed_attrs: Some(attributes),
+            signature_algorithm: AlgorithmIdentifierOwned { oid: rfc8410::ID_ED_25519, parameters: None },
+            signature: OctetString::new(read(&self.path("raw"))).unwrap(),
+            unsigned_attrs: None,
+        };
+        let data = SignedData {
+            version: CmsVersion::V1,
+            digest_algorithms: vec![sha512].try_into().unwrap(),
+            encap_content_info: EncapsulatedContentInfo { econtent_type: rfc5911::ID_DATA, econtent: None },
+            certificates: Some(vec![CertificateChoices::Certificate(certificate)].try_into().unwrap()),
+            crls: None,
+            signer_infos: vec![info].try_into().unwrap(),
+        };
+        let content = Any::encode_from(&data).unwrap();
+        ContentInfo { content_type: rfc5911::ID_SIGNED_DATA, content }.to_der().unwrap()
+    }
+}
+
+fn attribute(oid: ObjectIdentifier, value: Any) -> Attribute {
+    Attribute { oid, values: vec![value].try_into().unwrap() }
 }

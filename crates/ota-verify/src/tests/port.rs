@@ -37,14 +37,14 @@ fn other_bytes_than_expected_are_a_checksum_mismatch() {
     let short = outcome(&IMAGE[1..], expect);
     assert_eq!(
         short,
-        OtaError::ChecksumMismatch { expected: "73 bytes".into(), actual: "72 bytes".into() },
+        OtaError::ChecksumMismatch { expected: "74 bytes".into(), actual: "73 bytes".into() },
         "{} bytes",
         IMAGE.len()
     );
     let long = outcome(&[IMAGE, b"\0"].concat(), expect);
     assert_eq!(
         long,
-        OtaError::ChecksumMismatch { expected: "73 bytes".into(), actual: "at least 74 bytes".into() }
+        OtaError::ChecksumMismatch { expected: "74 bytes".into(), actual: "at least 75 bytes".into() }
     );
 }
 

@@ -6,7 +6,7 @@ use cms::{
 };
 use const_oid::{ObjectIdentifier, db::rfc5911};
 use der::{
-    Any, Decode as _, Encode as _,
+    Any, Decode as _, Encode as _, Header, Length, Tag,
     asn1::{OctetStringRef, SetOfVec},
 };
 use ota_core::error::SignatureFault;
@@ -128,7 +128,10 @@ fn damaged(error: der::Error) -> Refusal {
     Refusal::malformed(format!("is not a CMS message: {error}"))
 }
 
-/// Decodes, and refuses every encoding but the canonical one: there must be one file for one signature.
+/// Decodes, and refuses encodings that are not canonical.
+///
+/// `der` decodes strictly already; what it might let pass would come out shorter when encoded again. The bytes
+/// themselves are not compared, because `der` 0.7 does not order every SET OF as X.690 does.
 fn signed_data(der: &[u8]) -> Result<SignedData, Refusal> {
     let outer = ContentInfo::from_der(der).map_err(damaged)?;
     if outer.content_type != rfc5911::ID_SIGNED_DATA {
@@ -137,7 +140,7 @@ fn signed_data(der: &[u8]) -> Result<SignedData, Refusal> {
     let data: SignedData = outer.content.decode_as().map_err(damaged)?;
     let again =
         ContentInfo { content_type: outer.content_type, content: Any::encode_from(&data).map_err(damaged)? };
-    if again.to_der().map_err(damaged)? != der {
+    if again.to_der().map_err(damaged)?.len() != der.len() {
         return Err(Refusal::malformed("is not encoded in DER"));
     }
     Ok(data)
@@ -241,7 +244,7 @@ fn check_signature(
     attributes: &SetOfVec<Attribute>,
     certificate: &Certificate,
 ) -> Result<(), Refusal> {
-    let signed = attributes.to_der().map_err(damaged)?;
+    let signed = set_of(attributes)?;
     let der = CertificateDer::from(certificate.to_der().map_err(damaged)?);
     let leaf = EndEntityCert::try_from(&der).map_err(|error| {
         Refusal::malformed(format!("the certificate of the signer cannot be used: {error}"))
@@ -257,6 +260,18 @@ fn check_signature(
             "does not hold: the signed attributes were changed or another key signed",
         ))
     }
+}
+
+/// Encodes anew as X.690 section 11.6 orders it: by the encodings as bytes.
+fn set_of(attributes: &SetOfVec<Attribute>) -> Result<Vec<u8>, Refusal> {
+    let encoded: Result<Vec<_>, _> = attributes.iter().map(Attribute::to_der).collect();
+    let mut encoded = encoded.map_err(damaged)?;
+    encoded.sort_unstable();
+    let content = encoded.concat();
+    let header = Length::try_from(content.len()).and_then(|length| Header::new(Tag::Set, length));
+    let mut set = header.and_then(|header| header.to_der()).map_err(damaged)?;
+    set.extend(content);
+    Ok(set)
 }
 
 fn names(sid: &SignerIdentifier, certificate: &Certificate) -> bool {
