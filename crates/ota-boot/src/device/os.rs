@@ -9,6 +9,7 @@ use std::{
     os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
 };
 
 use nix::{
@@ -21,6 +22,10 @@ use crate::error::BootError;
 
 /// How far buffered writing may run ahead of the medium.
 const WINDOW: u64 = 16 << 20;
+
+/// How often and how long to wait for a device that is busy.
+const BUSY_TRIES: u32 = 10;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// The devices and files of this machine.
 #[derive(Clone, Copy, Debug, Default)]
@@ -75,7 +80,7 @@ impl OsDevice {
         let open = |extra: OFlag| {
             OpenOptions::new().read(true).write(write).custom_flags((flags | extra).bits()).open(target)
         };
-        let buffered = open(OFlag::empty()).map_err(|e| busy_or(path, e))?;
+        let buffered = patiently(|| open(OFlag::empty())).map_err(|e| busy_or(path, e))?;
         let meta = buffered.metadata().map_err(failed)?;
         if (meta.dev(), meta.ino()) != (before.dev(), before.ino()) {
             return Err(failed(io::Error::other("it was replaced while it was being opened")));
@@ -128,6 +133,13 @@ impl OsDevice {
             signed(len)?,
             PosixFadviseAdvice::POSIX_FADV_DONTNEED,
         )?)
+    }
+}
+
+impl Drop for OsDevice {
+    /// Ends the lock even where a child process that is just being started has a copy of the descriptor.
+    fn drop(&mut self) {
+        let _ = self.buffered.unlock();
     }
 }
 
@@ -187,6 +199,18 @@ impl BlockDev for OsDevice {
     fn drop_cache(&self) -> io::Result<()> {
         self.forget(0, 0)
     }
+}
+
+/// A claim ends with the last descriptor, and a child process that is just being started has them all until it runs its
+/// program: what was closed here can be busy for some milliseconds more.
+fn patiently(open: impl Fn() -> io::Result<File>) -> io::Result<File> {
+    for _ in 0..BUSY_TRIES {
+        match open() {
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(BUSY_PAUSE),
+            result => return result,
+        }
+    }
+    open()
 }
 
 fn same_file(file: &File, meta: &Metadata) -> bool {
