@@ -14,6 +14,7 @@ pub mod error;
 pub mod event;
 pub mod ids;
 pub mod job;
+pub mod pin;
 pub mod ports;
 pub mod release;
 pub mod safety;
