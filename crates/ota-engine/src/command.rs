@@ -5,6 +5,7 @@ use ota_core::{
     error::OtaError,
     job::{InstallOptions, Priority},
     ports::Role,
+    release::{Release, StagedImage, Vouched},
 };
 
 /// Who asks. Goes into the audit record.
@@ -59,6 +60,28 @@ pub struct CancelRequest {
     pub job: JobRef,
     /// Why; goes into the record.
     pub reason: String,
+}
+
+/// Install an uploaded image that was verified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeployRequest {
+    /// What it is: version label, description, size, digest, format.
+    pub release: Release,
+    /// Where it lies.
+    pub image: StagedImage,
+    /// What the verifier said of exactly these bytes.
+    pub vouched: Vouched,
+    /// If given, must be the inactive slot.
+    pub target: Option<Slot>,
+    /// How.
+    pub options: InstallOptions,
+}
+
+/// Go back to the version in the other slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RollbackRequest {
+    /// If given, must be the version in the other slot.
+    pub target_version: Option<Version>,
 }
 
 /// A job by either of its names.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ota_core::{
     Slot, UpdateId, Version,
     error::{OtaError, SignatureFault},
-    job::{Input, Job, JobKind, JobStatus},
+    job::{Input, InstallOptions, Job, JobKind, JobStatus, Priority, Strategy},
     ports::{
         AuditLog, BootControl, Clock, HealthChecks, ImageStore, ImageVerifier, JobJournal, JobPage, Rebooter,
         SafetyGate, Settings, SlotFacts, SlotWriter, SystemProbe, UpdateSource,
@@ -16,8 +16,8 @@ use ota_core::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
-    Actor, Bus, CancelRequest, DownloadRequest, EngineError, InstallRequest, JobRef, JobView, Subscription,
-    SystemView,
+    Actor, Bus, CancelRequest, DeployRequest, DownloadRequest, EngineError, InstallRequest, JobRef, JobView,
+    RollbackRequest, Subscription, SystemView,
     live::Live,
     runner::{Create, Message, Request, Runner},
 };
@@ -230,6 +230,67 @@ impl Engine {
             verify_signature: request.verify_signature || !self.shared.config.allow_unsigned,
             image: None,
             vouched: None,
+            install: None,
+        };
+        self.request(Request::Create(Box::new(create)), by).await
+    }
+
+    /// Installs an uploaded image. The slot receives exactly the bytes that were verified, whatever lies in staging by
+    /// then.
+    ///
+    /// # Errors
+    /// `UpdateInProgress` (OTA_001), `SystemBusy` (OTA_014), `InvalidPartition` (OTA_008), `SignatureInvalid` (OTA_006)
+    /// for an unsigned image by policy, `UpdateBlocked` (OTA_002), `InsufficientSpace` (OTA_003), `InvalidImage`
+    /// (OTA_005) below the security floor, `Unavailable` when the boot environment cannot be used.
+    pub async fn deploy(&self, by: &Actor, request: DeployRequest) -> Result<Job, EngineError> {
+        self.refuse_if_busy()?;
+        let target = self.inactive_slot(request.target)?;
+        if request.vouched.signers.is_empty() && !self.shared.config.allow_unsigned {
+            return Err(OtaError::SignatureInvalid {
+                reason: SignatureFault::PolicyRequiresSignature,
+                what: "no trusted key signed this image, and this device installs signed images only".into(),
+            }
+            .into());
+        }
+        self.blocking(|shared| shared.ports.boot.ready()).await??;
+        let create = Create {
+            release: request.release,
+            source: usize::MAX,
+            kind: JobKind::Deployment,
+            target,
+            priority: Priority::Normal,
+            verify_signature: !request.vouched.signers.is_empty(),
+            image: Some(request.image),
+            vouched: Some(request.vouched),
+            install: Some(request.options),
+        };
+        self.request(Request::Create(Box::new(create)), by).await
+    }
+
+    /// Goes back to the version in the other slot, through a trial boot like any other switch.
+    ///
+    /// # Errors
+    /// `RollbackNotAvailable` (OTA_012) when the other slot is empty, not bootable or not at `target_version`;
+    /// `UpdateInProgress` (OTA_001), `SystemBusy` (OTA_014), `UpdateBlocked` (OTA_002), `Unavailable`.
+    pub async fn rollback(&self, by: &Actor, request: RollbackRequest) -> Result<Job, EngineError> {
+        self.refuse_if_busy()?;
+        let target = self.inactive_slot(None)?;
+        let release =
+            self.blocking(move |shared| shared.release_in(target, request.target_version)).await??;
+        let create = Create {
+            release,
+            source: usize::MAX,
+            kind: JobKind::Rollback,
+            target,
+            priority: Priority::Normal,
+            verify_signature: true,
+            image: None,
+            vouched: None,
+            install: Some(InstallOptions {
+                strategy: Strategy::Immediate,
+                reboot_after: true,
+                rollback_on_failure: true,
+            }),
         };
         self.request(Request::Create(Box::new(create)), by).await
     }

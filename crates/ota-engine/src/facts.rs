@@ -1,11 +1,12 @@
 //! What is recorded beside the job: slots, the last update, versions that were rolled back. Blocking.
 
 use ota_core::{
-    Slot, Timestamp, Version,
-    error::{PortError, PortErrorKind},
+    Sha256Digest, Slot, Timestamp, Version,
+    error::{OtaError, PortError, PortErrorKind},
     event::{Outcome, SystemState},
     job::{Failure, Job, JobStatus},
     ports::{BootStatus, LastUpdate, SlotRecord, SlotState},
+    release::{ImageKind, Release},
 };
 
 use crate::{
@@ -123,6 +124,36 @@ impl Shared {
             self.ports.settings.set_value(ROLLED_BACK, Some(&known))?;
         }
         Ok(())
+    }
+
+    /// What a rollback to `slot` would bring, if that is possible.
+    pub(crate) fn release_in(&self, slot: Slot, wanted: Option<Version>) -> Result<Release, EngineError> {
+        let none = |why: String| EngineError::Ota(OtaError::RollbackNotAvailable { why });
+        self.ports.boot.ready()?;
+        let record = self.ports.facts.slot(slot)?;
+        let boot = self.ports.boot.status()?;
+        let Some(version) = record.version.filter(|_| record.state != SlotState::Empty) else {
+            return Err(none(format!("slot {slot} is empty")));
+        };
+        if !boot.slot(slot).bootable || record.state == SlotState::Bad {
+            return Err(none(format!("slot {slot} with {version} is not bootable")));
+        }
+        if let Some(wanted) = wanted.filter(|wanted| *wanted != version) {
+            return Err(none(format!("slot {slot} holds {version}, not {wanted}")));
+        }
+        Ok(Release {
+            id: "rollback".parse().unwrap_or_else(|_| unreachable!("a constant id")),
+            description: format!("Rollback to {version} in slot {slot}"),
+            version,
+            size: record.size.unwrap_or_default(),
+            sha256: record.sha256.unwrap_or(Sha256Digest([0; 32])),
+            release_date: None,
+            critical: false,
+            requires_reboot: true,
+            kind: ImageKind::Raw,
+            source: "local".into(),
+            deltas: Vec::new(),
+        })
     }
 
     /// The lowest version that may be installed, if one is set.

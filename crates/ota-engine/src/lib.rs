@@ -19,7 +19,9 @@ mod runner;
 mod view;
 
 pub use bus::{Bus, Delivery, Subscription};
-pub use command::{Actor, CancelRequest, DownloadRequest, InstallRequest, JobRef};
+pub use command::{
+    Actor, CancelRequest, DeployRequest, DownloadRequest, InstallRequest, JobRef, RollbackRequest,
+};
 pub use engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 pub use error::EngineError;
 pub use view::{JobView, LiveProgress, SlotView, SystemView};

@@ -10,8 +10,8 @@ use ota_core::{
     error::OtaError,
     event::{EventKind, Operation, Progress},
     job::{
-        Counters, Effect, Failure, Input, Job, JobKind, JobState, Priority, Refused, Strategy, Transition,
-        step,
+        Counters, Effect, Failure, Input, InstallOptions, Job, JobKind, JobState, Priority, Refused,
+        Strategy, Transition, step,
     },
     ports::{AuditEntry, AuditOutcome},
     release::{Release, StagedImage, Vouched},
@@ -75,6 +75,8 @@ pub(crate) struct Create {
     pub(crate) verify_signature: bool,
     pub(crate) image: Option<StagedImage>,
     pub(crate) vouched: Option<Vouched>,
+    /// For jobs that are installed at once.
+    pub(crate) install: Option<InstallOptions>,
 }
 
 /// The runner. Its fields are the live side of the active job; everything that must survive is in the job.
@@ -193,17 +195,29 @@ impl Runner {
         if let Some(job) = &self.active {
             return Err(busy(job).into());
         }
-        let step = if create.kind == JobKind::Rollback { SafetyStep::Rollback } else { SafetyStep::Download };
-        refuse_blocked(self.shared.ports.safety.judge(step))?;
         let kind = create.kind;
+        let held_for_window = create.install.is_some_and(|o| o.strategy == Strategy::MaintenanceWindow);
+        if !held_for_window {
+            refuse_blocked(self.shared.ports.safety.judge(match kind {
+                JobKind::Update => SafetyStep::Download,
+                JobKind::Deployment => SafetyStep::Deploy,
+                JobKind::Rollback => SafetyStep::Rollback,
+            }))?;
+        }
         self.source = Some(create.source);
+        let install = create.install.filter(|_| kind == JobKind::Deployment);
         let job = self.record_new(create).await?;
         tracing::info!(job = %job.id, version = %job.release.version, ?kind, "job made");
         self.adopt(job);
-        self.feed(Input::Start).await.map_err(|error| match error {
+        let unexpected = |error| match error {
             FeedError::Record(error) => error,
             FeedError::Refused(refused) => EngineError::Internal { log: refused.to_string() },
-        })
+        };
+        let job = self.feed(Input::Start).await.map_err(unexpected)?;
+        match install {
+            Some(options) => self.feed(Input::Install(options)).await.map_err(unexpected),
+            None => Ok(job),
+        }
     }
 
     /// Checks the space, gives the job its number and makes its record durable.
@@ -226,7 +240,7 @@ impl Runner {
                 verify_signature: create.verify_signature,
                 image: create.image,
                 vouched: create.vouched,
-                install: None,
+                install: create.install,
                 state: JobState::Queued,
                 counters: Counters::default(),
                 boot_id: ports.boot.boot_id().into(),

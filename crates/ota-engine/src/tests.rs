@@ -8,7 +8,7 @@ use ota_core::{
     event::{EventKind, Outcome, Phase},
     job::{InstallOptions, Job, JobStatus, Priority, Strategy},
     ports::{BootControl, JobJournal, RebootReason, SlotFacts, SlotState},
-    release::{DetachedSignature, SignatureKind},
+    release::{DetachedSignature, SignatureKind, Signer, Vouched},
     safety::SafetyStep,
 };
 use ota_testkit::{
@@ -18,8 +18,8 @@ use ota_testkit::{
 use tokio::sync::watch;
 
 use crate::{
-    Actor, CancelRequest, Delivery, DownloadRequest, Engine, EngineConfig, EngineError, GatewayIdentity,
-    InstallRequest, JobRef, Ports, SecurityFloor,
+    Actor, CancelRequest, Delivery, DeployRequest, DownloadRequest, Engine, EngineConfig, EngineError,
+    GatewayIdentity, InstallRequest, JobRef, Ports, RollbackRequest, SecurityFloor,
 };
 
 const IMAGE_BYTES: usize = 200_000;
@@ -440,4 +440,57 @@ async fn a_trial_that_nobody_here_started_is_judged_like_one_of_ours() {
     let job = gateway.journal.page(0, 1).unwrap().jobs.remove(0);
     gateway.until(&job, JobStatus::Succeeded).await;
     assert_eq!(gateway.boot.env().trial, None);
+}
+
+#[tokio::test]
+async fn a_rollback_goes_back_through_a_trial_of_the_old_slot() {
+    let mut gateway = Gateway::start().await;
+    let job = gateway.rebooting().await;
+    gateway.reboot().await;
+    gateway.until(&job, JobStatus::Succeeded).await;
+    let wrong = RollbackRequest { target_version: Some("v4.0.0".parse().unwrap()) };
+    let refused = gateway.engine().rollback(&Actor::gateway(), wrong).await.unwrap_err();
+    assert_eq!(code(refused), ErrorCode::RollbackNotAvailable);
+    let right = RollbackRequest { target_version: Some("v5.0.4".parse().unwrap()) };
+    let back = gateway.engine().rollback(&Actor::gateway(), right).await.unwrap();
+    gateway.rebooter.until_reboots(2).await;
+    assert_eq!(gateway.boot.env().trial, Some(Slot::A));
+    assert_eq!(gateway.reboot().await, Slot::A);
+    gateway.until(&back, JobStatus::Succeeded).await;
+}
+
+#[tokio::test]
+async fn there_is_no_rollback_to_an_empty_slot() {
+    let gateway = Gateway::start().await;
+    let refused = gateway
+        .engine()
+        .rollback(&Actor::gateway(), RollbackRequest { target_version: None })
+        .await
+        .unwrap_err();
+    assert_eq!(code(refused), ErrorCode::RollbackNotAvailable);
+}
+
+#[tokio::test]
+async fn a_deployment_writes_the_verified_bytes_and_keeps_the_upload_until_it_is_confirmed() {
+    let mut gateway = Gateway::start().await;
+    let release = samples::release("v5.1.0-custom", &gateway.image);
+    let image = gateway.staging.put(&"custom-v5.1.0.img".parse().unwrap(), &gateway.image);
+    let vouched = Vouched {
+        sha256: image.sha256,
+        size: image.size,
+        signers: vec![Signer { kind: SignatureKind::Cms, fingerprint: "ab".into(), name: "release".into() }],
+    };
+    let unsigned = Vouched { signers: Vec::new(), ..vouched.clone() };
+    let request = DeployRequest { release, image, vouched, target: None, options: SEAMLESS };
+    let without = DeployRequest { vouched: unsigned, ..request.clone() };
+    let refused = gateway.engine().deploy(&Actor::gateway(), without).await.unwrap_err();
+    assert_eq!(code(refused), ErrorCode::SignatureInvalid);
+    let job = gateway.engine().deploy(&Actor::gateway(), request).await.unwrap();
+    assert!(job.deployment.is_some());
+    gateway.rebooter.until_reboots(1).await;
+    assert_eq!(gateway.slots.content(Slot::B, IMAGE_BYTES), gateway.image);
+    assert_eq!(gateway.staging.names().len(), 1);
+    gateway.reboot().await;
+    gateway.until(&job, JobStatus::Succeeded).await;
+    assert!(gateway.staging.names().is_empty());
 }

@@ -59,9 +59,13 @@ pub fn step(job: &Job, input: Input, now: Timestamp) -> Result<Transition, Refus
         Input::Cancel { reason } => cancel(&job.state, reason),
         other => advance(job, other),
     };
-    let Transition { mut job, effects } = moved.ok_or(refused)?.apply(job);
+    let Transition { mut job, mut effects } = moved.ok_or(refused)?.apply(job);
     if counted && job.state.name() != refused.state {
         job.counters.changes = job.counters.changes.saturating_add(1);
+    }
+    // An upload is its owner's: only a confirmed deployment takes it out of staging.
+    if job.kind == JobKind::Deployment && job.state != Succeeded {
+        effects.retain(|effect| *effect != DropImage);
     }
     job.updated = now;
     if job.install.is_some() && job.install_started.is_none() {

@@ -65,6 +65,17 @@ fn cancel_after_the_switch_sets_the_environment_back() {
 }
 
 #[test]
+fn an_upload_leaves_staging_only_after_its_confirmed_boot() {
+    let cancel = Input::Cancel { reason: "no".to_string() };
+    let next =
+        step(&sample(JobKind::Deployment, JobState::Downloaded), cancel, Timestamp::default()).unwrap();
+    assert!(!next.effects.contains(&Effect::DropImage));
+    let confirmed = sample(JobKind::Deployment, JobState::Committing);
+    let next = step(&confirmed, Input::SlotConfirmed, Timestamp::default()).unwrap();
+    assert!(next.effects.contains(&Effect::DropImage));
+}
+
+#[test]
 fn an_image_that_never_starts_ends_rolled_back_with_the_reason() {
     let job = sample(JobKind::Update, JobState::Rebooting);
     let situation = Situation::OnOldTriesUsed;
