@@ -13,6 +13,7 @@ use crate::{
     reading::Value,
     rules::{Condition, Rule},
     sources::SourceConfig,
+    window::{Window, WindowConfig},
 };
 
 /// All of it: the section `safety` of the gateway's configuration.
@@ -28,11 +29,26 @@ pub struct SafetyConfig {
     /// Longest override, default one hour.
     #[serde(with = "duration")]
     pub max_override: Duration,
+    /// Whether two people must agree to an override, default no.
+    pub two_person_override: bool,
+    /// Longest time that an inhibitor lasts without a renewal, default one hour.
+    #[serde(with = "duration")]
+    pub max_inhibit: Duration,
+    /// When scheduled work may run, and when people are at the machine.
+    pub windows: Vec<WindowConfig>,
 }
 
 impl Default for SafetyConfig {
     fn default() -> Self {
-        Self { constraints: Vec::new(), sources: Vec::new(), max_override: Duration::from_secs(3600) }
+        let hour = Duration::from_secs(3600);
+        Self {
+            constraints: Vec::new(),
+            sources: Vec::new(),
+            max_override: hour,
+            two_person_override: false,
+            max_inhibit: hour,
+            windows: Vec::new(),
+        }
     }
 }
 
@@ -169,6 +185,14 @@ pub enum SafetyConfigError {
         /// What is wrong with it.
         why: String,
     },
+    /// A window that cannot be told.
+    #[error("window {window:?}: {why}")]
+    BadWindow {
+        /// Name of the window.
+        window: String,
+        /// What is wrong with it.
+        why: String,
+    },
 }
 
 impl SafetyConfig {
@@ -200,6 +224,21 @@ impl SafetyConfig {
             rules.push(constraint.rule(*source)?);
         }
         Ok(rules)
+    }
+
+    /// The windows it means.
+    pub(crate) fn windows(&self) -> Result<Vec<Window>, SafetyConfigError> {
+        let mut names = BTreeSet::new();
+        let mut windows = Vec::new();
+        for window in &self.windows {
+            check_name(&window.name)?;
+            if !names.insert(window.name.as_str()) {
+                return Err(SafetyConfigError::DuplicateName { name: window.name.clone() });
+            }
+            let bad = |why| SafetyConfigError::BadWindow { window: window.name.clone(), why };
+            windows.push(window.parse().map_err(bad)?);
+        }
+        Ok(windows)
     }
 }
 

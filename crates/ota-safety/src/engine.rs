@@ -3,6 +3,9 @@
 //! Answers at once from what it has; whatever time changes by itself (a sample grows old, a debounce ends, an override
 //! runs out) is looked at when it is due, so that [`SafetyEngine::changes`] tells of it without being asked.
 
+mod people;
+mod state;
+
 use std::{
     collections::BTreeSet,
     future::Future,
@@ -11,24 +14,19 @@ use std::{
 };
 
 use ota_core::{
-    Timestamp,
     ports::{Clock, SafetyGate},
-    safety::{Block, ConstraintReport, ConstraintState, OverrideReport, SafetyReport, SafetyStep, Verdict},
+    safety::{SafetyReport, SafetyStep, Verdict},
 };
 use tokio::sync::{Notify, watch};
 
+use self::state::{Now, Standing, State};
 use crate::{
     config::{SafetyConfig, SafetyConfigError},
-    history::History,
-    overrides::{Override, OverrideError},
     reading::Sample,
     rules::{self, Judgement, Rule, World},
     sources::{self, SourceConfig},
-    track::Track,
+    window::{Opening, WindowKind, Windows},
 };
-
-/// Longest time without a look at the clock.
-const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// A configured source, by its position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,34 +39,13 @@ pub struct SafetyEngine {
     fed: Vec<Vec<usize>>,
     sources: Vec<SourceConfig>,
     max_override: Duration,
+    two_person: bool,
+    max_inhibit: Duration,
     clock: Arc<dyn Clock>,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     /// Something may change earlier than the next planned look.
     sooner: Notify,
-}
-
-struct State {
-    tracks: Vec<Track>,
-    standings: Vec<Standing>,
-    active_override: Option<Override>,
-    next_look: Duration,
-}
-
-/// Since when a constraint stands as it does.
-struct Standing {
-    state: ConstraintState,
-    since: Timestamp,
-    /// Since when it does not hold, on the monotonic clock.
-    unmet_since: Option<Duration>,
-    history: History,
-}
-
-/// Both clocks, read together.
-#[derive(Clone, Copy)]
-struct Now {
-    monotonic: Duration,
-    wall: Timestamp,
 }
 
 impl SafetyEngine {
@@ -82,12 +59,15 @@ impl SafetyEngine {
         for (index, rule) in rules.iter().enumerate() {
             fed[rule.source].push(index);
         }
-        let state = State::new(rules.len(), Now::read(&*clock));
+        let windows = Windows::new(config.windows()?);
+        let state = State::new(rules.len(), windows, Now::read(&*clock));
         Ok(Arc::new(Self {
             rules,
             fed,
             sources: config.sources,
             max_override: config.max_override,
+            two_person: config.two_person_override,
+            max_inhibit: config.max_inhibit,
             clock,
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
@@ -149,53 +129,55 @@ impl SafetyEngine {
         }
     }
 
-    /// Overrides what is violated now and may be overridden, for `duration` (1 s to the configured maximum) on the monotonic
-    /// clock. Replaces an active override. Never kept over a restart.
-    ///
-    /// # Errors
-    /// [`OverrideError`]; nothing has changed then.
-    pub fn enable_override(&self, reason: &str, duration: Duration) -> Result<OverrideReport, OverrideError> {
-        if duration < Duration::from_secs(1) || duration > self.max_override {
-            return Err(OverrideError::BadDuration { max: self.max_override });
-        }
-        let now = self.now();
-        let mut state = self.lock();
-        state.refresh_all(&self.rules, now);
-        let covers = self.overridable_now(&state)?;
-        let enabled = Override { covers, reason: reason.to_owned(), until: now.monotonic + duration };
-        let report = enabled.report(now.monotonic, now.wall);
-        tracing::warn!(covers = ?report.constraints, reason, seconds = duration.as_secs(), "safety override enabled");
-        state.active_override = Some(enabled);
-        state.next_look = state.next_look.min(now.monotonic + duration);
-        drop(state);
-        self.tell(true);
-        self.sooner.notify_one();
-        Ok(report)
-    }
-
-    /// Ends the override; `false` when there was none.
-    pub fn disable_override(&self) -> bool {
-        let ended = self.lock().active_override.take().is_some();
-        self.tell(ended);
-        ended
-    }
-
-    fn overridable_now(&self, state: &State) -> Result<BTreeSet<String>, OverrideError> {
-        let unmet = || {
-            let pairs = self.rules.iter().zip(&state.standings);
-            pairs.filter(|(_, standing)| standing.state != ConstraintState::Ok).map(|(rule, _)| rule)
-        };
-        let covers: BTreeSet<String> =
-            unmet().filter(|rule| rule.overridable).map(|rule| rule.name.clone()).collect();
-        if !covers.is_empty() {
-            return Ok(covers);
-        }
-        let constraints: Vec<String> = unmet().map(|rule| rule.name.clone()).collect();
-        Err(if constraints.is_empty() {
-            OverrideError::NothingViolated
-        } else {
-            OverrideError::NotOverridable { constraints }
+    /// Whether `step` may happen now, and if not why, from when it might, and what to do: all that `explain` tells.
+    #[must_use]
+    pub fn judgement(&self, step: SafetyStep) -> Judgement {
+        self.with_world(|world, state, now| {
+            let mut judgement = rules::judge(world, step);
+            for block in judgement.reasons_mut() {
+                if let Some(standing) = self.standing(state, &block.constraint) {
+                    standing.date_block(block, now);
+                }
+            }
+            judgement
         })
+    }
+
+    /// Whether work of that length, begun now, ends before the open `update` window closes. `false` when none is open.
+    #[must_use]
+    pub fn fits_window(&self, work: Duration) -> bool {
+        let closes = self.with_world(|_, state, _| state.update.as_ref().map(|open| open.closes));
+        let now = self.now().wall;
+        closes.is_some_and(|closes| now + work <= closes)
+    }
+
+    /// Whether any `update` window is configured: without one scheduled work never starts.
+    #[must_use]
+    pub fn has_update_windows(&self) -> bool {
+        self.lock().windows.has(WindowKind::Update)
+    }
+
+    /// The window of that kind that is open now.
+    #[must_use]
+    pub fn open_window(&self, kind: WindowKind) -> Option<Opening> {
+        self.with_world(|_, state, _| match kind {
+            WindowKind::Update => state.update.clone(),
+            WindowKind::Service => state.service.clone(),
+        })
+    }
+
+    /// The next `count` openings of all windows, those that are open now first. As the wall clock has it, trusted or not.
+    #[must_use]
+    pub fn preview_windows(&self, count: usize) -> Vec<Opening> {
+        let wall = self.now().wall;
+        self.lock().windows.preview(wall, count)
+    }
+
+    /// What the check of the configuration should tell the operator: days on which a window has no run.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let wall = self.now().wall;
+        self.lock().windows.warnings(wall)
     }
 
     /// Brings everything up to now and says how long it stays so by itself.
@@ -230,9 +212,15 @@ impl SafetyEngine {
         let mut state = self.lock();
         let changed = state.refresh_all(&self.rules, now);
         let nothing = BTreeSet::new();
-        let covered = state.active_override.as_ref().map_or(&nothing, |active| &active.covers);
-        let world =
-            World { rules: &self.rules, tracks: &state.tracks, covered, now: now.monotonic, wall: now.wall };
+        let world = World {
+            rules: &self.rules,
+            tracks: &state.tracks,
+            covered: state.active_override.as_ref().map_or(&nothing, |active| &active.covers),
+            service: state.service.as_ref(),
+            leases: state.inhibitors.leases(),
+            now: now.monotonic,
+            wall: now.wall,
+        };
         let answer = look(world, &state, now);
         drop(state);
         self.tell(changed);
@@ -247,22 +235,11 @@ impl SafetyEngine {
 
 impl SafetyGate for SafetyEngine {
     fn judge(&self, step: SafetyStep) -> Verdict {
-        self.with_world(|world, state, now| {
-            let mut reasons = match rules::judge(world, step) {
-                Judgement::Allow => Vec::new(),
-                Judgement::Wait { reasons, .. } => reasons,
-            };
-            for block in &mut reasons {
-                if let Some(standing) = self.standing(state, &block.constraint) {
-                    standing.date_block(block, now);
-                }
-            }
-            Verdict { blocks: reasons }
-        })
+        Verdict { blocks: self.judgement(step).into_reasons() }
     }
 
     fn report(&self) -> SafetyReport {
-        self.with_world(|world, state, now| {
+        let mut report = self.with_world(|world, state, now| {
             let mut constraints = world.reports();
             for (report, standing) in constraints.iter_mut().zip(&state.standings) {
                 standing.date_report(report, now);
@@ -271,99 +248,12 @@ impl SafetyGate for SafetyEngine {
             SafetyReport {
                 constraints,
                 active_override: active.map(|active| active.report(now.monotonic, now.wall)),
-                window_active: false,
+                window_active: state.update.is_some(),
                 next_window: None,
             }
-        })
-    }
-}
-
-impl Now {
-    fn read(clock: &dyn Clock) -> Self {
-        Self { monotonic: clock.monotonic(), wall: clock.wall() }
-    }
-}
-
-impl State {
-    fn new(rules: usize, now: Now) -> Self {
-        let unknown = || Standing {
-            state: ConstraintState::Unknown,
-            since: now.wall,
-            unmet_since: Some(now.monotonic),
-            history: History::default(),
-        };
-        Self {
-            tracks: vec![Track::default(); rules],
-            standings: std::iter::repeat_with(unknown).take(rules).collect(),
-            active_override: None,
-            next_look: now.monotonic,
-        }
-    }
-
-    /// Whether anything has changed by `now`. Also plans the next look.
-    fn refresh_all(&mut self, rules: &[Rule], now: Now) -> bool {
-        let mut changed = self.end_override(now);
-        let mut next = now.monotonic + LOOK_AT_LEAST;
-        if let Some(active) = &self.active_override {
-            next = next.min(active.until);
-        }
-        for (index, rule) in rules.iter().enumerate() {
-            let (moved, changes_at) = self.refresh(index, rule, now);
-            changed |= moved;
-            next = next.min(changes_at);
-        }
-        self.next_look = next;
-        changed
-    }
-
-    fn end_override(&mut self, now: Now) -> bool {
-        let ended = self.active_override.take_if(|active| !active.active(now.monotonic));
-        if let Some(ended) = &ended {
-            tracing::warn!(covered = ?ended.covers, "safety override has run out");
-        }
-        ended.is_some()
-    }
-
-    /// Whether one constraint has changed, and when it changes by itself.
-    fn refresh(&mut self, index: usize, rule: &Rule, now: Now) -> (bool, Duration) {
-        let assessment = self.tracks[index].assess(rule, now.monotonic);
-        let moved = self.standings[index].move_to(assessment.state(), now);
-        if moved {
-            tracing::info!(constraint = rule.name, state = ?assessment.state(), why = ?assessment.outcome, "constraint");
-        }
-        // Staleness begins just after the sample's last good instant.
-        let changes_at = assessment.changes_at.map_or(Duration::MAX, |at| at.max(now.monotonic));
-        (moved, changes_at)
-    }
-}
-
-impl Standing {
-    fn move_to(&mut self, state: ConstraintState, now: Now) -> bool {
-        if self.state == state {
-            return false;
-        }
-        self.state = state;
-        self.since = now.wall;
-        if state != ConstraintState::Ok {
-            self.unmet_since.get_or_insert(now.monotonic);
-        } else if let Some(since) = self.unmet_since.take() {
-            self.history.record(now.monotonic.saturating_sub(since));
-        }
-        true
-    }
-
-    fn estimate(&self, now: Now) -> Option<Duration> {
-        self.history.estimate(now.monotonic.saturating_sub(self.unmet_since?))
-    }
-
-    fn date_block(&self, block: &mut Block, now: Now) {
-        block.detected_at = Some(self.since);
-        block.estimated_wait = block.estimated_wait.or_else(|| self.estimate(now));
-    }
-
-    fn date_report(&self, report: &mut ConstraintReport, now: Now) {
-        report.since = Some(self.since);
-        report.estimated_wait = report.estimated_wait.or_else(|| self.estimate(now));
+        });
+        report.next_window = self.lock().windows.next(WindowKind::Update, self.now().wall);
+        report
     }
 }
 

@@ -9,12 +9,15 @@
 pub mod config;
 mod engine;
 mod history;
+pub mod inhibitors;
 pub mod overrides;
 pub mod reading;
 pub mod rules;
 pub mod sources;
 pub mod track;
+pub mod window;
 
 pub use config::{SafetyConfig, SafetyConfigError};
 pub use engine::{SafetyEngine, SourceId};
-pub use overrides::OverrideError;
+pub use overrides::{OverrideError, OverrideOutcome};
+pub use rules::{Judgement, SERVICE_WINDOW};

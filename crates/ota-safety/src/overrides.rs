@@ -22,6 +22,45 @@ pub enum OverrideError {
         /// The longest that is allowed.
         max: Duration,
     },
+    /// Two people must agree, and nobody was named.
+    #[error("two people must agree to an override")]
+    SecondPersonNeeded,
+}
+
+/// How long a proposal waits for the second person.
+pub const PROPOSAL_LASTS: Duration = Duration::from_secs(300);
+
+/// What became of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OverrideOutcome {
+    /// It is enabled.
+    Enabled(OverrideReport),
+    /// A second person has to agree.
+    Proposed {
+        /// What it would cover.
+        constraints: Vec<String>,
+        /// For how long it waits.
+        expires_in: Duration,
+    },
+}
+
+/// An override that the first of two people asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proposal {
+    pub(crate) by: String,
+    pub(crate) covers: BTreeSet<String>,
+    pub(crate) reason: String,
+    pub(crate) duration: Duration,
+    /// Until when it waits, on the monotonic clock.
+    pub(crate) until: Duration,
+}
+
+impl Proposal {
+    /// What both people saw violated; `None` when that is nothing.
+    pub(crate) fn agreed(&self, covers: &BTreeSet<String>) -> Option<BTreeSet<String>> {
+        let both: BTreeSet<String> = self.covers.intersection(covers).cloned().collect();
+        (!both.is_empty()).then_some(both)
+    }
 }
 
 /// An override that has been enabled; whether it still counts depends on the time.

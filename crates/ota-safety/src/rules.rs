@@ -8,8 +8,10 @@ use ota_core::{
 };
 
 use crate::{
-    reading::Value,
+    inhibitors::Lease,
+    reading::{Fault, Value},
     track::{Assessment, Track, Unmet},
+    window::Opening,
 };
 
 /// A constraint, checked and ready to be judged. Made from [`crate::config::ConstraintConfig`].
@@ -67,6 +69,10 @@ pub struct World<'a> {
     pub tracks: &'a [Track],
     /// Names of the constraints that an active override covers.
     pub covered: &'a BTreeSet<String>,
+    /// The `service` window that is open.
+    pub service: Option<&'a Opening>,
+    /// The leases that are held; those that have run out do not count.
+    pub leases: &'a [Lease],
     /// The monotonic clock.
     pub now: Duration,
     /// The wall clock at the same instant, for telling people when.
@@ -85,7 +91,38 @@ pub enum Judgement {
         /// Not before this, when every reason ends at a known time.
         earliest: Option<Timestamp>,
     },
+    /// No: people are at the machine (OTA_015).
+    Deny {
+        /// Why, the window first.
+        reasons: Vec<Block>,
+        /// Name of the window.
+        window: String,
+        /// When it closes.
+        until: Timestamp,
+    },
 }
+
+impl Judgement {
+    /// Why not; empty when it is allowed.
+    #[must_use]
+    pub fn into_reasons(self) -> Vec<Block> {
+        match self {
+            Self::Allow => Vec::new(),
+            Self::Wait { reasons, .. } | Self::Deny { reasons, .. } => reasons,
+        }
+    }
+
+    /// The reasons, to be completed.
+    pub(crate) fn reasons_mut(&mut self) -> &mut [Block] {
+        match self {
+            Self::Allow => &mut [],
+            Self::Wait { reasons, .. } | Self::Deny { reasons, .. } => reasons,
+        }
+    }
+}
+
+/// Name under which an open `service` window stands among the reasons; it means OTA_015 and not OTA_002.
+pub const SERVICE_WINDOW: &str = "service_window";
 
 /// Judges whether `step` may happen in `world`.
 #[must_use]
@@ -104,6 +141,14 @@ pub fn judge(world: World<'_>, step: SafetyStep) -> Judgement {
         };
         reasons.push(Block::from(&world.report(rule, track, &assessment)));
     }
+    for lease in world.leases.iter().filter(|lease| lease.holds(step, world.now)) {
+        earliest = earliest.map(|earliest| earliest.max(lease.until()));
+        reasons.push(lease.block(world.now));
+    }
+    if let Some(service) = world.service.filter(|_| step != SafetyStep::Download) {
+        reasons.insert(0, world.service_block(service));
+        return Judgement::Deny { reasons, window: service.window.clone(), until: service.closes };
+    }
     if reasons.is_empty() {
         return Judgement::Allow;
     }
@@ -120,6 +165,17 @@ impl World<'_> {
 
     fn pairs(&self) -> impl Iterator<Item = (&Rule, &Track)> {
         self.rules.iter().zip(self.tracks)
+    }
+
+    fn service_block(&self, service: &Opening) -> Block {
+        Block {
+            constraint: SERVICE_WINDOW.into(),
+            status: "active".into(),
+            message: format!("Service window {} is active: people are at the machine", service.window),
+            detected_at: Some(service.opens),
+            resolution: "Wait until the service window closes".into(),
+            estimated_wait: Some(service.closes.since(self.wall)),
+        }
     }
 
     fn covers(&self, rule: &Rule) -> bool {
@@ -152,7 +208,7 @@ fn reading(rule: &Rule, track: &Track, assessment: &Assessment) -> String {
     let value = || match track.value() {
         Some(value) if rule.unit.is_empty() => value.to_string(),
         Some(value) => format!("{value} {}", rule.unit),
-        None => Unmet::Fault(crate::reading::Fault::NoSample).to_string(),
+        None => Unmet::Fault(Fault::NoSample).to_string(),
     };
     match &assessment.outcome {
         Ok(()) | Err(Unmet::Outside) => value(),

@@ -2,11 +2,15 @@
 
 use std::{fs, path::Path};
 
+use ota_core::{Timestamp, safety::ConstraintState};
 use ota_testkit::FakeClock;
 use proptest::prelude::*;
 
 use super::*;
-use crate::reading::{Fault, Value};
+use crate::{
+    OverrideError,
+    reading::{Fault, Value},
+};
 
 const CONFIG: &str = r#"
     [[sources]]
@@ -30,24 +34,29 @@ const CONFIG: &str = r#"
     blocks = ["switch", "reboot"]
 "#;
 
-struct Plant {
-    engine: Arc<SafetyEngine>,
-    clock: Arc<FakeClock>,
+pub(super) struct Plant {
+    pub(super) engine: Arc<SafetyEngine>,
+    pub(super) clock: Arc<FakeClock>,
 }
 
 impl Plant {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
+        Self::with("")
+    }
+
+    /// With lines of configuration in front.
+    pub(super) fn with(more: &str) -> Self {
         let clock = Arc::new(FakeClock::default());
-        let config = toml::from_str(CONFIG).unwrap();
+        let config = toml::from_str(&format!("{more}\n{CONFIG}")).unwrap();
         Self { engine: SafetyEngine::new(config, clock.clone()).unwrap(), clock }
     }
 
-    fn say(&self, source: &str, outcome: Result<Value, Fault>) {
+    pub(super) fn say(&self, source: &str, outcome: Result<Value, Fault>) {
         let sample = Sample { outcome, taken_at: self.clock.monotonic() };
         self.engine.observe(self.engine.source(source).unwrap(), sample);
     }
 
-    fn calm(&self) {
+    pub(super) fn calm(&self) {
         for _ in 0..2 {
             self.say("crane", Ok(Value::Text("stopped".into())));
             self.say("people", Ok(Value::Number(0.0)));
@@ -55,15 +64,15 @@ impl Plant {
         }
     }
 
-    fn moving(&self) {
+    pub(super) fn moving(&self) {
         self.say("crane", Ok(Value::Text("moving".into())));
     }
 
-    fn blocking(&self, step: SafetyStep) -> Vec<String> {
+    pub(super) fn blocking(&self, step: SafetyStep) -> Vec<String> {
         self.engine.judge(step).blocks.into_iter().map(|block| block.constraint).collect()
     }
 
-    fn wait(&self, secs: u64) {
+    pub(super) fn wait(&self, secs: u64) {
         self.clock.advance(Duration::from_secs(secs));
     }
 }

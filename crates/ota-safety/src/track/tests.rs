@@ -157,7 +157,8 @@ proptest! {
     ) {
         let rule = below_80();
         let mut track = Track::default();
-        let (mut at, mut newest): (u64, Option<(u64, Result<Value, Fault>)>) = (0, None);
+        let mut at = 0;
+        let mut newest: Option<(u64, Result<Value, Fault>)> = None;
         let (mut was_ok, mut not_ok_since) = (false, 0);
         for (pause, outcome) in steps {
             at += pause;
