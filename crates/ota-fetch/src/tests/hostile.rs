@@ -37,7 +37,13 @@ async fn refused(
 }
 
 fn bytes(name: &'static str, body: Vec<u8>) -> impl FnMut(&Asked) -> Option<Reply> + Send + 'static {
-    move |asked| asked.path.ends_with(name).then(|| Reply { body: Some(body.clone()), ..Reply::default() })
+    move |asked| {
+        asked.path.ends_with(name).then(|| Reply {
+            body: Some(body.clone()),
+            status: Some(200),
+            ..Reply::default()
+        })
+    }
 }
 
 fn metadata(world: &World, name: &str) -> Vec<u8> {

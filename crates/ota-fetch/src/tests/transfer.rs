@@ -293,10 +293,7 @@ async fn redirects_are_followed_five_times_and_credentials_stay_with_their_origi
             ..Reply::default()
         })
     });
-    let config = TufConfig {
-        headers: vec![("x-api-key".into(), "s3cret".into()), ("Range".into(), "bytes=7-".into())],
-        ..world.config()
-    };
+    let config = TufConfig { headers: vec![("x-api-key".into(), "s3cret".into())], ..world.config() };
     let source = world.source_of(config);
     let release = source.check(&"v5.0.4".parse().unwrap()).await.unwrap().remove(0);
     let order = super::FetchOrder {
@@ -309,6 +306,9 @@ async fn redirects_are_followed_five_times_and_credentials_stay_with_their_origi
     assert!(world.server.asked().iter().all(|asked| asked.headers["x-api-key"] == "s3cret"));
     assert!(!other.asked().is_empty());
     assert!(other.asked().iter().all(|asked| !asked.headers.contains_key("x-api-key")));
+
+    let ours = TufConfig { headers: vec![("Range".into(), "bytes=7-".into())], ..world.config() };
+    assert!(crate::TufSource::new(ours, world.clock.clone()).is_err());
 
     fs::remove_file(world.dir.path().join("staging/fw.squashfs")).unwrap();
     world.server.rule(|asked| {

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _};
 use ota_core::ports::BoxFuture;
 use reqwest::{
     Certificate, Client, Identity, StatusCode,
-    header::{ACCEPT_ENCODING, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LOCATION, RANGE},
+    header::{ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LOCATION, RANGE},
     redirect::Policy,
 };
 
@@ -42,6 +42,12 @@ impl Web {
         let mut secrets = HeaderMap::new();
         for (name, value) in options.headers {
             let name = HeaderName::try_from(name).map_err(config("a header name"))?;
+            if [ACCEPT_ENCODING, RANGE, IF_RANGE, HOST].contains(&name) {
+                return Err(FetchError::Config {
+                    what: format!("header {name} is ours to set"),
+                    source: None,
+                });
+            }
             let mut value = HeaderValue::try_from(value).map_err(config("the value of a header"))?;
             value.set_sensitive(true);
             secrets.append(name, value);
@@ -85,7 +91,6 @@ impl Web {
         if own {
             request = request.headers(self.secrets.clone());
         }
-        // Set last, so that no configured header takes their place.
         request = request.header(ACCEPT_ENCODING, "identity");
         if ask.from > 0 {
             request = request.header(RANGE, format!("bytes={}-", ask.from));
@@ -187,8 +192,7 @@ fn broken(url: &Url, error: reqwest::Error) -> TransferError {
 fn cause(error: &reqwest::Error) -> Option<TransferFault> {
     let mut next: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = next {
-        let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || wrapped.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if is_tls(error) {
             return Some(TransferFault::Tls);
         }
         // hyper-util's connector keeps the type of this error to itself.
@@ -198,6 +202,12 @@ fn cause(error: &reqwest::Error) -> Option<TransferFault> {
         next = error.source();
     }
     None
+}
+
+/// An IO error's `source` skips what it wraps, so that is looked at here.
+fn is_tls(error: &(dyn Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| is_tls(inner))
 }
 
 #[cfg(test)]
