@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const TINY: Pipeline = Pipeline { chunk: 4096, buffers: 3 };
+const TINY: Pipeline = Pipeline { chunk: 4096, buffers: 4 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {

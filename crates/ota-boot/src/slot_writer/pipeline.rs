@@ -1,9 +1,9 @@
-//! The data path: a few aligned buffers that go round between two threads.
+//! The data path: a few aligned buffers that go round between three threads.
 //!
 //! ```text
-//! image ─► read and hash (caller's thread) ─full─► write (writer thread) ─┐      first chunk kept back:
-//!               ▲                                                         │      rest, sync, first chunk, sync
-//!               └───────────────────────── empty ─────────────────────────┘
+//! image ─► read ─filled─► hash (caller's thread) ─hashed─► write ─┐      first chunk kept back:
+//!           ▲                                                     │      rest, sync, first chunk, sync
+//!           └─────────────────────── empty ───────────────────────┘
 //! ```
 //! Owns the order of operations and the bounded memory, `chunk × buffers` whatever the size. The image may come from a
 //! file or from the network: any [`ImageReader`]. Which slot and whether it may be written is the caller's.
@@ -30,7 +30,7 @@ use crate::{
 pub struct Pipeline {
     /// Bytes of a buffer, a multiple of [`ALIGNMENT`].
     pub chunk: usize,
-    /// At least 3: one is kept back, one is filled while another is written.
+    /// At least 4: one is kept back, one each is filled, hashed and written.
     pub buffers: usize,
 }
 
@@ -41,6 +41,9 @@ impl Default for Pipeline {
     }
 }
 
+/// See [`Pipeline::buffers`].
+const MIN_BUFFERS: usize = 4;
+
 type Buffer = AVec<u8, ConstAlign<ALIGNMENT>>;
 
 /// Bytes on their way to the device.
@@ -48,19 +51,6 @@ struct Chunk {
     buffer: Buffer,
     len: usize,
     offset: u64,
-}
-
-/// Why feeding ended early.
-enum Stopped {
-    /// The writer is gone and knows why.
-    WriterEnded,
-    Failed(BootError),
-}
-
-impl From<BootError> for Stopped {
-    fn from(error: BootError) -> Self {
-        Self::Failed(error)
-    }
 }
 
 /// Writes `image` to the front of `dev`: all chunks but the first, sync, the first chunk, sync; no read-back.
@@ -76,25 +66,27 @@ pub fn write_image(
     pipeline: Pipeline,
     observer: Observer<'_>,
 ) -> Result<(), BootError> {
-    let (full, to_write) = sync_channel(pipeline.buffers.max(3));
+    let buffers = pipeline.buffers.max(MIN_BUFFERS);
+    let (filled, to_hash) = sync_channel(buffers);
+    let (hashed, to_write) = sync_channel(buffers);
     let (emptied, empty) = channel();
-    for _ in 0..pipeline.buffers.max(3) {
+    for _ in 0..buffers {
         // The receiver is in this function.
         let _ = emptied.send(new_buffer(pipeline.chunk));
     }
-    let (fed, written) = thread::scope(|scope| {
+    let (hash, read, written) = thread::scope(|scope| {
+        let reader = scope.spawn(move || Source { image, size: expect.size.get() }.read(filled, empty));
         let writer = scope.spawn(|| write_chunks(dev, to_write, emptied));
-        let mut feeder = Feeder { image, expect, full, empty, observer };
-        let fed = feeder.feed();
-        drop(feeder);
-        (fed, writer.join())
+        let hash = hash_on_the_way(to_hash, hashed, observer);
+        (hash, reader.join(), writer.join())
     });
-    let written = written.map_err(|_| BootError::Thread("writer"))?;
-    let first = match (fed, written) {
-        (Err(Stopped::Failed(error)), _) | (_, Err(error)) => return Err(error),
-        (Err(Stopped::WriterEnded), Ok(())) => return Err(BootError::Thread("writer")),
-        (Ok(first), Ok(())) => first,
-    };
+    // The first cause: a thread that failed made the others end early, without an error of their own.
+    written.map_err(|_| BootError::Thread("writer"))??;
+    let (first, actual) = hash?;
+    read.map_err(|_| BootError::Thread("reader"))??;
+    if actual != expect.sha256 {
+        return Err(BootError::Digest { expected: expect.sha256, actual });
+    }
     sync(dev)?;
     if let Some(first) = first {
         write_chunk(dev, &first)?;
@@ -114,9 +106,10 @@ pub fn digest_device(
     observer: Observer<'_>,
 ) -> Result<Sha256Digest, BootError> {
     dev.drop_cache().map_err(|e| BootError::io("read", dev.path(), 0, e))?;
-    let (full, to_hash) = sync_channel(pipeline.buffers.max(2));
+    let buffers = pipeline.buffers.max(MIN_BUFFERS);
+    let (full, to_hash) = sync_channel(buffers);
     let (emptied, empty) = channel();
-    for _ in 0..pipeline.buffers.max(2) {
+    for _ in 0..buffers {
         let _ = emptied.send(new_buffer(pipeline.chunk));
     }
     let (hashed, read) = thread::scope(|scope| {
@@ -130,42 +123,29 @@ pub fn digest_device(
     Ok(digest)
 }
 
-/// Reads and hashes; the caller's thread, because neither image nor observer can leave it.
-struct Feeder<'a, 'o> {
+/// The image, on the thread that reads it.
+struct Source<'a> {
     image: &'a mut dyn ImageReader,
-    expect: ImageExpectation,
-    full: SyncSender<Chunk>,
-    empty: Receiver<Buffer>,
-    observer: Observer<'o>,
+    size: u64,
 }
 
-impl Feeder<'_, '_> {
-    /// Hands over all chunks but the first, which it returns; `None` for an image of no bytes.
-    fn feed(&mut self) -> Result<Option<Chunk>, Stopped> {
-        let size = self.expect.size.get();
-        let mut hash = Context::new(&SHA256);
-        let (mut first, mut offset, mut given) = (None, 0, 0);
-        while offset < size {
-            let mut buffer = self.empty.recv().map_err(|_| Stopped::WriterEnded)?;
-            let len = usize::try_from(size - offset).map_or(buffer.len(), |left| left.min(buffer.len()));
+impl Source<'_> {
+    /// Reads all of it and that it ends. Ends early when nobody takes what it reads.
+    fn read(mut self, filled: SyncSender<Chunk>, empty: Receiver<Buffer>) -> Result<(), BootError> {
+        let mut offset = 0;
+        while offset < self.size {
+            let Ok(mut buffer) = empty.recv() else { return Ok(()) };
+            let len = usize::try_from(self.size - offset).map_or(buffer.len(), |left| left.min(buffer.len()));
             self.fill(&mut buffer[..len], offset)?;
-            hash.update(&buffer[..len]);
-            let chunk = Chunk { buffer, len, offset };
-            offset += len as u64;
-            if chunk.offset == 0 {
-                first = Some(chunk);
-            } else {
-                given += len as u64;
-                self.full.send(chunk).map_err(|_| Stopped::WriterEnded)?;
+            if filled.send(Chunk { buffer, len, offset }).is_err() {
+                return Ok(());
             }
-            go_on(self.observer, WriteProgress::Written(ByteCount(given)))?;
+            offset += len as u64;
         }
-        self.must_have_ended()?;
-        let actual = finish(hash);
-        if actual != self.expect.sha256 {
-            return Err(BootError::Digest { expected: self.expect.sha256, actual }.into());
+        match self.image.read(&mut [0]).map_err(BootError::Source)? {
+            0 => Ok(()),
+            _ => Err(self.length(format!("more than {}", self.size))),
         }
-        Ok(first)
     }
 
     fn fill(&mut self, buf: &mut [u8], offset: u64) -> Result<(), BootError> {
@@ -179,16 +159,33 @@ impl Feeder<'_, '_> {
         Ok(())
     }
 
-    fn must_have_ended(&mut self) -> Result<(), BootError> {
-        match self.image.read(&mut [0]).map_err(BootError::Source)? {
-            0 => Ok(()),
-            _ => Err(self.length(format!("more than {}", self.expect.size.get()))),
-        }
-    }
-
     fn length(&self, actual: String) -> BootError {
-        BootError::Length { expected: self.expect.size.get(), actual }
+        BootError::Length { expected: self.size, actual }
     }
+}
+
+/// Hashes what was read and hands it on, all but the first chunk, which it returns; `None` for an image of no bytes.
+/// On the caller's thread, because the observer cannot leave it.
+fn hash_on_the_way(
+    filled: Receiver<Chunk>,
+    hashed: SyncSender<Chunk>,
+    observer: Observer<'_>,
+) -> Result<(Option<Chunk>, Sha256Digest), BootError> {
+    let mut hash = Context::new(&SHA256);
+    let (mut first, mut given) = (None, 0);
+    for chunk in filled {
+        hash.update(&chunk.buffer[..chunk.len]);
+        if chunk.offset == 0 {
+            first = Some(chunk);
+        } else {
+            given += chunk.len as u64;
+            if hashed.send(chunk).is_err() {
+                break;
+            }
+        }
+        go_on(observer, WriteProgress::Written(ByteCount(given)))?;
+    }
+    Ok((first, finish(hash)))
 }
 
 /// The writer thread. Ends at the first error; the closed channels tell the other side.
