@@ -147,19 +147,83 @@ pub fn read_expected(
     observer: Observer<'_>,
 ) -> Result<ContentDigests, PortError> {
     let mut hasher = ContentHasher::new(also);
+    read_steps(image, expect, observer, |bytes| hasher.update(bytes))?;
+    checked(hasher.finish(), expect)
+}
+
+/// A stream whose digests are known, with its end in memory.
+#[derive(Debug)]
+pub struct ContentWithTail {
+    /// Digests of the whole stream.
+    pub content: ContentDigests,
+    /// Its last bytes.
+    pub tail: Vec<u8>,
+    before_tail: ContentDigests,
+}
+
+impl ContentWithTail {
+    /// Digests of the first `length` bytes of the stream; `None` unless it ends within the tail.
+    #[must_use]
+    pub fn first(&self, length: u64) -> Option<ContentDigests> {
+        let more = length.checked_sub(self.before_tail.size.get())?;
+        let mut hasher = self.before_tail.hasher.clone();
+        hasher.update(self.tail.get(..usize::try_from(more).ok()?)?);
+        Some(hasher.finish())
+    }
+}
+
+/// Like [`read_expected`], and keeps the last `keep` bytes, so that what is appended to an image can be told from it
+/// without reading it again.
+///
+/// # Errors
+/// As [`read_expected`].
+pub fn read_expected_with_tail(
+    image: &mut dyn ImageReader,
+    expect: ImageExpectation,
+    keep: usize,
+    observer: Observer<'_>,
+) -> Result<ContentWithTail, PortError> {
+    let mut hasher = ContentHasher::new([]);
+    let mut before_tail = hasher.clone();
+    let mut tail = Vec::new();
+    let tail_at = expect.size.get().saturating_sub(keep as u64);
+    read_steps(image, expect, observer, |bytes| {
+        let ahead = usize::try_from(tail_at.saturating_sub(hasher.size)).unwrap_or(usize::MAX);
+        let (before, after) = bytes.split_at(ahead.min(bytes.len()));
+        hasher.update(before);
+        if !before.is_empty() {
+            before_tail = hasher.clone();
+        }
+        hasher.update(after);
+        tail.extend(after);
+    })?;
+    let content = checked(hasher.finish(), expect)?;
+    Ok(ContentWithTail { content, tail, before_tail: before_tail.finish() })
+}
+
+fn read_steps(
+    image: &mut dyn ImageReader,
+    expect: ImageExpectation,
+    observer: Observer<'_>,
+    mut take: impl FnMut(&[u8]),
+) -> Result<(), PortError> {
     let mut buffer = vec![0; READ_SIZE];
+    let mut read = 0;
     loop {
         let filled = fill(image, &mut buffer)?;
-        let Some(bytes) = buffer.get(..filled).filter(|bytes| !bytes.is_empty()) else { break };
-        hasher.update(bytes);
-        if hasher.size > expect.size.get() {
-            return Err(length_differs(expect, format!("at least {}", ByteCount(hasher.size))));
+        let Some(bytes) = buffer.get(..filled).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+        read += bytes.len() as u64;
+        if read > expect.size.get() {
+            return Err(length_differs(expect, format!("at least {}", ByteCount(read))));
         }
-        if observer(WriteProgress::ReadBack(ByteCount(hasher.size))) == Flow::Stop {
+        take(bytes);
+        if observer(WriteProgress::ReadBack(ByteCount(read))) == Flow::Stop {
             return Err(OtaError::SystemBusy { with: "the check of the image was stopped".into() }.into());
         }
     }
-    let content = hasher.finish();
+}
+
+fn checked(content: ContentDigests, expect: ImageExpectation) -> Result<ContentDigests, PortError> {
     if content.size != expect.size {
         return Err(length_differs(expect, content.size.to_string()));
     }
@@ -183,4 +247,51 @@ fn fill(image: &mut dyn ImageReader, buffer: &mut [u8]) -> Result<usize, PortErr
         }
     }
     Ok(filled)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Slice<'a>(&'a [u8]);
+
+    impl ImageReader for Slice<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> Result<usize, PortError> {
+            let (now, rest) = self.0.split_at(buf.len().min(self.0.len()).min(300_000));
+            buf[..now.len()].copy_from_slice(now);
+            self.0 = rest;
+            Ok(now.len())
+        }
+    }
+
+    #[test]
+    fn the_digest_continues_behind_the_stream_for_each_signature() {
+        let content = ContentDigests::of(b"abc", [HashKind::Sha512]);
+        assert_eq!(content.followed_by(HashKind::Sha512, b"def"), Some(HashKind::Sha512.of(b"abcdef")));
+        assert_eq!(content.get(HashKind::Sha256), Some(HashKind::Sha256.of(b"abc")));
+        assert_eq!(content.get(HashKind::Sha384), None, "was not asked for");
+        assert_eq!(content.sha256, Sha256Digest::of(b"abc"));
+    }
+
+    #[test]
+    fn the_tail_tells_the_digest_of_every_prefix_that_ends_in_it() {
+        for (length, keep) in
+            [(10, 4), (10, 10), (3, 10), (0, 4), (2 * READ_SIZE + 7, 5), (READ_SIZE, READ_SIZE + 1)]
+        {
+            let bytes: Vec<u8> = (0..length).map(|index| u8::try_from(index % 253).unwrap()).collect();
+            let expect =
+                ImageExpectation { size: ByteCount(length as u64), sha256: Sha256Digest::of(&bytes) };
+            let read =
+                read_expected_with_tail(&mut Slice(&bytes), expect, keep, &mut |_| Flow::Continue).unwrap();
+            assert_eq!(read.tail, bytes[length.saturating_sub(keep)..]);
+            for prefix in [length.saturating_sub(keep), length.saturating_sub(1), length] {
+                let first = read.first(prefix as u64);
+                let expected =
+                    (prefix >= length.saturating_sub(keep)).then(|| Sha256Digest::of(&bytes[..prefix]));
+                assert_eq!(first.map(|first| first.sha256), expected, "{prefix} of {length}, {keep} kept");
+            }
+            assert!(read.first(length as u64 + 1).is_none());
+            assert!(length <= keep || read.first((length - keep) as u64 - 1).is_none());
+        }
+    }
 }

@@ -15,6 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use ota_core::release::{DetachedSignature, SignatureKind};
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 
 use crate::{
@@ -123,6 +124,24 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, VerifyError> {
         return Err(VerifyError::TooLarge { path: path.to_owned(), size, limit: MAX_FILE });
     }
     fs::read(path).map_err(unreadable)
+}
+
+/// The detached signatures beside a file: `NAME.sig`, `NAME.asc` (`OpenPGP`), `NAME.p7s` (CMS).
+pub(crate) fn signatures_beside(path: &Path) -> Result<Vec<DetachedSignature>, VerifyError> {
+    let kinds =
+        [("sig", SignatureKind::Openpgp), ("asc", SignatureKind::Openpgp), ("p7s", SignatureKind::Cms)];
+    let beside = |extension: &str| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".");
+        name.push(extension);
+        PathBuf::from(name)
+    };
+    kinds
+        .into_iter()
+        .map(|(extension, kind)| (beside(extension), kind))
+        .filter(|(path, _)| path.exists())
+        .map(|(path, kind)| Ok(DetachedSignature { kind, bytes: read(&path)? }))
+        .collect()
 }
 
 /// The DER of every section of a PEM file, which must all be of one kind; or the file itself when it is no PEM.

@@ -4,18 +4,23 @@
 //! `ota_core::ports::ImageVerifier`, [`policy::judge`] the one decision. Nothing of an image is parsed before that
 //! answer is yes. Where images come from and go to is left to others.
 
+pub mod checksums;
 pub mod digest;
 pub mod error;
+pub mod keylist;
 pub mod keyring;
 pub mod moment;
 pub mod openpgp;
 pub mod policy;
+pub mod trailer;
 pub mod verifier;
 pub mod x509;
 
 pub use error::{Refusal, VerifyError};
+pub use keylist::KeyList;
 pub use keyring::Keyring;
-pub use verifier::{KeyringVerifier, StoredFloor, VerifyConfig};
+pub use trailer::{Manifest, Trailer};
+pub use verifier::{KeyringVerifier, StoredFloor, SumsFile, Verdict, VerifyConfig};
 pub use x509::{EkuPolicy, X509Policy};
 
 #[cfg(test)]

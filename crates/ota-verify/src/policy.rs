@@ -4,7 +4,8 @@
 //! is a [`Finding`]. The rules, in the order they are applied:
 //!
 //! 1. A signature that is there and does not hold refuses the image, whoever else signed it.
-//! 2. A development key counts only where the device's configuration allows it; else its signature does not hold.
+//! 2. A retired key, or one below a retired CA, does not hold; nor does a development key, unless the device's
+//!    configuration allows them.
 //! 3. No signature at all refuses the image when the device requires one; else it is let through with no signer.
 //! 4. The keys behind the signatures are counted, not the signatures: a key that signs twice counts once, and so does
 //!    a key with two certificates. Fewer than the threshold refuses the image.
@@ -37,6 +38,9 @@ pub struct Holder {
     pub identity: String,
     /// What the key is for.
     pub role: KeyRole,
+    /// Every name by which a key list can retire it, in lower-case hexadecimal: digests of the certificates of its chain
+    /// and of its public key, fingerprints of primary and sub-key.
+    pub marks: Vec<String>,
 }
 
 /// One signature that was found, and what came of checking it.
@@ -60,25 +64,45 @@ pub struct Found {
 }
 
 /// What the device requires.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Required {
+#[derive(Clone, Copy, Debug)]
+pub struct Required<'a> {
     /// Whether an image without any signature is refused.
     pub signature: bool,
     /// How many distinct keys must have signed.
     pub threshold: NonZeroU32,
     /// Whether development keys count.
     pub development_keys: bool,
+    /// Marks of the keys that do not count any more.
+    pub retired: &'a BTreeSet<String>,
+}
+
+/// How far an accepted image is vouched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assurance {
+    /// Its bytes are those that were promised; nobody says who made them.
+    Integrity,
+    /// Trusted keys say who made it.
+    Authenticity,
+}
+
+/// How far `vouched` goes. A bare checksum is integrity, not authenticity.
+#[must_use]
+pub const fn assurance(vouched: &Vouched) -> Assurance {
+    if vouched.signers.is_empty() { Assurance::Integrity } else { Assurance::Authenticity }
 }
 
 /// Says who vouches for the image, or why it is refused. See the module for the rules.
 ///
 /// # Errors
 /// The first signature that does not hold; `Missing`; `Threshold`.
-pub fn judge(found: &Found, required: Required) -> Result<Vouched, Refusal> {
+pub fn judge(found: &Found, required: Required<'_>) -> Result<Vouched, Refusal> {
     let mut signers = Vec::new();
     let mut keys = BTreeSet::new();
     for Finding { origin, outcome } in &found.findings {
         let holder = outcome.clone().map_err(|refusal| refusal.of(origin))?;
+        if let Some(mark) = holder.marks.iter().find(|mark| required.retired.contains(*mark)) {
+            return Err(retired_key(&holder, mark).of(origin));
+        }
         if holder.role == KeyRole::Development && !required.development_keys {
             return Err(development_key(&holder).of(origin));
         }
@@ -96,6 +120,13 @@ pub fn judge(found: &Found, required: Required) -> Result<Vouched, Refusal> {
         return Err(below_threshold(&signers, required.threshold));
     }
     Ok(Vouched { sha256: found.sha256, size: found.size, signers })
+}
+
+fn retired_key(holder: &Holder, mark: &str) -> Refusal {
+    Refusal::new(
+        SignatureFault::Revoked,
+        format!("{} was retired by the key list ({mark})", holder.signer.name),
+    )
 }
 
 fn development_key(holder: &Holder) -> Refusal {
@@ -117,7 +148,10 @@ mod tests {
 
     fn by(key: &str, role: KeyRole) -> Finding {
         let signer = Signer { kind: SignatureKind::Cms, fingerprint: format!("{key}00"), name: key.into() };
-        Finding { origin: "signature 1".into(), outcome: Ok(Holder { signer, identity: key.into(), role }) }
+        Finding {
+            origin: "signature 1".into(),
+            outcome: Ok(Holder { signer, identity: key.into(), role, marks: vec![key.into()] }),
+        }
     }
 
     fn bad(reason: SignatureFault) -> Finding {
@@ -132,7 +166,8 @@ mod tests {
     ) -> Result<usize, Refusal> {
         let found = Found { size: ByteCount(3), sha256: Sha256Digest::of(b"abc"), findings };
         let threshold = NonZeroU32::new(threshold).unwrap();
-        judge(&found, Required { signature, threshold, development_keys })
+        let retired = &BTreeSet::from(["old".to_owned()]);
+        judge(&found, Required { signature, threshold, development_keys, retired })
             .map(|vouched| vouched.signers.len())
     }
 
@@ -179,6 +214,12 @@ mod tests {
             reason(check(vec![by("a", KeyRole::Release)], false, 2, false)),
             SignatureFault::Threshold
         );
+    }
+
+    #[test]
+    fn a_retired_key_does_not_hold() {
+        let findings = vec![by("a", KeyRole::Release), by("old", KeyRole::Release)];
+        assert_eq!(reason(check(findings, true, 1, false)), SignatureFault::Revoked);
     }
 
     #[test]

@@ -3,21 +3,27 @@
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use ota_core::{
-    Timestamp,
-    error::{PortError, SignatureFault},
+    OtaError, Timestamp,
+    error::{PortError, PortErrorKind},
     ports::{Clock, ImageExpectation, ImageReader, ImageVerifier, Observer, VerifyPolicy},
-    release::{DetachedSignature, SignatureKind, Vouched},
+    release::{DetachedSignature, Vouched},
 };
 
 use crate::{
-    digest::{self, ContentDigests, HashKind},
-    error::Refusal,
-    keyring::Keyring,
+    checksums::{Checksums, MAX_CHECKSUMS, Named},
+    digest::{self, ContentDigests, ContentWithTail},
+    error::{Refusal, VerifyError},
+    keylist::KeyList,
+    keyring::{self, Keyring},
     moment::Moment,
-    openpgp,
     policy::{self, Finding, Found, Holder, Required},
-    x509::{self, Authority, X509Policy},
+    trailer::{MAX_TRAILER, Manifest, Trailer},
+    x509::{Authority, X509Policy},
 };
+
+mod parsed;
+
+use parsed::{Parsed, Statement, digests};
 
 /// The longest signature file that is looked at, in bytes. Source: `ota_core::ports::ImageStore::signatures`.
 pub const MAX_SIGNATURE: usize = 64 * 1024;
@@ -43,6 +49,8 @@ pub struct VerifyConfig {
     pub development_keys: bool,
     /// What is asked of X.509 chains.
     pub x509: X509Policy,
+    /// Model of this device. Where it is set, the manifest of a one-file image must name it.
+    pub model: Option<String>,
 }
 
 impl VerifyConfig {
@@ -56,6 +64,7 @@ impl VerifyConfig {
             threshold: NonZeroU32::MIN,
             development_keys: false,
             x509: X509Policy::default(),
+            model: None,
         }
     }
 
@@ -82,18 +91,46 @@ impl fmt::Debug for VerifyConfig {
     }
 }
 
+/// What is known of an image that was accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// Who vouches for which bytes. Of a one-file image these are the bytes in front of the trailer: what is written to
+    /// the slot, and no more.
+    pub vouched: Vouched,
+    /// What a one-file image says about itself.
+    pub manifest: Option<Manifest>,
+}
+
+/// A checksum file that names an image.
+#[derive(Clone, Copy, Debug)]
+pub struct SumsFile<'a> {
+    /// The file, `SHA256SUMS` or `SHA512SUMS`.
+    pub text: &'a [u8],
+    /// Signatures over the file; without any it shows integrity only.
+    pub signatures: &'a [DetachedSignature],
+    /// Name of the image in it.
+    pub name: &'a str,
+}
+
 /// Checks images against a keyring.
 #[derive(Debug)]
 pub struct KeyringVerifier {
     keyring: Keyring,
     config: VerifyConfig,
+    key_list: KeyList,
 }
 
 impl KeyringVerifier {
     /// With keys that were loaded before.
     #[must_use]
-    pub const fn new(keyring: Keyring, config: VerifyConfig) -> Self {
-        Self { keyring, config }
+    pub fn new(keyring: Keyring, config: VerifyConfig) -> Self {
+        Self { keyring, config, key_list: KeyList::default() }
+    }
+
+    /// With the keys retired that `list` retires; see [`KeyringVerifier::accept_key_list`].
+    #[must_use]
+    pub fn with_key_list(self, list: KeyList) -> Self {
+        Self { key_list: list, ..self }
     }
 
     /// The keys it trusts.
@@ -108,7 +145,48 @@ impl KeyringVerifier {
         &self.config
     }
 
-    /// Checks `signatures` over content that lies in memory: manifests, checksum files, key lists.
+    /// Reads a signed key list that may replace the one with the number `floor`.
+    ///
+    /// It must be signed by as many release keys as an image, also where unsigned images pass; neither keys that an
+    /// earlier list retired nor those that it retires itself count.
+    ///
+    /// # Errors
+    /// `SignatureInvalid` (OTA_006) at the port: form, signatures, `MetadataRollback`, `MetadataExpired`.
+    pub fn accept_key_list(
+        &self,
+        text: &[u8],
+        signatures: &[DetachedSignature],
+        floor: u64,
+    ) -> Result<KeyList, Refusal> {
+        let list = KeyList::parse(text)?;
+        let retired = self.key_list.retired().union(list.retired()).cloned().collect();
+        let required = Required {
+            signature: true,
+            threshold: self.config.threshold,
+            development_keys: false,
+            retired: &retired,
+        };
+        let parsed = Parsed::all(signatures)?;
+        self.judge(&ContentDigests::of(text, digests(&parsed)), &parsed, required)?;
+        list.check(floor.max(self.key_list.serial()), self.config.moment())?;
+        Ok(list)
+    }
+
+    /// The same from a file, with its signatures beside it (`.sig`, `.asc`, `.p7s`); `None` where there is no file.
+    ///
+    /// # Errors
+    /// As [`KeyringVerifier::accept_key_list`], with the name of the file as the source of what cannot be read.
+    pub fn load_key_list(&self, path: &std::path::Path, floor: u64) -> Result<Option<KeyList>, VerifyError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let signatures = keyring::signatures_beside(path)?;
+        self.accept_key_list(&keyring::read(path)?, &signatures, floor)
+            .map(Some)
+            .map_err(|refusal| VerifyError::content(path, refusal.to_string()))
+    }
+
+    /// Checks `signatures` over content that lies in memory: manifests, checksum files.
     ///
     /// # Errors
     /// The refusal, `SignatureInvalid` (OTA_006) at the port.
@@ -119,23 +197,109 @@ impl KeyringVerifier {
         policy: VerifyPolicy,
     ) -> Result<Vouched, Refusal> {
         let parsed = Parsed::all(signatures)?;
-        self.conclude(&ContentDigests::of(content, digests(&parsed)), &parsed, policy)
+        self.judge(&ContentDigests::of(content, digests(&parsed)), &parsed, self.required(policy))
     }
 
-    /// What the signatures that were taken apart say about content whose digests are known.
-    fn conclude(
+    /// Checks an image by its detached `signatures` or, where there are none, by the trailer at its end.
+    ///
+    /// # Errors
+    /// As the port; also `InvalidImage` (OTA_005) for a one-file image of another model.
+    pub fn verify_image(
         &self,
-        content: &ContentDigests,
-        parsed: &[Parsed],
+        image: &mut dyn ImageReader,
+        expect: ImageExpectation,
+        signatures: &[DetachedSignature],
         policy: VerifyPolicy,
-    ) -> Result<Vouched, Refusal> {
-        let moment = self.config.moment();
-        let findings = parsed.iter().flat_map(|parsed| self.findings(parsed, content, moment)).collect();
-        let required = Required {
+        observer: Observer<'_>,
+    ) -> Result<Verdict, PortError> {
+        if signatures.is_empty() {
+            let read = digest::read_expected_with_tail(image, expect, MAX_TRAILER, observer)?;
+            if let Some((trailer, image_len)) = Trailer::decode(&read.tail, expect.size.get())? {
+                return self.verify_one_file(&read, &trailer, image_len, policy);
+            }
+            let vouched = self.judge(&read.content, &[], self.required(policy))?;
+            return Ok(Verdict { vouched, manifest: None });
+        }
+        let parsed = Parsed::all(signatures)?;
+        let content = digest::read_expected(image, expect, digests(&parsed), observer)?;
+        let vouched = self.judge(&content, &parsed, self.required(policy))?;
+        Ok(Verdict { vouched, manifest: None })
+    }
+
+    /// Checks an image by a checksum file, and the checksum file by its signatures.
+    ///
+    /// # Errors
+    /// As the port; also `InvalidImage` (OTA_005) when the file is no checksum file or does not name the image.
+    pub fn verify_with_sums(
+        &self,
+        image: &mut dyn ImageReader,
+        expect: ImageExpectation,
+        sums: SumsFile<'_>,
+        policy: VerifyPolicy,
+        observer: Observer<'_>,
+    ) -> Result<Vouched, PortError> {
+        if sums.text.len() > MAX_CHECKSUMS {
+            return Err(invalid(format!("the checksum file is longer than {MAX_CHECKSUMS} bytes")));
+        }
+        let signers = self.verify_bytes(sums.text, sums.signatures, policy)?.signers;
+        let list = Checksums::parse(sums.text).map_err(|error| invalid(error.to_string()))?;
+        let promised = list
+            .digest_of(sums.name)
+            .ok_or_else(|| invalid(format!("the checksum file does not name {}", sums.name)))?;
+        let content = digest::read_expected(image, expect, [list.kind()], observer)?;
+        let found = content.get(list.kind()).unwrap_or_default();
+        if found != promised {
+            let (expected, actual) = (Named(list.kind(), promised), Named(list.kind(), &found));
+            let (expected, actual) = (expected.to_string(), actual.to_string());
+            return Err(OtaError::ChecksumMismatch { expected, actual }.into());
+        }
+        Ok(Vouched { sha256: content.sha256, size: content.size, signers })
+    }
+
+    /// The signatures first; only then is the manifest read, and only then does the image count by what it says.
+    fn verify_one_file(
+        &self,
+        read: &ContentWithTail,
+        trailer: &Trailer,
+        image_len: u64,
+        policy: VerifyPolicy,
+    ) -> Result<Verdict, PortError> {
+        let signers = self.verify_bytes(&trailer.manifest, &trailer.signatures, policy)?.signers;
+        let manifest = Manifest::decode(&trailer.manifest)?;
+        let image =
+            read.first(image_len).ok_or_else(|| Refusal::malformed("the trailer is longer than the file"))?;
+        if image.size != manifest.size {
+            let (expected, actual) = (manifest.size.to_string(), image.size.to_string());
+            return Err(OtaError::ChecksumMismatch { expected, actual }.into());
+        }
+        if image.sha256 != manifest.sha256 {
+            return Err(OtaError::digest_mismatch(&manifest.sha256, &image.sha256).into());
+        }
+        if let Some(model) = &self.config.model {
+            manifest.check_model(model).map_err(PortErrorKind::Ota)?;
+        }
+        let vouched = Vouched { sha256: image.sha256, size: image.size, signers };
+        Ok(Verdict { vouched, manifest: Some(manifest) })
+    }
+
+    fn required(&self, policy: VerifyPolicy) -> Required<'_> {
+        Required {
             signature: policy.require_signature,
             threshold: self.config.threshold,
             development_keys: self.config.development_keys,
-        };
+            retired: self.key_list.retired(),
+        }
+    }
+
+    /// What the signatures that were taken apart say about content whose digests are known.
+    fn judge(
+        &self,
+        content: &ContentDigests,
+        parsed: &[Parsed],
+        required: Required<'_>,
+    ) -> Result<Vouched, Refusal> {
+        let moment = self.config.moment();
+        let findings = parsed.iter().flat_map(|parsed| self.findings(parsed, content, moment)).collect();
         let verdict =
             policy::judge(&Found { size: content.size, sha256: content.sha256, findings }, required);
         match &verdict {
@@ -186,58 +350,10 @@ impl ImageVerifier for KeyringVerifier {
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<Vouched, PortError> {
-        let parsed = Parsed::all(signatures)?;
-        let content = digest::read_expected(image, expect, digests(&parsed), observer)?;
-        Ok(self.conclude(&content, &parsed, policy)?)
+        self.verify_image(image, expect, signatures, policy, observer).map(|verdict| verdict.vouched)
     }
 }
 
-/// A signature file, taken apart.
-struct Parsed {
-    origin: String,
-    statement: Result<Statement, Refusal>,
-}
-
-enum Statement {
-    Cms(x509::Statement),
-    Openpgp(openpgp::Statement),
-}
-
-impl Parsed {
-    fn all(signatures: &[DetachedSignature]) -> Result<Vec<Self>, Refusal> {
-        if signatures.len() > MAX_SIGNATURES {
-            let what =
-                format!("{} signature files, at most {MAX_SIGNATURES} are looked at", signatures.len());
-            return Err(Refusal::malformed(what));
-        }
-        Ok(signatures.iter().enumerate().map(|(index, signature)| Self::one(index + 1, signature)).collect())
-    }
-
-    fn one(number: usize, signature: &DetachedSignature) -> Self {
-        let kind = match signature.kind {
-            SignatureKind::Cms => "cms",
-            SignatureKind::Openpgp => "openpgp",
-        };
-        let statement = match signature.kind {
-            _ if signature.bytes.is_empty() => Err(Refusal::new(SignatureFault::Missing, "is empty")),
-            _ if signature.bytes.len() > MAX_SIGNATURE => {
-                let what =
-                    format!("is {} bytes long, at most {MAX_SIGNATURE} are looked at", signature.bytes.len());
-                Err(Refusal::malformed(what))
-            }
-            SignatureKind::Cms => x509::Statement::parse(&signature.bytes).map(Statement::Cms),
-            SignatureKind::Openpgp => openpgp::Statement::parse(&signature.bytes).map(Statement::Openpgp),
-        };
-        Self { origin: format!("signature {number} ({kind})"), statement }
-    }
-}
-
-/// Every digest that any of the signatures needs.
-fn digests(parsed: &[Parsed]) -> Vec<HashKind> {
-    let of = |parsed: &Parsed| match &parsed.statement {
-        Ok(Statement::Cms(statement)) => statement.digests().collect::<Vec<_>>(),
-        Ok(Statement::Openpgp(statement)) => statement.digests().collect(),
-        Err(_) => Vec::new(),
-    };
-    parsed.iter().flat_map(of).collect()
+fn invalid(what: String) -> PortError {
+    OtaError::InvalidImage { what }.into()
 }

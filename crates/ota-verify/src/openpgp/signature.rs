@@ -132,21 +132,33 @@ impl Claim {
         for key in keys {
             if self.is_by(&key.key.primary_key) {
                 self.holds(&key.key.primary_key, &hash)?;
-                return standing::of_primary(&key.key, moment)
-                    .and_then(|()| self.is_current(&key.key.primary_key, moment))
-                    .map(|()| holder(key))
-                    .map_err(|refusal| refusal.of(&key.name()));
+                let standing = standing::of_primary(&key.key, moment);
+                return self.conclude(key, &key.key.primary_key, standing, moment);
             }
             if let Some(subkey) = key.key.public_subkeys.iter().find(|subkey| self.is_by(&subkey.key)) {
                 self.holds(&subkey.key, &hash)?;
-                return standing::of_subkey(&key.key, subkey, moment)
-                    .and_then(|()| self.is_current(&subkey.key, moment))
-                    .map(|()| holder(key))
-                    .map_err(|refusal| refusal.of(&key.name()));
+                let standing = standing::of_subkey(&key.key, subkey, moment);
+                return self.conclude(key, &subkey.key, standing, moment);
             }
         }
         let what = format!("is by {}, which is not among the keys of this device", self.issuer());
         Err(Refusal::new(SignatureFault::Untrusted, what))
+    }
+
+    /// The signature holds for `by`, the primary key or a sub-key of `key`: does it count?
+    fn conclude(
+        &self,
+        key: &OpenpgpKey,
+        by: &impl KeyDetails,
+        standing: Result<(), Refusal>,
+        moment: Moment,
+    ) -> Result<Holder, Refusal> {
+        standing.and_then(|()| self.is_current(by, moment)).map_err(|refusal| refusal.of(&key.name()))?;
+        let fingerprint = key.fingerprint();
+        let marks = vec![fingerprint.clone(), by.fingerprint().to_string()];
+        let signer =
+            Signer { kind: SignatureKind::Openpgp, fingerprint: fingerprint.clone(), name: key.name() };
+        Ok(Holder { signer, identity: fingerprint, role: key.role, marks })
     }
 
     /// Whether every issuer that the signature names is this key, and it names one.
@@ -236,10 +248,4 @@ fn suffix(signature: &Signature) -> Result<Vec<u8>, Refusal> {
     suffix.extend([4, 0xff]);
     suffix.extend(u32::from(hashed).to_be_bytes());
     Ok(suffix)
-}
-
-fn holder(key: &OpenpgpKey) -> Holder {
-    let fingerprint = key.fingerprint();
-    let signer = Signer { kind: SignatureKind::Openpgp, fingerprint: fingerprint.clone(), name: key.name() };
-    Holder { signer, identity: fingerprint, role: key.role }
 }

@@ -2,7 +2,10 @@
 
 mod cms;
 mod gpg;
+mod one_file;
 mod openpgp;
 mod openssl;
 mod port;
+mod retired;
+mod sums;
 mod world;

@@ -117,6 +117,22 @@ impl Pki {
         self.openssl(&[&["req", "-new", "-newkey"], key, &fixed[..]].concat());
     }
 
+    /// A revocation list by `issuer` over `revoked`, valid for five days: `ISSUER.crl`, PEM.
+    pub(super) fn revoke(&self, issuer: &str, revoked: &[&str]) -> PathBuf {
+        let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=number\ndefault_md=sha256\n\
+            default_crl_days=5\ncrl_extensions=e\n[e]\nauthorityKeyIdentifier=keyid:always\n";
+        write(self.dir(), "ca.cnf", config.as_bytes());
+        write(self.dir(), "index.txt", b"");
+        write(self.dir(), "number", b"01\n");
+        let (pem, key, crl) = (format!("{issuer}.pem"), format!("{issuer}.key"), format!("{issuer}.crl"));
+        let ca = ["ca", "-config", "ca.cnf", "-cert", &pem, "-keyfile", &key];
+        for name in revoked {
+            self.openssl(&[&ca[..], &["-revoke", &format!("{name}.pem")]].concat());
+        }
+        self.openssl(&[&ca[..], &["-gencrl", "-out", &crl]].concat());
+        self.path(&crl)
+    }
+
     /// A detached signature over the file `image`, DER.
     pub(super) fn sign(&self, signer: &str) -> Vec<u8> {
         self.sign_with(&[signer], &[])
@@ -124,10 +140,15 @@ impl Pki {
 
     /// The same with more arguments and signers.
     pub(super) fn sign_with(&self, signers: &[&str], more: &[&str]) -> Vec<u8> {
+        self.sign_file("image", signers, more)
+    }
+
+    /// The same over another file.
+    pub(super) fn sign_file(&self, file: &str, signers: &[&str], more: &[&str]) -> Vec<u8> {
         let files: Vec<(String, String)> =
             signers.iter().map(|name| (format!("{name}.pem"), format!("{name}.key"))).collect();
         let mut arguments =
-            vec!["cms", "-sign", "-binary", "-in", "image", "-outform", "DER", "-out", "signature"];
+            vec!["cms", "-sign", "-binary", "-in", file, "-outform", "DER", "-out", "signature"];
         for (pem, key) in &files {
             arguments.extend(["-signer", pem, "-inkey", key]);
         }

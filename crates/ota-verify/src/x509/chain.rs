@@ -59,7 +59,7 @@ pub(crate) struct Authority<'a> {
     pub(crate) moment: Moment,
 }
 
-/// A certificate that may sign, and the DER of every certificate that its chain needed.
+/// A certificate that may sign, and the DER of every certificate that its chain needed, its own last.
 pub(super) struct Accepted {
     pub(super) holder: Holder,
     pub(super) used: Vec<Vec<u8>>,
@@ -97,13 +97,15 @@ impl Authority<'_> {
         self.check_signer(signer)?;
         let anchor = self.anchor_of(&path)?;
         let mut used = self.check_issuers(&path, anchor)?;
-        let fingerprint = hex::encode(HashKind::Sha256.of(&der));
-        used.push(der.clone());
-        let signer_record = Signer { kind: SignatureKind::Cms, fingerprint, name: subject(signer) };
-        Ok(Accepted {
-            holder: Holder { signer: signer_record, identity: key_identity(signer), role: anchor.role },
-            used,
-        })
+        used.push(der);
+        let identity = key_identity(signer);
+        let mut marks: Vec<String> = used.iter().map(|der| hex::encode(HashKind::Sha256.of(der))).collect();
+        let fingerprint = marks.last().cloned().unwrap_or_default();
+        marks.extend(
+            used.iter().filter_map(|der| Certificate::from_der(der).ok()).map(|used| key_identity(&used)),
+        );
+        let signer = Signer { kind: SignatureKind::Cms, fingerprint, name: subject(signer) };
+        Ok(Accepted { holder: Holder { signer, identity, role: anchor.role, marks }, used })
     }
 
     fn revocation<'c>(

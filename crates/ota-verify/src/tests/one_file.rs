@@ -1,0 +1,181 @@
+//! One-file images: trailers signed by openssl and gpg, made by us and by the script of `docs/image-trailer.md`.
+
+use std::path::Path;
+
+use ota_core::{
+    ByteCount, OtaError, Sha256Digest,
+    error::{PortErrorKind, SignatureFault},
+    ports::{Flow, VerifyPolicy},
+    release::{DetachedSignature, ImageKind},
+};
+
+use super::{
+    gpg::Gpg,
+    openssl::Pki,
+    world::{
+        IMAGE, Keys, LAX, MemImage, STRICT, cms, config_at, expectation, flips, now, pgp, program, read, run,
+        write,
+    },
+};
+use crate::{KeyringVerifier, Manifest, Trailer, Verdict, VerifyConfig, trailer::ManifestKind};
+
+fn manifest(image: &[u8]) -> Manifest {
+    Manifest {
+        version: "v5.0.5".parse().unwrap(),
+        models: vec!["IGW-5000".into()],
+        kind: ManifestKind(ImageKind::Raw),
+        size: ByteCount(image.len() as u64),
+        sha256: Sha256Digest::of(image),
+        requires_reboot: true,
+        block_size: 65_536,
+        blocks: image.chunks(65_536).map(Sha256Digest::of).collect(),
+        notes: vec![],
+    }
+}
+
+fn file_of(image: &[u8], manifest: &str, signatures: Vec<DetachedSignature>) -> Vec<u8> {
+    let trailer = Trailer { manifest: manifest.into(), signatures };
+    [image, &trailer.encode(image.len() as u64).unwrap()].concat()
+}
+
+fn signed(pki: &Pki, image: &[u8], manifest: &str) -> Vec<u8> {
+    write(pki.dir(), "manifest", manifest.as_bytes());
+    file_of(image, manifest, vec![cms(pki.sign_file("manifest", &["signer"], &[]))])
+}
+
+fn check(verifier: &KeyringVerifier, file: &[u8], policy: VerifyPolicy) -> Result<Verdict, OtaError> {
+    let outcome = verifier
+        .verify_image(&mut MemImage::of(file), expectation(file), &[], policy, &mut |_| Flow::Continue);
+    outcome.map_err(|error| match error.kind() {
+        PortErrorKind::Ota(error) => error.clone(),
+        other => panic!("{other}"),
+    })
+}
+
+fn reason(outcome: Result<Verdict, OtaError>) -> SignatureFault {
+    match outcome {
+        Err(OtaError::SignatureInvalid { reason, .. }) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_one_file_image_vouches_for_the_bytes_in_front_of_the_trailer() {
+    let (pki, gpg) = (Pki::with_signer(), Gpg::with_signer("ed25519"));
+    let manifest = manifest(IMAGE);
+    let text = manifest.encode();
+    write(pki.dir(), "manifest", text.as_bytes());
+    write(gpg.dir(), "image", text.as_bytes());
+    let signatures = vec![cms(pki.sign_file("manifest", &["signer"], &[])), pgp(gpg.sign("signer"))];
+    let verifier = Keys::of(&[&pki.pem("root"), &gpg.export("signer")]).verifier_now();
+    let verdict = check(&verifier, &file_of(IMAGE, &text, signatures), STRICT).unwrap();
+    assert_eq!(verdict.manifest, Some(manifest));
+    assert_eq!(
+        (verdict.vouched.size.get(), verdict.vouched.sha256),
+        (IMAGE.len() as u64, Sha256Digest::of(IMAGE))
+    );
+    assert_eq!(verdict.vouched.signers.len(), 2);
+}
+
+#[test]
+fn every_flipped_byte_of_a_one_file_image_is_refused() {
+    let pki = Pki::with_signer();
+    let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
+    let file = signed(&pki, IMAGE, &manifest(IMAGE).encode());
+    check(&verifier, &file, STRICT).unwrap();
+    for (index, damaged) in flips(&file) {
+        assert!(check(&verifier, &damaged, STRICT).is_err(), "byte {index} of {} may be changed", file.len());
+    }
+    for length in 0..file.len() {
+        assert!(check(&verifier, &file[..length], STRICT).is_err(), "cut at {length}");
+    }
+    assert!(check(&verifier, &[&file[..], b"\n"].concat(), STRICT).is_err());
+    assert!(check(&verifier, &[b"\n", &file[..]].concat(), STRICT).is_err());
+}
+
+#[test]
+fn a_trailer_of_another_image_or_model_is_refused() {
+    let pki = Pki::with_signer();
+    let keys = Keys::of(&[&pki.pem("root")]);
+    let mut other = IMAGE.to_vec();
+    other[3] ^= 1;
+    let file = signed(&pki, &other, &manifest(IMAGE).encode());
+    assert!(matches!(check(&keys.verifier_now(), &file, STRICT), Err(OtaError::ChecksumMismatch { .. })));
+    let file = signed(&pki, IMAGE, &manifest(IMAGE).encode());
+    let of_model =
+        |model: &str| keys.verifier(VerifyConfig { model: Some(model.into()), ..config_at(now()) });
+    assert!(check(&of_model("IGW-5000"), &file, STRICT).is_ok());
+    let outcome = check(&of_model("IGW-4000"), &file, STRICT);
+    assert!(
+        matches!(&outcome, Err(OtaError::InvalidImage { what }) if what.contains("IGW-4000")),
+        "{outcome:?}"
+    );
+}
+
+#[test]
+fn a_trailer_without_a_signature_that_holds_is_refused_before_its_manifest_is_read() {
+    let pki = Pki::with_signer();
+    let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
+    assert_eq!(
+        reason(check(&verifier, &file_of(IMAGE, "not a manifest", vec![]), STRICT)),
+        SignatureFault::Missing
+    );
+    let forged = file_of(IMAGE, "not a manifest", vec![cms(pki.sign("signer"))]);
+    assert_eq!(reason(check(&verifier, &forged, STRICT)), SignatureFault::Mismatch);
+    let unsigned = file_of(IMAGE, &manifest(IMAGE).encode(), vec![]);
+    assert_eq!(check(&verifier, &unsigned, LAX).unwrap().vouched.signers.len(), 0);
+    let nonsense = signed(&pki, IMAGE, "not a manifest");
+    assert_eq!(reason(check(&verifier, &nonsense, STRICT)), SignatureFault::Malformed);
+}
+
+#[test]
+fn a_trailer_of_a_later_version_is_refused_and_not_taken_for_a_part_of_the_image() {
+    let pki = Pki::with_signer();
+    let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
+    let mut file = signed(&pki, IMAGE, &manifest(IMAGE).encode());
+    let version = file.len() - 64 + 15;
+    file[version] = b'2';
+    assert_eq!(reason(check(&verifier, &file, LAX)), SignatureFault::Malformed);
+}
+
+/// The script that the document gives to third parties, as it stands there.
+fn script() -> String {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/image-trailer.md");
+    let text = std::fs::read_to_string(document).unwrap();
+    let (_, rest) = text.split_once("```sh\n").expect("the document has a script");
+    rest.split_once("```").unwrap().0.to_owned()
+}
+
+#[test]
+fn the_script_of_the_document_makes_what_we_accept() {
+    let pki = Pki::with_signer();
+    let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
+    let image: Vec<u8> = (0..2_500_000_u32).map(|index| u8::try_from(index % 251).unwrap()).collect();
+    write(pki.dir(), "rootfs.squashfs", &image);
+    let script = write(pki.dir(), "embed.sh", script().as_bytes());
+    let arguments = [
+        "rootfs.squashfs",
+        "v5.0.5",
+        "squashfs",
+        "signer.pem",
+        "signer.key",
+        "out.img",
+        "IGW-5000",
+        "IGW-5100",
+    ];
+    run(
+        "openssl",
+        program("sh").current_dir(pki.dir()).arg(script).args(arguments).env("NOTE", "Fixes for the modem"),
+    );
+    let verdict = check(&verifier, &read(&pki.path("out.img")), STRICT).unwrap();
+    let expected = Manifest {
+        models: vec!["IGW-5000".into(), "IGW-5100".into()],
+        kind: ManifestKind(ImageKind::Squashfs),
+        block_size: 1 << 20,
+        blocks: image.chunks(1 << 20).map(Sha256Digest::of).collect(),
+        notes: vec!["Fixes for the modem".into()],
+        ..manifest(&image)
+    };
+    assert_eq!(verdict.manifest, Some(expected));
+    assert_eq!(verdict.vouched.signers[0].name, "CN=signer");
+}
