@@ -30,12 +30,15 @@ pub(crate) struct Fake {
     server: JoinHandle<()>,
 }
 
+/// Status, further headers, body.
+type Answer = (StatusCode, Vec<(&'static str, String)>, String);
+
 #[derive(Default)]
 pub(crate) struct World {
     /// `METHOD path?query body` of every request.
     pub(crate) requests: Mutex<Vec<String>>,
     pub(crate) headers: Mutex<Vec<HeaderMap>>,
-    pub(crate) answer: Mutex<Option<(StatusCode, Vec<(&'static str, String)>, String)>>,
+    pub(crate) answer: Mutex<Option<Answer>>,
     /// One script for each coming connection; without one, the connection is refused with `refusal`.
     pub(crate) scripts: Mutex<Vec<Script>>,
     pub(crate) refusal: Mutex<Option<(StatusCode, String)>>,

@@ -1,0 +1,74 @@
+//! The only place that reads what the user types: yes or no, and the PIN, which is never an argument.
+
+use std::{
+    fs,
+    io::{self, BufRead as _, IsTerminal as _, Read as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use ota_api::auth::Secret;
+
+use crate::{exit::Failure, output::Output};
+
+/// Most that is read of a PIN file.
+const PIN_MAX: u64 = 1024;
+
+/// Where the PIN comes from.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct PinArgs {
+    /// File that holds the PIN (`/dev/fd/N` for a descriptor); it is asked for at the terminal otherwise.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pin_file: Option<PathBuf>,
+}
+
+impl PinArgs {
+    /// The PIN: from the file, else typed without echo.
+    pub(crate) fn read(&self, prompt: &str) -> Result<Secret, Failure> {
+        if let Some(path) = &self.pin_file {
+            return pin_in(path);
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Failure::Usage("there is no terminal to ask for the PIN: give --pin-file".into()));
+        }
+        let pin = rpassword::prompt_password(prompt).context("cannot ask for the PIN")?;
+        Ok(pin.trim().into())
+    }
+}
+
+fn pin_in(path: &Path) -> Result<Secret, Failure> {
+    let named = || format!("cannot read the PIN file {}", path.display());
+    let mut text = String::new();
+    fs::File::open(path).with_context(named)?.take(PIN_MAX).read_to_string(&mut text).with_context(named)?;
+    let pin = text.trim_end_matches(['\r', '\n']);
+    if pin.is_empty() {
+        return Err(Failure::Usage(format!("the PIN file {} is empty", path.display())));
+    }
+    Ok(pin.into())
+}
+
+/// Asks `question` at the terminal; anything but a clear yes is a no.
+pub(crate) fn yes(out: &mut Output, question: &str) -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!("{question} There is no terminal to ask at: give --yes")));
+    }
+    out.ask(&format!("{question} [y/N]"))?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_lowercase().as_str(), "y" | "yes"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pin_is_the_first_line_of_its_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "9471\n").unwrap();
+        let args = PinArgs { pin_file: Some(file.path().into()) };
+        assert_eq!(args.read("").unwrap().expose(), "9471");
+        fs::write(file.path(), "\n").unwrap();
+        assert_eq!(args.read("").unwrap_err().exit().number(), 2);
+    }
+}

@@ -1,0 +1,71 @@
+//! The command line: global options and the list of commands. Arguments of a command stand in its own file.
+
+use clap::{Parser, Subcommand};
+
+use crate::{cmd, connect::Connection, exit, output::Format};
+
+/// Operates an OTA gateway and makes the releases that gateways take.
+#[derive(Debug, Parser)]
+#[command(name = "ota-admin", version, after_help = exit::TABLE, term_width = 100, propagate_version = true)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+
+    /// How results are printed.
+    #[arg(short = 'o', long = "output", value_enum, default_value_t, global = true, env = "OTA_OUTPUT")]
+    #[arg(help_heading = "Global options", hide_env_values = true)]
+    pub(crate) format: Format,
+
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What is to be done.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show versions, partitions, boot state and resources of the gateway.
+    Status,
+    /// Ask the update server for releases newer than the running version.
+    Check,
+    /// Start the download of an update.
+    Download(cmd::download::Args),
+    /// Install a downloaded update.
+    Install(cmd::install::Args),
+    /// Show how far a job is.
+    Progress(cmd::progress::Args),
+    /// Print events as they happen.
+    Watch(cmd::watch::Args),
+    /// Cancel a job.
+    Cancel(cmd::cancel::Args),
+    /// Pause a download.
+    Pause(cmd::pause::Args),
+    /// Go on with a paused download.
+    Resume(cmd::pause::Args),
+    /// Judge the trial of a new version as good.
+    Confirm(cmd::judge::Args),
+    /// Judge the trial of a new version as bad: the previous one comes back.
+    Reject(cmd::judge::Args),
+    /// Show past and present jobs, or one in detail.
+    Jobs(cmd::jobs::Args),
+    /// Show the safety constraints and what they hold back.
+    Safety,
+    /// Update the gateway: check, download, install, reboot, until the new version is confirmed.
+    Update(cmd::update::Args),
+    /// Go back to the version in the other partition (needs the PIN).
+    Rollback(cmd::rollback::Args),
+    /// Switch the override of safety constraints on (needs the PIN) or off.
+    Override(cmd::safety_override::Args),
+    /// Set the PIN.
+    Pin(cmd::pin::Args),
+    /// Create, list and revoke access tokens.
+    Token(cmd::token::Args),
+    /// Make keys: a code-signing authority for images, or fresh keys of a repository.
+    Keygen(cmd::keygen::Args),
+    /// Sign an image; the signature is written beside it.
+    Sign(cmd::sign::Args),
+    /// Keep the signed repository that gateways update from.
+    Repo(cmd::repo::Args),
+    /// Print the completion script of a shell.
+    Completions(cmd::completions::Args),
+}

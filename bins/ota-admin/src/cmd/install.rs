@@ -1,0 +1,73 @@
+//! `ota-admin install`.
+
+use ota_api::{updates::InstallRequest, words::Strategy};
+use ota_core::job;
+
+use super::Context;
+use crate::{
+    exit::Failure,
+    follow::{Goal, follow},
+    view::{Scale, View},
+};
+
+/// When and how, as it is typed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum StrategyArg {
+    /// Write the inactive partition in the background.
+    Seamless,
+    /// Start and reboot inside the next update window.
+    MaintenanceWindow,
+    /// Full speed, reboot as soon as safety allows.
+    Immediate,
+}
+
+impl From<StrategyArg> for Strategy {
+    fn from(arg: StrategyArg) -> Self {
+        match arg {
+            StrategyArg::Seamless => job::Strategy::Seamless,
+            StrategyArg::MaintenanceWindow => job::Strategy::MaintenanceWindow,
+            StrategyArg::Immediate => job::Strategy::Immediate,
+        }
+        .into()
+    }
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Job (or deployment) whose image is to be installed.
+    pub(crate) job: String,
+    /// When and how.
+    #[arg(long, value_enum, default_value = "seamless")]
+    pub(crate) strategy: StrategyArg,
+    /// Restart the gateway once the partition is switched and safety allows.
+    #[arg(long)]
+    pub(crate) reboot_after: bool,
+    /// Do not go back by itself when a health check of the new version fails; the boot loader's trial stays.
+    #[arg(long)]
+    pub(crate) no_rollback_on_failure: bool,
+    /// Wait for the end: the confirmed boot, or, without --reboot-after, until only the reboot is missing.
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let client = context.client()?;
+    let request = InstallRequest {
+        job_id: args.job.clone(),
+        strategy: Some(args.strategy.into()),
+        reboot_after: args.reboot_after,
+        rollback_on_failure: !args.no_rollback_on_failure,
+    };
+    let started = client.install(&request).await?;
+    if !args.wait {
+        return context.out.show(&started, |s| {
+            format!("{} {} (about {}): {}", s.job_id, s.status, s.estimated_duration, s.message)
+        });
+    }
+    let goal = if args.reboot_after { Goal::Ended } else { Goal::Installed };
+    let mut view = View::new(&mut context.out, Scale::Whole);
+    let end = follow(&client, &started.job_id, goal, context.pace, &mut view).await;
+    view.end();
+    let end = end?;
+    context.out.show(&end, |p| format!("{} {}: {}", p.job_id, p.status, p.current_operation))
+}

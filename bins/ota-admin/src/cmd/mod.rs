@@ -1,0 +1,82 @@
+//! The commands, one file each: ask the gateway or `ota-release`, show the answer.
+
+pub(crate) mod cancel;
+pub(crate) mod check;
+pub(crate) mod completions;
+pub(crate) mod download;
+pub(crate) mod install;
+pub(crate) mod jobs;
+pub(crate) mod judge;
+pub(crate) mod keygen;
+pub(crate) mod pause;
+pub(crate) mod pin;
+pub(crate) mod progress;
+pub(crate) mod repo;
+pub(crate) mod rollback;
+pub(crate) mod safety;
+pub(crate) mod safety_override;
+pub(crate) mod sign;
+pub(crate) mod status;
+pub(crate) mod token;
+pub(crate) mod update;
+pub(crate) mod watch;
+
+use ota_client::Client;
+use ota_core::Timestamp;
+
+use crate::{
+    cli::Command,
+    connect::{self, Connection, Environment},
+    exit::Failure,
+    follow::Pace,
+    output::Output,
+};
+
+/// What every command is given.
+pub(crate) struct Context {
+    /// Where the gateway is.
+    pub(crate) connection: Connection,
+    /// What the environment says about the token.
+    pub(crate) environment: Environment,
+    /// Where results go.
+    pub(crate) out: Output,
+    /// The system clock when the program was started.
+    pub(crate) now: Timestamp,
+    /// How jobs are followed.
+    pub(crate) pace: Pace,
+}
+
+impl Context {
+    /// A client of the gateway.
+    pub(crate) fn client(&mut self) -> Result<Client, Failure> {
+        connect::client(&self.connection, &self.environment, &mut self.out)
+    }
+}
+
+/// Runs one command.
+pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), Failure> {
+    match command {
+        Command::Status => status::run(context).await,
+        Command::Check => check::run(context).await,
+        Command::Download(args) => download::run(args, context).await,
+        Command::Install(args) => install::run(args, context).await,
+        Command::Progress(args) => progress::run(args, context).await,
+        Command::Watch(args) => watch::run(args, context).await,
+        Command::Cancel(args) => cancel::run(args, context).await,
+        Command::Pause(args) => pause::pause(args, context).await,
+        Command::Resume(args) => pause::resume(args, context).await,
+        Command::Confirm(args) => judge::confirm(args, context).await,
+        Command::Reject(args) => judge::reject(args, context).await,
+        Command::Jobs(args) => jobs::run(args, context).await,
+        Command::Safety => safety::run(context).await,
+        Command::Update(args) => update::run(args, context).await,
+        Command::Rollback(args) => rollback::run(args, context).await,
+        Command::Override(args) => safety_override::run(args, context).await,
+        Command::Pin(args) => pin::run(args, context).await,
+        Command::Token(args) => token::run(args, context).await,
+        Command::Keygen(args) => keygen::run(args, context),
+        Command::Sign(args) => sign::run(args, context),
+        Command::Repo(args) => repo::run(args, context),
+        Command::Completions(args) => completions::run(args, context),
+    }
+}

@@ -1,0 +1,57 @@
+//! `ota-admin progress`.
+
+use ota_api::updates::ProgressResponse;
+
+use super::Context;
+use crate::{
+    exit::Failure,
+    follow::{Goal, follow},
+    output::facts,
+    view::{Scale, View},
+};
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Job or deployment; the active job when not given.
+    pub(crate) job: Option<String>,
+    /// Show it until it ends.
+    #[arg(long)]
+    pub(crate) wait: bool,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let client = context.client()?;
+    let mut progress = client.progress(args.job.as_deref()).await?;
+    if args.wait {
+        let mut view = View::new(&mut context.out, Scale::Whole);
+        let end = follow(&client, &progress.job_id, Goal::Ended, context.pace, &mut view).await;
+        view.end();
+        progress = end?;
+    }
+    context.out.show(&progress, text)
+}
+
+fn text(progress: &ProgressResponse) -> String {
+    let numbers = &progress.progress;
+    let mut rows = vec![
+        ("Job", progress.job_id.clone()),
+        ("Status", progress.status.to_string()),
+        ("Operation", progress.current_operation.clone()),
+        ("Version", format!("{} to partition {}", progress.version, progress.target_partition)),
+    ];
+    if !progress.ended {
+        let bytes = format!("{} of {} bytes", numbers.bytes_downloaded, numbers.bytes_total);
+        rows.push(("Progress", format!("{:.1} % ({bytes})", numbers.percentage)));
+        rows.push(("Speed", format!("{}, {} left", numbers.speed, progress.eta)));
+    }
+    if let Some(waiting) = &progress.waiting_for {
+        rows.push(("Waits for", waiting.reason.clone()));
+        let blocking = waiting.constraints.iter();
+        rows.extend(blocking.map(|c| ("Blocked by", format!("{}: {}", c.constraint, c.message))));
+    }
+    if let Some(failure) = &progress.failure {
+        let code = failure.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+        rows.push(("Failure", format!("{}{code}", failure.message)));
+    }
+    facts(rows)
+}

@@ -1,0 +1,133 @@
+//! `ota-admin update`: the whole way to the confirmed boot of the new version, in one command.
+
+use ota_api::{
+    updates::{DownloadRequest, InstallRequest, UpdateInfo},
+    words::Strategy,
+};
+use ota_client::Client;
+use ota_core::Version;
+use serde::Serialize;
+
+use super::{Context, check, install::StrategyArg};
+use crate::{
+    ask,
+    exit::Failure,
+    follow::{Goal, follow},
+    view::{Scale, View},
+};
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Release to install, as `ota-admin check` names it; may be left out when only one is on offer.
+    #[arg(conflicts_with = "latest")]
+    pub(crate) update_id: Option<String>,
+    /// Take the highest version on offer.
+    #[arg(long)]
+    pub(crate) latest: bool,
+    /// Do not ask before the download.
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+    /// When and how the image is installed.
+    #[arg(long, value_enum, default_value = "seamless")]
+    pub(crate) strategy: StrategyArg,
+    /// Seconds that the gateway may stay away, for its reboot.
+    #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..=86400))]
+    pub(crate) reboot_timeout: u64,
+}
+
+/// What the command achieved.
+#[derive(Serialize)]
+struct Updated {
+    status: &'static str,
+    job_id: String,
+    update_id: String,
+    version: String,
+    partition: Option<String>,
+    previous_version: Option<String>,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let client = context.client()?;
+    let before = client.status().await?.partitions.active.and_then(|slot| slot.version);
+    let update = choose(client.check().await?.updates, &args)?;
+    if !args.yes {
+        let from = before.as_deref().unwrap_or("an unknown version");
+        let question = format!("Update from {from} to {} and reboot the gateway?", update.version);
+        if !ask::yes(&mut context.out, &question)? {
+            return Err(Failure::Interrupted("; nothing was started".into()));
+        }
+    }
+    let pace =
+        crate::follow::Pace { give_up: std::time::Duration::from_secs(args.reboot_timeout), ..context.pace };
+    let started = client.download(&download(&update)).await?;
+    let mut view = View::new(&mut context.out, Scale::Whole);
+    let end = drive(&client, &started.job_id, args.strategy.into(), pace, &mut view).await;
+    view.end();
+    end?;
+    let updated = Updated {
+        status: "confirmed",
+        job_id: started.job_id,
+        partition: running(&client, &update).await,
+        update_id: update.id,
+        version: update.version,
+        previous_version: before,
+    };
+    context.out.show(&updated, |u| {
+        let place = u.partition.as_ref().map(|p| format!(" from partition {p}")).unwrap_or_default();
+        format!("{} runs{place} and is confirmed", u.version)
+    })
+}
+
+fn download(update: &UpdateInfo) -> DownloadRequest {
+    DownloadRequest {
+        update_id: update.id.clone(),
+        version: Some(update.version.clone()),
+        target_partition: None,
+        priority: None,
+        verify_signature: true,
+    }
+}
+
+async fn drive(
+    client: &Client,
+    job: &str,
+    strategy: Strategy,
+    pace: crate::follow::Pace,
+    view: &mut View<'_>,
+) -> Result<(), Failure> {
+    follow(client, job, Goal::Downloaded, pace, view).await?;
+    let request = InstallRequest {
+        job_id: job.into(),
+        strategy: Some(strategy),
+        reboot_after: true,
+        rollback_on_failure: true,
+    };
+    client.install(&request).await?;
+    follow(client, job, Goal::Ended, pace, view).await.map(drop)
+}
+
+/// The partition that runs the new version, when the gateway says so.
+async fn running(client: &Client, update: &UpdateInfo) -> Option<String> {
+    let active = client.status().await.ok()?.partitions.active?;
+    (active.version.as_ref() == Some(&update.version)).then(|| active.name.to_string())
+}
+
+fn choose(updates: Vec<UpdateInfo>, args: &Args) -> Result<UpdateInfo, Failure> {
+    if let Some(id) = &args.update_id {
+        let on_offer = check::list(&updates);
+        let known = updates.into_iter().find(|update| update.id == *id);
+        return known.ok_or_else(|| Failure::Usage(format!("{id} is not on offer:\n{on_offer}")));
+    }
+    match updates.len() {
+        0 => Err(Failure::NothingToDo),
+        2.. if !args.latest => {
+            let on_offer = check::list(&updates);
+            Err(Failure::Usage(format!("name one of these, or give --latest:\n{on_offer}")))
+        }
+        _ => {
+            let version = |update: &UpdateInfo| update.version.parse::<Version>().ok();
+            let highest = updates.into_iter().max_by(|a, b| version(a).cmp(&version(b)));
+            highest.ok_or(Failure::NothingToDo)
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! What a run can fail with, and the exit code of each. Documented in `docs/cli.md` and at the end of `--help`.
+
+use std::{fmt, io, process::ExitCode};
+
+use ota_client::{ApiError, ClientError};
+use ota_core::{ErrorCode, job::JobStatus};
+use ota_release::ReleaseError;
+
+/// Table of exit codes, shown below `--help`.
+pub(crate) const TABLE: &str = "\
+Exit codes:
+    0  done; for `update`: the new version is confirmed
+    1  failed for a reason on this machine
+    2  the command line or an option is wrong
+    3  the gateway cannot be reached, or something else answers in its place
+    4  no token, a wrong one, or one without the right to do this
+    5  the gateway cannot do it now (starting, shutting down, too many requests) or failed inside
+    6  the gateway refused the request as malformed or does not know the endpoint
+    7  the job failed for a reason without an OTA code
+    8  the job was rolled back: the previous version runs
+    9  the job was cancelled
+   10  nothing to do: no update is on offer
+ 10+N  OTA_N: 11 update in progress, 12 blocked by safety, 13 no space, 14 network, 15 invalid image,
+       16 signature, 17 checksum, 18 partition, 19 update server, 20 PIN, 21 factory reset, 22 rollback,
+       23 job not found, 24 busy, 25 maintenance window
+  130  interrupted; a job that was started goes on at the gateway";
+
+/// Why a run did not do what it was asked for.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Failure {
+    /// The gateway refused or could not be asked.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Keys, signatures or the repository could not be made.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// The command line asks for something that does not go together.
+    #[error("{0}")]
+    Usage(String),
+    /// The job that was followed did not succeed.
+    #[error(transparent)]
+    Job(#[from] Box<JobEnded>),
+    /// No update is on offer.
+    #[error("no update is on offer")]
+    NothingToDo,
+    /// The user pressed Ctrl-C.
+    #[error("interrupted{0}")]
+    Interrupted(String),
+    /// The result could not be printed.
+    #[error("cannot print the result")]
+    Output(#[from] io::Error),
+    /// Something on this machine.
+    #[error(transparent)]
+    Local(#[from] anyhow::Error),
+}
+
+/// A job that ended otherwise than in success.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct JobEnded {
+    /// Its name.
+    pub(crate) job: String,
+    /// How it ended.
+    pub(crate) status: JobStatus,
+    /// Code of the public table, when it failed with one.
+    pub(crate) code: Option<ErrorCode>,
+    /// Why, in the gateway's words.
+    pub(crate) why: String,
+}
+
+impl fmt::Display for JobEnded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.status {
+            JobStatus::RolledBack => "was rolled back, the previous version runs",
+            JobStatus::Cancelled => "was cancelled",
+            JobStatus::Confirming => "is unhealthy and waits to be judged (ota-admin confirm or reject)",
+            _ => "failed",
+        };
+        write!(f, "job {} {how}", self.job)?;
+        if !self.why.is_empty() {
+            write!(f, ": {}", self.why)?;
+        }
+        match self.code {
+            Some(code) => write!(f, " ({code})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for JobEnded {}
+
+/// The exit code. Numbers are frozen: append, never reuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// Failed on this machine.
+    General,
+    /// The command line is wrong.
+    Usage,
+    /// The gateway cannot be reached.
+    Unreachable,
+    /// Not allowed.
+    Auth,
+    /// The gateway cannot do it now, or failed inside.
+    Unavailable,
+    /// The gateway refused the request as such.
+    Refused,
+    /// The job failed without a code.
+    JobFailed,
+    /// The job was rolled back.
+    RolledBack,
+    /// The job was cancelled.
+    Cancelled,
+    /// No update on offer.
+    NothingToDo,
+    /// A condition of the public table.
+    Ota(ErrorCode),
+    /// Ctrl-C.
+    Interrupted,
+}
+
+impl Exit {
+    /// The number that the shell sees.
+    pub(crate) const fn number(self) -> u8 {
+        match self {
+            Self::General => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Auth => 4,
+            Self::Unavailable => 5,
+            Self::Refused => 6,
+            Self::JobFailed => 7,
+            Self::RolledBack => 8,
+            Self::Cancelled => 9,
+            Self::NothingToDo => 10,
+            Self::Ota(code) => 10 + code.number(),
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.number().into()
+    }
+}
+
+impl Failure {
+    /// Whether the reader of the result went away.
+    pub(crate) fn is_closed_pipe(&self) -> bool {
+        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// The exit code of this failure.
+    pub(crate) fn exit(&self) -> Exit {
+        match self {
+            Self::Client(error) => client(error),
+            Self::Release(ReleaseError::BadName { .. } | ReleaseError::Options(_)) | Self::Usage(_) => {
+                Exit::Usage
+            }
+            Self::Release(_) | Self::Output(_) | Self::Local(_) => Exit::General,
+            Self::Job(ended) => job(ended),
+            Self::NothingToDo => Exit::NothingToDo,
+            Self::Interrupted(_) => Exit::Interrupted,
+        }
+    }
+}
+
+fn client(error: &ClientError) -> Exit {
+    match error {
+        ClientError::Api(error) => api(error),
+        ClientError::NotAGateway { status: 401 | 403 | 407, .. } => Exit::Auth,
+        ClientError::Unreachable { .. }
+        | ClientError::TimedOut { .. }
+        | ClientError::Broken { .. }
+        | ClientError::NotAGateway { .. }
+        | ClientError::Answer { .. }
+        | ClientError::TooLarge { .. }
+        | ClientError::Stream { .. }
+        | ClientError::StreamEnded { .. } => Exit::Unreachable,
+        ClientError::File { .. } | ClientError::Encode(_) | ClientError::Setup(_) => Exit::General,
+    }
+}
+
+fn api(error: &ApiError) -> Exit {
+    match error.ota_code() {
+        Some(code) => Exit::Ota(code),
+        None => match error.status {
+            401 | 403 => Exit::Auth,
+            408 | 429 | 500..=599 => Exit::Unavailable,
+            _ => Exit::Refused,
+        },
+    }
+}
+
+fn job(ended: &JobEnded) -> Exit {
+    match (ended.status, ended.code) {
+        (JobStatus::RolledBack, _) => Exit::RolledBack,
+        (JobStatus::Cancelled, _) => Exit::Cancelled,
+        (_, Some(code)) => Exit::Ota(code),
+        (_, None) => Exit::JobFailed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_public_code_has_its_own_exit_code_and_a_place_in_the_table() {
+        for code in ErrorCode::ALL {
+            let error = ApiError { code: code.to_string(), status: 400, ..ApiError::default() };
+            let number = Failure::from(ClientError::Api(Box::new(error))).exit().number();
+            assert_eq!(number, 10 + code.number());
+            assert!(TABLE.contains(&format!(" {number} ")), "{number}");
+        }
+    }
+
+    #[test]
+    fn every_other_exit_code_is_in_the_table() {
+        use Exit::*;
+        let all = [
+            General,
+            Usage,
+            Unreachable,
+            Auth,
+            Unavailable,
+            Refused,
+            JobFailed,
+            RolledBack,
+            Cancelled,
+            NothingToDo,
+            Interrupted,
+        ];
+        for exit in all {
+            let row = format!("\n{:>5}  ", exit.number());
+            assert!(TABLE.contains(&row), "{exit:?}");
+        }
+    }
+
+    #[test]
+    fn a_rolled_back_job_is_told_from_a_failed_one() {
+        let ended = |status, code| {
+            let ended = JobEnded { job: "OTA-JOB-8821X".into(), status, code, why: String::new() };
+            Failure::from(Box::new(ended)).exit().number()
+        };
+        assert_eq!(ended(JobStatus::RolledBack, None), 8);
+        assert_eq!(ended(JobStatus::Cancelled, None), 9);
+        assert_eq!(ended(JobStatus::Failed, None), 7);
+        assert_eq!(ended(JobStatus::Failed, Some(ErrorCode::SignatureInvalid)), 16);
+    }
+}

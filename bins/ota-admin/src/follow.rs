@@ -1,0 +1,110 @@
+//! Following a job to its goal, through cut connections and the gateway's reboot.
+
+use std::time::Duration;
+
+use ota_api::{updates::ProgressResponse, words::JobStatus};
+use ota_client::Client;
+use ota_core::ErrorCode;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    exit::{Failure, JobEnded},
+    view::View,
+};
+
+/// How often a job is looked at, and how long a gateway may stay away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pace {
+    /// Time between two looks.
+    pub(crate) poll: Duration,
+    /// Give up after this long without an answer.
+    pub(crate) give_up: Duration,
+}
+
+impl Default for Pace {
+    /// Twice a second; ten minutes for a reboot.
+    fn default() -> Self {
+        Self { poll: Duration::from_millis(500), give_up: Duration::from_secs(600) }
+    }
+}
+
+/// How far a job is followed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// Until the image is verified and whole in staging.
+    Downloaded,
+    /// Until the job has ended, or waits for somebody else to reboot the gateway.
+    Installed,
+    /// Until the job has ended.
+    Ended,
+}
+
+/// Follows `job` until its goal; gives its last state.
+///
+/// # Errors
+/// [`Failure::Job`] when it ends otherwise; [`Failure::Client`] when the gateway refuses or stays away too long;
+/// [`Failure::Interrupted`] on Ctrl-C.
+pub(crate) async fn follow(
+    client: &Client,
+    job: &str,
+    goal: Goal,
+    pace: Pace,
+    view: &mut View<'_>,
+) -> Result<ProgressResponse, Failure> {
+    let mut heard = Instant::now();
+    loop {
+        let look = tokio::select! {
+            look = client.progress(Some(job)) => look,
+            _ = tokio::signal::ctrl_c() => return Err(interrupted(job)),
+        };
+        match look {
+            Ok(progress) => {
+                heard = Instant::now();
+                view.show(&progress)?;
+                if let Some(end) = reached(goal, &progress) {
+                    return end.map(|()| progress);
+                }
+            }
+            Err(error) if error.may_pass() && heard.elapsed() < pace.give_up => view.away(&error.chain())?,
+            Err(error) => return Err(error.into()),
+        }
+        tokio::select! {
+            () = sleep(pace.poll) => {}
+            _ = tokio::signal::ctrl_c() => return Err(interrupted(job)),
+        }
+    }
+}
+
+fn interrupted(job: &str) -> Failure {
+    Failure::Interrupted(format!(
+        "; job {job} goes on at the gateway (ota-admin progress {job}, ota-admin cancel {job})"
+    ))
+}
+
+/// Whether the job is where it should be, or somewhere from where it cannot get there.
+fn reached(goal: Goal, progress: &ProgressResponse) -> Option<Result<(), Failure>> {
+    let waits_for = progress.waiting_for.as_ref().map(|waiting| waiting.reason.as_str());
+    match progress.status {
+        JobStatus::Succeeded => Some(Ok(())),
+        JobStatus::Failed | JobStatus::Cancelled | JobStatus::RolledBack => Some(Err(ended(progress))),
+        JobStatus::Confirming if waits_for == Some("judgement") => Some(Err(ended(progress))),
+        JobStatus::Rebooting if goal == Goal::Installed && waits_for == Some("reboot") => Some(Ok(())),
+        JobStatus::Queued | JobStatus::Downloading | JobStatus::Paused | JobStatus::Verifying => None,
+        JobStatus::Downloaded
+        | JobStatus::Scheduled
+        | JobStatus::Installing
+        | JobStatus::Rebooting
+        | JobStatus::Confirming => (goal == Goal::Downloaded).then_some(Ok(())),
+    }
+}
+
+fn ended(progress: &ProgressResponse) -> Failure {
+    let failure = progress.failure.as_ref();
+    let code = failure.and_then(|failure| failure.code.as_deref());
+    Failure::Job(Box::new(JobEnded {
+        job: progress.job_id.clone(),
+        status: progress.status.into(),
+        code: ErrorCode::ALL.into_iter().find(|known| Some(known.to_string().as_str()) == code),
+        why: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
+    }))
+}

@@ -1,0 +1,240 @@
+//! The only place that prints: tables for people, JSON for programs.
+//!
+//! Results go to standard output, everything else (errors, notes, progress) to standard error. Text that came from a
+//! gateway may hold anything: control characters never reach the terminal.
+
+use std::io::{self, Write};
+
+use anstyle::{AnsiColor, Style};
+use comfy_table::{ContentArrangement, Table, presets};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::exit::Failure;
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// One indented JSON document; streams are printed as JSON lines.
+    Json,
+    /// JSON lines, one document on each.
+    Jsonl,
+}
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const NOTE: Style = AnsiColor::Yellow.on_default();
+
+/// Where results and messages go.
+pub(crate) struct Output {
+    format: Format,
+    results: Box<dyn Write + Send>,
+    messages: Box<dyn Write + Send>,
+    terminal: bool,
+}
+
+impl Output {
+    /// To the process's standard output and error; colours only where a terminal shows them.
+    pub(crate) fn to_process(format: Format) -> Self {
+        let terminal = io::IsTerminal::is_terminal(&io::stderr());
+        Self {
+            format,
+            results: Box::new(anstream::AutoStream::auto(io::stdout())),
+            messages: Box::new(anstream::AutoStream::auto(io::stderr())),
+            terminal,
+        }
+    }
+
+    /// Into memory, as without a terminal.
+    #[cfg(test)]
+    pub(crate) fn captured(format: Format) -> (Self, crate::tests::Seen) {
+        let seen = crate::tests::Seen::default();
+        let (results, messages) = (Box::new(seen.results.clone()), Box::new(seen.messages.clone()));
+        let results = Box::new(anstream::StripStream::new(results as Box<dyn Write + Send>));
+        let messages = Box::new(anstream::StripStream::new(messages as Box<dyn Write + Send>));
+        (Self { format, results, messages, terminal: false }, seen)
+    }
+
+    /// How results are printed.
+    pub(crate) const fn format(&self) -> Format {
+        self.format
+    }
+
+    /// Whether somebody watches standard error: then progress is a moving bar, else lines.
+    pub(crate) const fn is_watched(&self) -> bool {
+        self.terminal
+    }
+
+    /// Prints one result: `human` for people, the value itself for programs.
+    pub(crate) fn show<T: Serialize>(
+        &mut self,
+        value: &T,
+        human: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => self.text(&human(value)),
+            Format::Json => self.document(&serde_json::to_string_pretty(value).map_err(io::Error::from)?),
+            Format::Jsonl => self.document(&serde_json::to_string(value).map_err(io::Error::from)?),
+        }
+    }
+
+    /// Prints one element of a stream: a line for people, a JSON line for programs.
+    pub(crate) fn element<T: Serialize>(
+        &mut self,
+        value: &T,
+        human: impl FnOnce(&T) -> String,
+    ) -> Result<(), Failure> {
+        match self.format {
+            Format::Table => self.text(&human(value)),
+            Format::Json | Format::Jsonl => {
+                self.document(&serde_json::to_string(value).map_err(io::Error::from)?)
+            }
+        }
+    }
+
+    /// Prints text that is the same in every format (completions).
+    pub(crate) fn verbatim(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.results.write_all(bytes)?;
+        Ok(self.results.flush()?)
+    }
+
+    /// Says something beside the result.
+    pub(crate) fn note(&mut self, text: &str) -> Result<(), Failure> {
+        Ok(writeln!(self.messages, "{NOTE}note:{NOTE:#} {}", plain(text))?)
+    }
+
+    /// A line about what is going on.
+    pub(crate) fn progress(&mut self, text: &str) -> Result<(), Failure> {
+        Ok(writeln!(self.messages, "{}", plain(text))?)
+    }
+
+    /// Asks a question whose answer the user types on the same line.
+    pub(crate) fn ask(&mut self, question: &str) -> Result<(), Failure> {
+        write!(self.messages, "{} ", plain(question))?;
+        Ok(self.messages.flush()?)
+    }
+
+    /// Says why the run failed, and what can be done about it.
+    pub(crate) fn fail(&mut self, failure: &Failure) -> io::Result<()> {
+        if self.format != Format::Table {
+            return writeln!(self.messages, "{}", failure_document(failure));
+        }
+        writeln!(self.messages, "{ERROR}error:{ERROR:#} {}", plain(&chain(failure)))?;
+        for line in advice(failure) {
+            writeln!(self.messages, "  {}", plain(&line))?;
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: &str) -> Result<(), Failure> {
+        self.document(plain(text).trim_end_matches('\n'))
+    }
+
+    fn document(&mut self, text: &str) -> Result<(), Failure> {
+        writeln!(self.results, "{text}")?;
+        Ok(self.results.flush()?)
+    }
+}
+
+/// The text without control characters (line feeds stay) and without those that turn the direction of writing.
+pub(crate) fn plain(text: &str) -> String {
+    let hidden = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// A table with a header, as wide as it needs to be, narrower on a terminal.
+pub(crate) fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(header);
+    for row in rows {
+        table.add_row(row.map(|cell| plain(&cell)));
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+}
+
+/// Names and values, one a line, values aligned.
+pub(crate) fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> String {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let line = |(name, value): &(&str, String)| format!("{name:<width$}  {value}").trim_end().to_owned();
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn chain(failure: &Failure) -> String {
+    match failure {
+        Failure::Client(error) => error.chain(),
+        Failure::Local(error) => format!("{error:#}"),
+        other => {
+            let mut text = other.to_string();
+            let mut next = std::error::Error::source(other);
+            while let Some(error) = next {
+                text = format!("{text}: {error}");
+                next = error.source();
+            }
+            text
+        }
+    }
+}
+
+/// What the user can do next.
+fn advice(failure: &Failure) -> Vec<String> {
+    let Failure::Client(error) = failure else { return Vec::new() };
+    let Some(api) = error.api() else {
+        return match failure.exit() {
+            crate::exit::Exit::Unreachable => {
+                vec!["is the gateway running, and is --url (OTA_URL) right?".into()]
+            }
+            _ => Vec::new(),
+        };
+    };
+    let mut lines: Vec<String> = api.details.as_object().into_iter().flatten().map(detail).collect();
+    lines.extend(api.suggested_actions.iter().map(|action| format!("- {action}")));
+    if api.status == 401 {
+        lines.push("- name a token with --token-file, OTA_TOKEN or OTA_TOKEN_FILE".into());
+    }
+    if let Some(wait) = api.retry_after {
+        lines.push(format!("- try again in {} s", wait.as_secs()));
+    }
+    if !api.request_id.is_empty() {
+        lines.push(format!("request id: {}", api.request_id));
+    }
+    lines
+}
+
+fn detail((name, value): (&String, &Value)) -> String {
+    match value {
+        Value::String(text) => format!("{name}: {text}"),
+        other => format!("{name}: {other}"),
+    }
+}
+
+/// The failure as a document: the gateway's envelope when there is one, always with `exit_code`.
+fn failure_document(failure: &Failure) -> Value {
+    let mut document = match failure {
+        Failure::Client(error) if error.api().is_some() => {
+            serde_json::to_value(error.api()).unwrap_or_else(|_| json!({}))
+        }
+        Failure::Job(ended) => json!({
+            "code": ended.code.map(|code| code.to_string()),
+            "job_id": ended.job,
+            "status": ended.status.as_str(),
+            "message": ended.why,
+        }),
+        other => json!({"message": chain(other)}),
+    };
+    document["error"] = json!(true);
+    document["exit_code"] = json!(failure.exit().number());
+    document
+}

@@ -1,0 +1,331 @@
+//! What each command asks for and prints.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::{
+    fake::{Answer, Fake},
+    progress_json, run,
+};
+
+fn status() -> Value {
+    json!({
+        "gateway": {"name": "iot-gateway-01", "model": "IGW-5000", "serial": "SN123456789"},
+        "partitions": {
+            "active": {"name": "A", "version": "v5.0.4", "boot_count": 42, "last_boot": "2025-03-15T08:00:00Z", "state": "good"},
+            "inactive": {"name": "B", "version": "v5.0.3", "boot_count": 38, "state": "good"}
+        },
+        "resources": {"disk_free": 15_000_000_000_u64, "memory_free": 800_000_000, "cpu_load": 0.25},
+        "last_update": {"version": "v5.0.4", "timestamp": "2025-03-10T14:30:00Z", "status": "success"},
+        "system_status": "idle", "degraded": [], "active_job": null, "allow_unsigned": false,
+        "boot": {"first": "A", "trial": null, "a": {"bootable": true, "tries_left": 3},
+                 "b": {"bootable": true, "tries_left": 3}, "redundant": true, "canary": true},
+        "last_good_check": "2025-03-15T10:00:00Z", "timestamp": "2025-03-15T10:30:45Z",
+        "a_field_of_tomorrow": 1
+    })
+}
+
+fn offer() -> Value {
+    json!({"available": true, "updates": [{
+        "id": "update_12345", "version": "v5.0.5", "description": "Security patches\u{1b}[2J and \u{202e}more",
+        "size": 452_000_000, "release_date": "2025-03-10T14:30:00Z", "critical": true, "requires_reboot": true
+    }]})
+}
+
+fn job(status: &str) -> Value {
+    json!({
+        "job_id": "OTA-JOB-8821X", "kind": "update", "status": status, "current_operation": "Update failed",
+        "ended": true, "update_id": "update_12345", "version": "v5.0.5", "size": 452_000_000,
+        "checksum": "sha256:abc123", "source_partition": "A", "target_partition": "B", "priority": "normal",
+        "install": {"strategy": "seamless", "reboot_after": true, "rollback_on_failure": true},
+        "signers": ["OTA release signer"],
+        "failure": {"code": "OTA_006", "name": "SIGNATURE_INVALID", "message": "signature not accepted (untrusted)"},
+        "created_at": "2025-03-15T10:00:00Z", "updated_at": "2025-03-15T10:05:00Z"
+    })
+}
+
+fn changed(status: &str) -> Value {
+    json!({"status": status, "message": "Done as asked", "job_id": "OTA-JOB-8821X"})
+}
+
+#[tokio::test]
+async fn status_shows_both_partitions() {
+    let fake = Fake::start().await;
+    fake.answers("GET system/status", status());
+    let run = run(&["--url", &fake.url(), "status"]).await;
+    assert_eq!((run.exit, run.err.as_str()), (0, ""));
+    insta::assert_snapshot!(run.out);
+}
+
+#[tokio::test]
+async fn json_output_is_the_document_of_the_api() {
+    let fake = Fake::start().await;
+    fake.answers("GET updates/check", offer());
+    let json = run(&["--url", &fake.url(), "-o", "json", "check"]).await;
+    let document: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(document["updates"][0]["id"], "update_12345");
+    assert!(json.out.lines().count() > 5);
+    let jsonl = run(&["--url", &fake.url(), "-o", "jsonl", "check"]).await;
+    assert_eq!(jsonl.out.lines().count(), 1);
+    assert_eq!(serde_json::from_str::<Value>(&jsonl.out).unwrap(), document);
+}
+
+#[tokio::test]
+async fn text_of_a_server_cannot_steer_the_terminal() {
+    let fake = Fake::start().await;
+    fake.answers("GET updates/check", offer());
+    let run = run(&["--url", &fake.url(), "check"]).await;
+    assert!(!run.out.contains(['\u{1b}', '\u{202e}']));
+    insta::assert_snapshot!(run.out, @r"");
+}
+
+#[tokio::test]
+async fn the_prefix_of_the_url_is_used() {
+    let fake = Fake::start().await;
+    fake.answers("GET /v1/cloud-integration/updates/check", json!({"available": false, "updates": []}));
+    let run = run(&["--url", &format!("{}/v1/cloud-integration", fake.url()), "check"]).await;
+    assert_eq!((run.exit, run.out.as_str()), (0, "no update is on offer\n"));
+}
+
+#[tokio::test]
+async fn a_refusal_is_shown_with_what_to_do_and_ends_in_the_codes_exit_code() {
+    let fake = Fake::start().await;
+    let refusal = json!({
+        "error": true, "code": "OTA_002", "name": "UPDATE_BLOCKED", "message": "Update blocked by safety constraints",
+        "details": {"constraint": "crane_motion", "status": "moving", "estimated_wait": "00:02:30"},
+        "suggested_actions": ["Wait for operations to complete"], "request_id": "req_abc123",
+        "timestamp": "2025-03-15T10:30:45Z"
+    });
+    fake.on("POST updates/install", [Answer::Refusal(400, refusal)]);
+    let text = run(&["--url", &fake.url(), "install", "OTA-JOB-8821X"]).await;
+    assert_eq!((text.exit, text.out.as_str()), (12, ""));
+    insta::assert_snapshot!(text.err, @r"");
+    let json = run(&["--url", &fake.url(), "-o", "json", "install", "OTA-JOB-8821X"]).await;
+    let document: Value = serde_json::from_str(&json.err).unwrap();
+    assert_eq!((&document["exit_code"], &document["name"]), (&json!(12), &json!("UPDATE_BLOCKED")));
+}
+
+#[tokio::test]
+async fn a_closed_port_and_a_missing_token_have_their_own_exit_codes() {
+    let run_unreachable = run(&["--url", "http://127.0.0.1:9", "status"]).await;
+    assert_eq!(run_unreachable.exit, 3);
+    assert!(run_unreachable.err.contains("is the gateway running"), "{}", run_unreachable.err);
+
+    let fake = Fake::start().await;
+    let refusal =
+        json!({"error": true, "code": "UNAUTHORIZED", "name": "UNAUTHORIZED", "message": "no token"});
+    fake.on("GET system/status", [Answer::Refusal(401, refusal)]);
+    let unauthorized = run(&["--url", &fake.url(), "status"]).await;
+    assert_eq!(unauthorized.exit, 4);
+    assert!(unauthorized.err.contains("OTA_TOKEN_FILE"), "{}", unauthorized.err);
+}
+
+#[tokio::test]
+async fn a_download_asks_for_what_was_typed() {
+    let fake = Fake::start().await;
+    fake.answers(
+        "POST updates/download",
+        json!({"status": "started", "job_id": "OTA-JOB-8821X", "estimated_duration": "00:05:30",
+               "estimated_duration_seconds": 330, "message": "Download started successfully"}),
+    );
+    let args = ["--url", &fake.url(), "download", "update_12345", "--target", "b", "--priority", "high"];
+    let run = run(&args).await;
+    assert_eq!(run.out, "OTA-JOB-8821X started (about 00:05:30): Download started successfully\n");
+    assert_eq!(
+        fake.requests(),
+        [
+            r#"POST updates/download {"update_id":"update_12345","target_partition":"B","priority":"high","verify_signature":true}"#
+        ]
+    );
+}
+
+#[tokio::test]
+async fn waiting_for_a_download_ends_when_it_is_verified_or_failed() {
+    let fake = Fake::start().await;
+    fake.answers(
+        "POST updates/download",
+        json!({"status": "started", "job_id": "OTA-JOB-8821X", "estimated_duration": "00:05:30",
+               "estimated_duration_seconds": 330, "message": "Download started successfully"}),
+    );
+    let walk = [("downloading", 10.0), ("downloading", 60.0), ("verifying", 100.0), ("downloaded", 100.0)];
+    fake.on("GET updates/progress", walk.map(|(s, p)| Answer::Ok(progress_json(s, p))));
+    let args = ["--url", &fake.url(), "download", "update_12345", "--wait"];
+    let done = run(&args).await;
+    assert_eq!(done.exit, 0, "{}", done.err);
+    assert_eq!(done.err.lines().count(), 4, "{}", done.err);
+
+    let mut failed = progress_json("failed", 60.0);
+    failed["failure"] = json!({"code": "OTA_007", "message": "checksum differs"});
+    fake.answers("GET updates/progress", failed);
+    let failed = run(&args).await;
+    assert_eq!(failed.exit, 17);
+    assert!(
+        failed.err.ends_with("error: job OTA-JOB-8821X failed: checksum differs (OTA_007)\n"),
+        "{}",
+        failed.err
+    );
+}
+
+#[tokio::test]
+async fn an_install_without_reboot_waits_until_only_the_reboot_is_missing() {
+    let fake = Fake::start().await;
+    fake.answers(
+        "POST updates/install",
+        json!({"status": "installing", "message": "Update installation in progress", "requires_reboot": true,
+               "estimated_duration": "00:03:00", "estimated_duration_seconds": 180, "job_id": "OTA-JOB-8821X"}),
+    );
+    let mut armed = progress_json("rebooting", 100.0);
+    armed["waiting_for"] = json!({"reason": "reboot"});
+    fake.on("GET updates/progress", [Answer::Ok(progress_json("installing", 50.0)), Answer::Ok(armed)]);
+    let done = run(&["--url", &fake.url(), "install", "OTA-JOB-8821X", "--wait"]).await;
+    assert_eq!(done.exit, 0, "{}", done.err);
+
+    let mut unhealthy = progress_json("confirming", 0.0);
+    unhealthy["waiting_for"] = json!({"reason": "judgement"});
+    unhealthy["failure"] = json!({"message": "unit modem.service is not active"});
+    fake.answers("GET updates/progress", unhealthy);
+    let args = [
+        "install",
+        "OTA-JOB-8821X",
+        "--reboot-after",
+        "--no-rollback-on-failure",
+        "--wait",
+        "--url",
+        &fake.url(),
+    ];
+    let judged = run(&args).await;
+    assert_eq!(judged.exit, 7);
+    assert!(judged.err.contains("waits to be judged"), "{}", judged.err);
+    let sent = fake.requests().into_iter().rfind(|r| r.starts_with("POST")).unwrap();
+    assert!(sent.contains(r#""reboot_after":true,"rollback_on_failure":false"#), "{sent}");
+}
+
+#[tokio::test]
+async fn commands_on_a_job_send_its_name_and_reason() {
+    let fake = Fake::start().await;
+    let url = fake.url();
+    for (words, request) in [
+        (
+            &["cancel", "OTA-JOB-8821X", "--reason", "wrong one"][..],
+            r#"POST updates/cancel {"job_id":"OTA-JOB-8821X","reason":"wrong one"}"#,
+        ),
+        (&["pause"], r#"POST updates/pause {"job_id":null}"#),
+        (&["resume", "OTA-JOB-8821X"], r#"POST updates/resume {"job_id":"OTA-JOB-8821X"}"#),
+        (&["confirm"], r#"POST updates/confirm {"reason":null}"#),
+        (&["reject", "--reason", "noise"], r#"POST updates/reject {"reason":"noise"}"#),
+    ] {
+        let endpoint = request.rsplit_once(' ').map_or(request, |(head, _)| head);
+        let endpoint: String = endpoint.split(' ').take(2).collect::<Vec<_>>().join(" ");
+        fake.answers(&endpoint, changed("done"));
+        let run = run(&[&["--url", &url], words].concat()).await;
+        assert_eq!(run.out, "OTA-JOB-8821X done: Done as asked\n");
+        assert_eq!(fake.requests().last().map(String::as_str), Some(request));
+    }
+}
+
+#[tokio::test]
+async fn jobs_are_listed_and_shown_in_detail() {
+    let fake = Fake::start().await;
+    fake.answers("GET updates/jobs", json!({"jobs": [job("failed")], "total": 7, "offset": 0, "limit": 20}));
+    fake.answers("GET updates/jobs/OTA-JOB-8821X", job("failed"));
+    insta::assert_snapshot!(run(&["--url", &fake.url(), "jobs"]).await.out);
+    insta::assert_snapshot!(run(&["--url", &fake.url(), "jobs", "OTA-JOB-8821X"]).await.out);
+}
+
+#[tokio::test]
+async fn progress_says_what_a_job_waits_for() {
+    let fake = Fake::start().await;
+    let mut held = progress_json("installing", 100.0);
+    held["waiting_for"] = json!({"reason": "safety", "constraints": [
+        {"constraint": "crane_motion", "status": "moving", "message": "Crane movement detected", "resolution": "Wait"}]});
+    fake.answers("GET updates/progress", held);
+    insta::assert_snapshot!(run(&["--url", &fake.url(), "progress"]).await.out);
+}
+
+#[tokio::test]
+async fn safety_lists_the_constraints() {
+    let fake = Fake::start().await;
+    let constraint = |name: &str, status: &str, message: &str| {
+        json!({"name": name, "status": status, "message": message, "reading": "moving", "severity": "warning",
+               "overridable": true, "overridden": false, "blocks": ["switch", "reboot"], "resolution": "Wait"})
+    };
+    fake.answers(
+        "GET safety/status",
+        json!({"update_allowed": false, "constraints": [
+                constraint("crane_motion", "violated", "Crane movement detected"),
+                constraint("high_temperature", "ok", "Temperature within limits")],
+            "maintenance_window": {"active": false, "next_window": "2025-03-16T02:00:00Z"}}),
+    );
+    insta::assert_snapshot!(run(&["--url", &fake.url(), "safety"]).await.out);
+}
+
+#[tokio::test]
+async fn the_pin_comes_from_a_file_and_is_not_printed() {
+    let fake = Fake::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let pin = folder.path().join("pin");
+    fs::write(&pin, "9471\n").unwrap();
+    fake.answers(
+        "POST updates/rollback",
+        json!({"status": "rollback_started", "message": "Rolling back", "estimated_duration": "00:04:00",
+               "estimated_duration_seconds": 240, "job_id": "OTA-JOB-8821X"}),
+    );
+    let run = run(&["--url", &fake.url(), "rollback", "--pin-file", pin.to_str().unwrap()]).await;
+    assert_eq!(run.exit, 0, "{}", run.err);
+    assert_eq!(fake.requests(), [r#"POST updates/rollback {"pin":"9471"}"#]);
+    assert!(!run.out.contains("9471") && !run.err.contains("9471"));
+}
+
+#[tokio::test]
+async fn a_new_token_is_shown_once_or_kept_in_a_private_file() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let fake = Fake::start().await;
+    fake.answers(
+        "POST auth/tokens",
+        json!({"token": "0123abcd", "name": "ci", "role": "operator", "created_at": "2025-03-15T10:30:45Z"}),
+    );
+    let shown = run(&["--url", &fake.url(), "token", "create", "ci", "--role", "operator"]).await;
+    assert_eq!(shown.out, "0123abcd\n");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ci.token");
+    let path = file.to_str().unwrap();
+    let args = [
+        "--url",
+        &fake.url(),
+        "token",
+        "create",
+        "ci",
+        "--role",
+        "operator",
+        "--expires-in",
+        "30d",
+        "--to",
+        path,
+    ];
+    let kept = run(&args).await;
+    assert!(!kept.out.contains("0123abcd"), "{}", kept.out);
+    assert_eq!(fs::read_to_string(&file).unwrap(), "0123abcd\n");
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(fake.requests().last().unwrap().contains(r#""expires_in":2592000"#));
+    // A second one does not overwrite it, and makes no token that nobody has.
+    let before = fake.requests().len();
+    assert_eq!(run(&args).await.exit, 2);
+    assert_eq!(fake.requests().len(), before);
+}
+
+#[tokio::test]
+async fn tokens_are_listed_and_revoked_by_name() {
+    let fake = Fake::start().await;
+    fake.answers(
+        "GET auth/tokens",
+        json!({"tokens": [{"name": "ci", "role": "viewer", "created_at": "2025-03-15T10:30:45Z",
+                           "expires_at": null, "last_used_at": "2025-03-15T10:31:00Z"}]}),
+    );
+    fake.answers("DELETE auth/tokens", json!({"status": "token_revoked", "message": "Token ci revoked"}));
+    insta::assert_snapshot!(run(&["--url", &fake.url(), "token", "list"]).await.out, @r"");
+    assert_eq!(run(&["--url", &fake.url(), "token", "revoke", "ci"]).await.out, "Token ci revoked\n");
+    assert_eq!(fake.requests().last().unwrap(), "DELETE auth/tokens?name=ci");
+}

@@ -1,0 +1,63 @@
+//! The help texts, which are part of the interface.
+
+use clap::CommandFactory as _;
+
+use super::run;
+use crate::cli::Cli;
+
+fn help(path: &[&str]) -> String {
+    let mut command = Cli::command();
+    command.build();
+    let mut at = &mut command;
+    for name in path {
+        at = at.find_subcommand_mut(name).unwrap_or_else(|| panic!("no command {name}"));
+    }
+    at.render_help().to_string()
+}
+
+#[test]
+fn the_command_line_is_consistent() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn the_main_help_lists_commands_options_and_exit_codes() {
+    insta::assert_snapshot!(help(&[]));
+}
+
+#[test]
+fn the_help_of_every_command_is_as_it_was() {
+    let mut all = String::new();
+    let mut command = Cli::command();
+    command.build();
+    for sub in command.get_subcommands().filter(|sub| sub.get_name() != "help") {
+        all.push_str(&format!("==== {}\n{}\n", sub.get_name(), help(&[sub.get_name()])));
+        for inner in sub.get_subcommands().filter(|inner| inner.get_name() != "help") {
+            let path = [sub.get_name(), inner.get_name()];
+            all.push_str(&format!("==== {}\n{}\n", path.join(" "), help(&path)));
+        }
+    }
+    insta::assert_snapshot!(all);
+}
+
+#[test]
+fn no_option_takes_a_pin_or_a_token_as_its_value() {
+    fn check(command: &clap::Command) {
+        for argument in command.get_arguments() {
+            let name = argument.get_long().unwrap_or_default();
+            let secret = ["pin", "token", "password", "secret"].contains(&name) || name == "new-pin";
+            assert!(!secret, "{} --{name}", command.get_name());
+        }
+        command.get_subcommands().for_each(check);
+    }
+    check(&Cli::command());
+}
+
+#[tokio::test]
+async fn completions_name_the_commands_in_every_shell() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let run = run(&["completions", shell]).await;
+        assert_eq!(run.exit, 0);
+        assert!(run.out.contains("download") && run.out.contains("reboot-after"), "{shell}");
+    }
+}

@@ -1,0 +1,111 @@
+//! Whole runs of the command line against a stand-in gateway: what is printed, and the exit code.
+
+mod commands;
+mod fake;
+mod help;
+mod release;
+mod update;
+
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use clap::Parser as _;
+use ota_api::updates::ProgressResponse;
+use ota_core::Timestamp;
+use serde_json::json;
+
+use crate::{
+    cli::Cli,
+    cmd::{self, Context},
+    connect::Environment,
+    follow::Pace,
+    output::Output,
+};
+
+/// 2025-03-15T10:30:45Z.
+const NOW: Timestamp = Timestamp::from_secs(1_742_034_645);
+
+/// What was printed.
+#[derive(Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) results: Memory,
+    pub(crate) messages: Memory,
+}
+
+impl Seen {
+    pub(crate) fn results(&self) -> String {
+        self.results.text()
+    }
+
+    pub(crate) fn messages(&self) -> String {
+        self.messages.text()
+    }
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// How a run ended.
+struct Run {
+    exit: u8,
+    out: String,
+    err: String,
+}
+
+/// Runs `ota-admin ARGS` inside this process.
+async fn run(args: &[&str]) -> Run {
+    let cli = Cli::try_parse_from([&["ota-admin"], args].concat()).unwrap_or_else(|e| panic!("{e}"));
+    let (out, seen) = Output::captured(cli.format);
+    let mut context = Context {
+        connection: cli.connection,
+        environment: Environment { token: Some("s3cret".into()), token_file: None },
+        out,
+        now: NOW,
+        pace: Pace { poll: Duration::from_millis(2), give_up: Duration::from_secs(20) },
+    };
+    let exit = match cmd::run(cli.command, &mut context).await {
+        Ok(()) => 0,
+        Err(failure) => {
+            context.out.fail(&failure).unwrap();
+            failure.exit().number()
+        }
+    };
+    Run { exit, out: seen.results(), err: seen.messages() }
+}
+
+/// A progress answer.
+pub(crate) fn progress(status: &str, percent: f64) -> ProgressResponse {
+    serde_json::from_value(progress_json(status, percent)).unwrap()
+}
+
+fn progress_json(status: &str, percent: f64) -> serde_json::Value {
+    json!({
+        "job_id": "OTA-JOB-8821X", "status": status,
+        "progress": {"percentage": percent, "bytes_downloaded": 295_000_000, "bytes_total": 452_000_000,
+                     "speed": "5.2MB/s", "bytes_per_second": 5_200_000},
+        "current_operation": "Downloading update package", "eta": "00:02:15", "eta_seconds": 135,
+        "version": "v5.0.5", "target_partition": "B",
+        "ended": matches!(status, "succeeded" | "failed" | "cancelled" | "rolled_back"),
+        "updated_at": "2025-03-15T10:30:45Z"
+    })
+}

@@ -1,0 +1,128 @@
+//! `update`: the whole way, over a real closed port in the middle.
+
+use serde_json::{Value, json};
+
+use super::{
+    fake::{Answer, Fake},
+    progress_json, run,
+};
+
+fn partitions(active: &str, version: &str) -> Value {
+    let slot = |name: &str, version: &str| json!({"name": name, "version": version, "boot_count": 1, "state": "good"});
+    json!({
+        "gateway": {"name": "g", "model": "m", "serial": "s"},
+        "partitions": {"active": slot(active, version), "inactive": null},
+        "resources": {"disk_free": 1, "memory_free": 1, "cpu_load": 0.0},
+        "system_status": "idle", "allow_unsigned": false, "timestamp": "2025-03-15T10:30:45Z"
+    })
+}
+
+fn offer(versions: &[&str]) -> Value {
+    let update = |version: &&str| {
+        json!({"id": format!("id-{version}"), "version": version, "description": "d", "size": 1,
+               "critical": false, "requires_reboot": true})
+    };
+    json!({"available": !versions.is_empty(), "updates": versions.iter().map(update).collect::<Vec<_>>()})
+}
+
+async fn gateway(versions: &[&str], walk: impl IntoIterator<Item = Answer>) -> Fake {
+    let fake = Fake::start().await;
+    fake.on(
+        "GET system/status",
+        [Answer::Ok(partitions("A", "v5.0.4")), Answer::Ok(partitions("B", "v5.0.5"))],
+    );
+    fake.answers("GET updates/check", offer(versions));
+    fake.answers(
+        "POST updates/download",
+        json!({"status": "started", "job_id": "OTA-JOB-8821X", "estimated_duration": "00:05:30",
+               "estimated_duration_seconds": 330, "message": "Download started successfully"}),
+    );
+    fake.answers(
+        "POST updates/install",
+        json!({"status": "installing", "message": "Update installation in progress", "requires_reboot": true,
+               "estimated_duration": "00:03:00", "estimated_duration_seconds": 180, "job_id": "OTA-JOB-8821X"}),
+    );
+    fake.on("GET updates/progress", walk);
+    fake
+}
+
+fn walk(end: &str) -> Vec<Answer> {
+    let step = |status: &str, percent| Answer::Ok(progress_json(status, percent));
+    vec![
+        step("downloading", 30.0),
+        step("downloaded", 100.0),
+        step("installing", 50.0),
+        step("rebooting", 0.0),
+        Answer::Off,
+        step("confirming", 0.0),
+        step(end, 100.0),
+    ]
+}
+
+#[tokio::test]
+async fn an_update_ends_well_only_when_it_is_confirmed_over_the_reboot() {
+    let mut fake = gateway(&["v5.0.5"], walk("succeeded")).await;
+    let url = fake.url();
+    let args = ["--url", &url, "update", "--yes"];
+    let (run, ()) = tokio::join!(run(&args), fake.reboot());
+    assert_eq!(run.exit, 0, "{}", run.err);
+    assert_eq!(run.out, "v5.0.5 runs from partition B and is confirmed\n");
+    assert!(run.err.contains("the gateway does not answer"), "{}", run.err);
+    assert!(run.err.contains("the gateway is back"), "{}", run.err);
+    let changes: Vec<_> = fake.requests().into_iter().filter(|r| r.starts_with("POST")).collect();
+    assert_eq!(
+        changes,
+        [
+            r#"POST updates/download {"update_id":"id-v5.0.5","version":"v5.0.5","verify_signature":true}"#,
+            r#"POST updates/install {"job_id":"OTA-JOB-8821X","strategy":"seamless","reboot_after":true,"rollback_on_failure":true}"#,
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_rolled_back_update_has_its_own_exit_code_and_reason() {
+    let mut steps = walk("rolled_back");
+    let Some(Answer::Ok(last)) = steps.last_mut() else { panic!() };
+    last["failure"] = json!({"message": "the new version never came up"});
+    let mut fake = gateway(&["v5.0.5"], steps).await;
+    let url = fake.url();
+    let args = ["--url", &url, "-o", "json", "update", "--yes"];
+    let (run, ()) = tokio::join!(run(&args), fake.reboot());
+    assert_eq!((run.exit, run.out.as_str()), (8, ""));
+    let last: Value = serde_json::from_str(run.err.lines().last().unwrap()).unwrap();
+    assert_eq!(last["message"], "the new version never came up");
+    assert_eq!((&last["status"], &last["exit_code"]), (&json!("rolled_back"), &json!(8)));
+}
+
+#[tokio::test]
+async fn json_lines_give_every_step_and_the_result() {
+    let steps = [("downloaded", 100.0), ("installing", 50.0), ("succeeded", 100.0)];
+    let fake = gateway(&["v5.0.5"], steps.map(|(s, p)| Answer::Ok(progress_json(s, p)))).await;
+    let run = run(&["--url", &fake.url(), "-o", "jsonl", "update", "--yes"]).await;
+    let documents: Vec<Value> = run.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let states: Vec<_> = documents.iter().map(|d| d["status"].as_str().unwrap()).collect();
+    assert_eq!(states, ["downloaded", "installing", "succeeded", "confirmed"]);
+    assert_eq!(documents[3]["previous_version"], "v5.0.4");
+}
+
+#[tokio::test]
+async fn nothing_on_offer_and_too_much_on_offer_start_nothing() {
+    let none = gateway(&[], []).await;
+    assert_eq!(run(&["--url", &none.url(), "update", "--yes"]).await.exit, 10);
+
+    let many = gateway(&["v5.0.9", "v5.0.10"], []).await;
+    let refused = run(&["--url", &many.url(), "update", "--yes"]).await;
+    assert_eq!(refused.exit, 2);
+    assert!(refused.err.contains("--latest") && refused.err.contains("id-v5.0.10"), "{}", refused.err);
+    assert_eq!(run(&["--url", &many.url(), "update", "other", "--yes"]).await.exit, 2);
+    assert!(many.requests().iter().all(|request| request.starts_with("GET")));
+}
+
+#[tokio::test]
+async fn the_latest_is_the_highest_version_and_not_the_longest_word() {
+    let fake =
+        gateway(&["v5.0.9", "v5.0.10", "v5.0.2"], [Answer::Ok(progress_json("succeeded", 100.0))]).await;
+    let run = run(&["--url", &fake.url(), "update", "--latest", "--yes"]).await;
+    assert_eq!(run.exit, 0, "{}", run.err);
+    assert!(fake.requests().iter().any(|request| request.contains("id-v5.0.10")));
+}

@@ -1,0 +1,220 @@
+//! How a running job is shown: one moving bar on a terminal, else a line whenever something changed.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use ota_api::{updates::ProgressResponse, words::JobStatus};
+
+use crate::{
+    exit::Failure,
+    output::{Format, Output, plain},
+};
+
+/// What the bar's length stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scale {
+    /// The current phase.
+    Phase,
+    /// A whole update, from the download to the confirmed boot.
+    Whole,
+}
+
+/// Shows one job.
+pub(crate) struct View<'a> {
+    out: &'a mut Output,
+    scale: Scale,
+    bar: Option<ProgressBar>,
+    /// Furthest position shown; a bar never goes back.
+    reached: f64,
+    /// What the last line said, without its speed.
+    said: Option<Said>,
+    away: bool,
+}
+
+#[derive(PartialEq, Eq)]
+struct Said {
+    status: JobStatus,
+    operation: String,
+    tenth: u8,
+    waiting: String,
+}
+
+impl<'a> View<'a> {
+    /// A bar where somebody watches, lines otherwise.
+    pub(crate) fn new(out: &'a mut Output, scale: Scale) -> Self {
+        let bar = (out.is_watched() && out.format() == Format::Table).then(bar);
+        Self { out, scale, bar, reached: 0.0, said: None, away: false }
+    }
+
+    /// Shows where the job is now.
+    pub(crate) fn show(&mut self, progress: &ProgressResponse) -> Result<(), Failure> {
+        if std::mem::take(&mut self.away) {
+            self.line("the gateway is back")?;
+        }
+        if let Some(bar) = &self.bar {
+            self.reached = self.reached.max(position(self.scale, progress));
+            bar.set_position(thousandths(self.reached));
+            bar.set_prefix(progress.status.as_str());
+            bar.set_message(plain(&message(progress)));
+            return Ok(());
+        }
+        let said = Said::from(progress);
+        if self.said.as_ref() == Some(&said) {
+            return Ok(());
+        }
+        self.said = Some(said);
+        if self.out.format() == Format::Jsonl {
+            return self.out.element(progress, |_| String::new());
+        }
+        let percent = progress.progress.percentage;
+        self.out.progress(&format!("{:<12} {percent:>5.1} %  {}", progress.status, message(progress)))
+    }
+
+    /// Shows that the gateway does not answer at the moment.
+    pub(crate) fn away(&mut self, why: &str) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.away, true) {
+            return Ok(());
+        }
+        match &self.bar {
+            Some(bar) => bar.set_message("the gateway does not answer (rebooting?)"),
+            None => self.line(&format!("the gateway does not answer (rebooting?): {why}"))?,
+        }
+        Ok(())
+    }
+
+    /// Takes the bar away, so that what follows stands on clean lines.
+    pub(crate) fn end(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&mut self, text: &str) -> Result<(), Failure> {
+        if self.bar.is_none() && self.out.format() != Format::Jsonl {
+            self.out.progress(text)?;
+        }
+        Ok(())
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr());
+    // The template is constant and well formed; the default look would do, too.
+    let style = ProgressStyle::with_template("{prefix:12} [{bar:30}] {percent:>3} %  {wide_msg}");
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+impl From<&ProgressResponse> for Said {
+    fn from(progress: &ProgressResponse) -> Self {
+        let tenth = (0..10).rev().find(|n| progress.progress.percentage >= f64::from(*n) * 10.0);
+        Self {
+            status: progress.status,
+            operation: progress.current_operation.clone(),
+            tenth: if progress.progress.percentage >= 100.0 { 10 } else { tenth.unwrap_or(0) },
+            waiting: waiting(progress).unwrap_or_default(),
+        }
+    }
+}
+
+/// What the job does or waits for, with speed and time left while bytes move.
+fn message(progress: &ProgressResponse) -> String {
+    let mut text = progress.current_operation.clone();
+    if let Some(waiting) = waiting(progress) {
+        text.push_str(&format!(" ({waiting})"));
+    } else if progress.progress.bytes_per_second > 0 && !progress.ended {
+        text.push_str(&format!(", {}, {} left", progress.progress.speed, progress.eta));
+    }
+    text
+}
+
+/// What holds the job, in words.
+fn waiting(progress: &ProgressResponse) -> Option<String> {
+    let waiting = progress.waiting_for.as_ref()?;
+    Some(match waiting.reason.as_str() {
+        "safety" => {
+            let names = waiting.constraints.iter().map(|c| format!("{}: {}", c.constraint, c.message));
+            format!("safety: {}", names.collect::<Vec<_>>().join("; "))
+        }
+        "reboot" => "waits for somebody to reboot the gateway".into(),
+        "window" => "waits for the next update window".into(),
+        "judgement" => "waits for `ota-admin confirm` or `reject`".into(),
+        "resume" => "waits for `ota-admin resume`".into(),
+        other => format!("waits for {other}"),
+    })
+}
+
+/// 0.0 to 1.0.
+fn position(scale: Scale, progress: &ProgressResponse) -> f64 {
+    let share = (progress.progress.percentage / 100.0).clamp(0.0, 1.0);
+    if scale == Scale::Phase {
+        return share;
+    }
+    let (from, to) = match progress.status {
+        JobStatus::Queued => (0.0, 0.0),
+        JobStatus::Downloading | JobStatus::Paused => (0.0, 0.5),
+        JobStatus::Verifying => (0.5, 0.55),
+        JobStatus::Downloaded | JobStatus::Scheduled => (0.55, 0.55),
+        JobStatus::Installing => (0.55, 0.9),
+        JobStatus::Rebooting => (0.9, 0.9),
+        JobStatus::Confirming => (0.95, 0.95),
+        JobStatus::Succeeded => (1.0, 1.0),
+        // Where it got to is where it stays.
+        JobStatus::Failed | JobStatus::Cancelled | JobStatus::RolledBack => (0.0, 0.0),
+    };
+    from + (to - from) * share
+}
+
+fn thousandths(share: f64) -> u64 {
+    (0..=1000u16).rev().find(|n| f64::from(*n) <= share * 1000.0).map_or(0, u64::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::progress;
+
+    #[test]
+    fn the_whole_scale_grows_from_phase_to_phase() {
+        let walk = [
+            ("queued", 0.0),
+            ("downloading", 0.0),
+            ("downloading", 100.0),
+            ("verifying", 100.0),
+            ("downloaded", 100.0),
+            ("installing", 0.0),
+            ("installing", 100.0),
+            ("rebooting", 0.0),
+            ("confirming", 0.0),
+            ("succeeded", 0.0),
+        ];
+        let at: Vec<f64> = walk.iter().map(|(s, p)| position(Scale::Whole, &progress(s, *p))).collect();
+        assert!(at.is_sorted(), "{at:?}");
+        assert_eq!(at.last(), Some(&1.0));
+    }
+
+    #[test]
+    fn a_line_comes_with_every_tenth_and_every_change() {
+        let (mut out, seen) = Output::captured(Format::Table);
+        let mut view = View::new(&mut out, Scale::Whole);
+        for (status, percent) in [
+            ("downloading", 0.0),
+            ("downloading", 4.0),
+            ("downloading", 11.0),
+            ("downloading", 19.9),
+            ("verifying", 0.0),
+        ] {
+            view.show(&progress(status, percent)).unwrap();
+        }
+        view.away("connection refused").unwrap();
+        view.away("connection refused").unwrap();
+        view.show(&progress("confirming", 0.0)).unwrap();
+        view.end();
+        insta::assert_snapshot!(seen.messages(), @r"
+        downloading    0.0 %  Downloading update package, 5.2MB/s, 00:02:15 left
+        downloading   11.0 %  Downloading update package, 5.2MB/s, 00:02:15 left
+        verifying      0.0 %  Downloading update package, 5.2MB/s, 00:02:15 left
+        the gateway does not answer (rebooting?): connection refused
+        the gateway is back
+        confirming     0.0 %  Downloading update package, 5.2MB/s, 00:02:15 left
+        ");
+        assert_eq!(seen.results(), "");
+    }
+}
