@@ -1,3 +1,28 @@
-//! The over-the-air update daemon of the gateway.
+//! The over-the-air update daemon of the gateway: reads the configuration, wires the adapters to the engine, serves.
 
-fn main() {}
+mod cli;
+mod clock;
+mod config;
+mod health;
+mod logs;
+mod notify;
+mod probe;
+mod reboot;
+mod serve;
+mod tls;
+mod tokens;
+mod wire;
+
+use clap::Parser as _;
+
+fn main() -> std::process::ExitCode {
+    let args = cli::Args::parse();
+    match cli::run(args) {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            // Before the log is up there is only standard error; systemd keeps it.
+            cli::complain(&error);
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Command line of the daemon: run it, check its configuration, local token management.
+
+use std::{io::Write as _, path::PathBuf};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use ota_core::ports::Role;
+
+use crate::{config::Config, logs, serve, tokens};
+
+/// Over-the-air update daemon of an A/B gateway.
+#[derive(Debug, Parser)]
+#[command(version, about, disable_help_subcommand = true)]
+pub(crate) struct Args {
+    /// Configuration file.
+    #[arg(
+        long,
+        short,
+        global = true,
+        env = "OTA_GATEWAYD_CONFIG",
+        default_value = "/etc/ota-gateway/gateway.toml"
+    )]
+    config: PathBuf,
+    /// Print the OpenAPI document of the HTTP interface and exit.
+    #[arg(long)]
+    print_openapi: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon (the default).
+    Run,
+    /// Read the configuration, say what is wrong with it, and exit.
+    CheckConfig,
+    /// Manage API tokens on the device itself.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum TokenCommand {
+    /// Make a token; it is printed once.
+    Create {
+        /// Its name, unique.
+        #[arg(long)]
+        name: String,
+        /// viewer, operator or admin.
+        #[arg(long, value_parser = parse_role)]
+        role: Role,
+        /// Days until it expires; without, it does not.
+        #[arg(long)]
+        days: Option<u32>,
+    },
+    /// List the tokens, without their secrets.
+    List,
+    /// Revoke a token.
+    Revoke {
+        /// Its name.
+        #[arg(long)]
+        name: String,
+    },
+}
+
+fn parse_role(text: &str) -> Result<Role, String> {
+    match text {
+        "viewer" => Ok(Role::Viewer),
+        "operator" => Ok(Role::Operator),
+        "admin" => Ok(Role::Admin),
+        other => Err(format!("{other:?} is no role; there are viewer, operator and admin")),
+    }
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<()> {
+    if args.print_openapi {
+        return say(&serve::openapi()?);
+    }
+    let config = Config::load(&args.config)?;
+    match args.command.unwrap_or(Command::Run) {
+        Command::Run => {
+            logs::start(&config.log)?;
+            ota_fetch::install_crypto_provider();
+            tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .max_blocking_threads(16)
+                .enable_all()
+                .build()
+                .context("starting the runtime")?
+                .block_on(serve::serve(config))
+        }
+        Command::CheckConfig => {
+            crate::wire::dry_run(&config)?;
+            say(&format!("{}: the configuration is good", args.config.display()))
+        }
+        Command::Token { command } => {
+            let store = tokens::open(&config)?;
+            match command {
+                TokenCommand::Create { name, role, days } => say(&tokens::create(&store, &name, role, days)?),
+                TokenCommand::List => say(&tokens::list(&store)?),
+                TokenCommand::Revoke { name } => say(&tokens::revoke(&store, &name)?),
+            }
+        }
+    }
+}
+
+/// To standard output, for people and scripts.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    if !text.ends_with('\n') {
+        out.write_all(b"\n")?;
+    }
+    Ok(out.flush()?)
+}
+
+/// To standard error, with the chain of causes.
+pub(crate) fn complain(error: &anyhow::Error) {
+    let mut err = std::io::stderr().lock();
+    let _ = writeln!(err, "ota-gatewayd: {error:#}");
+}

@@ -1,0 +1,350 @@
+//! The shape of the configuration file.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::ensure;
+use ota_safety::SafetyConfig;
+use serde::Deserialize;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    pub(crate) gateway: GatewaySection,
+    pub(crate) slots: SlotsSection,
+    #[serde(default)]
+    pub(crate) state: StateSection,
+    #[serde(default)]
+    pub(crate) boot: BootSection,
+    #[serde(default)]
+    pub(crate) http: HttpSection,
+    #[serde(default)]
+    pub(crate) verify: VerifySection,
+    #[serde(default, rename = "source")]
+    pub(crate) sources: Vec<SourceSection>,
+    #[serde(default)]
+    pub(crate) download: DownloadSection,
+    #[serde(default)]
+    pub(crate) safety: SafetyConfig,
+    #[serde(default)]
+    pub(crate) health: HealthConfig,
+    #[serde(default)]
+    pub(crate) reboot: RebootSection,
+    #[serde(default)]
+    pub(crate) clock: ClockSection,
+    #[serde(default)]
+    pub(crate) log: LogConfig,
+}
+
+/// Who this gateway is.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GatewaySection {
+    pub(crate) name: String,
+    pub(crate) model: String,
+    pub(crate) serial: String,
+    /// Where the running system states its version: `IMAGE_VERSION` or `VERSION_ID` of an os-release file.
+    #[serde(default = "os_release")]
+    pub(crate) version_file: PathBuf,
+}
+
+fn os_release() -> PathBuf {
+    "/etc/os-release".into()
+}
+
+/// The two root partitions.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SlotsSection {
+    pub(crate) a: PathBuf,
+    pub(crate) b: PathBuf,
+}
+
+/// What survives an update.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct StateSection {
+    /// Store, trusted metadata, staging. On a partition that both slots share.
+    pub(crate) dir: PathBuf,
+    /// Where images are staged; a folder of its own below `dir` by default.
+    pub(crate) staging: Option<PathBuf>,
+}
+
+impl Default for StateSection {
+    fn default() -> Self {
+        Self { dir: "/var/lib/ota-gateway".into(), staging: None }
+    }
+}
+
+/// The boot environment.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct BootSection {
+    pub(crate) fw_env_config: PathBuf,
+    pub(crate) lock: Option<PathBuf>,
+    pub(crate) cmdline: PathBuf,
+    pub(crate) boot_id: PathBuf,
+    pub(crate) allow_single_copy: bool,
+    pub(crate) require_canary: bool,
+    /// Boots of a trial, 1–3.
+    pub(crate) tries: u8,
+}
+
+impl Default for BootSection {
+    fn default() -> Self {
+        Self {
+            fw_env_config: "/etc/fw_env.config".into(),
+            lock: None,
+            cmdline: "/proc/cmdline".into(),
+            boot_id: "/proc/sys/kernel/random/boot_id".into(),
+            allow_single_copy: false,
+            require_canary: true,
+            tries: 3,
+        }
+    }
+}
+
+/// The HTTP interface.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HttpSection {
+    pub(crate) listen: SocketAddr,
+    /// Certificate chain and key, PEM.
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    /// CA of client certificates, PEM; with it every client must show one.
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Plain HTTP on addresses other than loopback.
+    pub(crate) allow_plain: bool,
+    /// Host names that requests may name; `*` admits all.
+    pub(crate) hosts: Vec<String>,
+    pub(crate) origins: Vec<String>,
+    pub(crate) public_docs: bool,
+    pub(crate) public_metrics: bool,
+    /// Where to write the address that was bound, for programs that ask for port 0.
+    pub(crate) address_file: Option<PathBuf>,
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            certificate: None,
+            key: None,
+            client_ca: None,
+            allow_plain: false,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            public_docs: false,
+            public_metrics: false,
+            address_file: None,
+        }
+    }
+}
+
+/// What an image must carry.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct VerifySection {
+    /// Folder of trusted certificates and `OpenPGP` keys.
+    pub(crate) keys: PathBuf,
+    /// Let images through that no trusted key signed. Shown in `system/status`.
+    pub(crate) allow_unsigned: bool,
+    /// How many distinct keys must sign.
+    pub(crate) threshold: u32,
+    /// Whether keys in the folder `development` count.
+    pub(crate) development_keys: bool,
+    /// Whether the running slot is compared with its record before a trial is confirmed.
+    pub(crate) slot_digest: bool,
+    /// Whether a confirmed version becomes the lowest that may be installed.
+    pub(crate) floor_follows: bool,
+}
+
+impl Default for VerifySection {
+    fn default() -> Self {
+        Self {
+            keys: "/usr/share/ota-gateway/keys".into(),
+            allow_unsigned: false,
+            threshold: 1,
+            development_keys: false,
+            slot_digest: true,
+            floor_follows: false,
+        }
+    }
+}
+
+/// A TUF update source.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SourceSection {
+    pub(crate) name: String,
+    pub(crate) metadata_url: String,
+    pub(crate) targets_url: String,
+    /// The root metadata that the firmware was shipped with.
+    pub(crate) initial_root: PathBuf,
+    #[serde(default = "stable")]
+    pub(crate) channel: String,
+    /// The only CAs that are trusted for this server, PEM.
+    #[serde(default)]
+    pub(crate) ca: Option<PathBuf>,
+    /// Private key and certificate for mutual TLS, PEM in one file.
+    #[serde(default)]
+    pub(crate) client_cert: Option<PathBuf>,
+    /// A file of `Name: value` lines, sent to this server only.
+    #[serde(default)]
+    pub(crate) headers_file: Option<PathBuf>,
+    /// `system` (default), `direct`, or the address of a proxy.
+    #[serde(default)]
+    pub(crate) proxy: Option<String>,
+}
+
+fn stable() -> String {
+    "stable".into()
+}
+
+/// Downloads of all sources.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct DownloadSection {
+    /// Speed limit; none by default.
+    pub(crate) bytes_per_second: Option<u64>,
+    /// Below this the transfer counts as stalled; see `update-sources.md` section 3.
+    pub(crate) min_bytes_per_second: Option<u64>,
+}
+
+/// The health checks of a trial boot.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HealthConfig {
+    pub(crate) check: Vec<HealthCheck>,
+}
+
+/// One check: exactly one of `unit`, `http`, `command`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HealthCheck {
+    pub(crate) name: String,
+    /// A systemd unit that must be active.
+    #[serde(default)]
+    pub(crate) unit: Option<String>,
+    /// An address that must answer with 2xx.
+    #[serde(default)]
+    pub(crate) http: Option<String>,
+    /// A program that must end with 0.
+    #[serde(default)]
+    pub(crate) command: Option<Vec<String>>,
+    /// Time within which it must have passed once; it is tried again until then.
+    #[serde(default = "minute")]
+    pub(crate) timeout_seconds: u32,
+}
+
+const fn minute() -> u32 {
+    60
+}
+
+/// How the gateway restarts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RebootSection {
+    pub(crate) command: Vec<String>,
+    /// Seconds between the announcement and the restart.
+    pub(crate) countdown_seconds: u32,
+}
+
+impl Default for RebootSection {
+    fn default() -> Self {
+        Self {
+            command: vec!["systemctl".into(), "--no-block".into(), "reboot".into()],
+            countdown_seconds: 10,
+        }
+    }
+}
+
+/// When the wall clock is believed.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ClockSection {
+    pub(crate) trust: ClockTrust,
+    /// Exists once the time has been synchronised.
+    pub(crate) synchronized_file: PathBuf,
+}
+
+impl Default for ClockSection {
+    fn default() -> Self {
+        Self {
+            trust: ClockTrust::Synchronized,
+            synchronized_file: "/run/systemd/timesync/synchronized".into(),
+        }
+    }
+}
+
+/// When the wall clock is believed.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClockTrust {
+    /// Always: a battery-backed clock that is known to be right.
+    Always,
+    /// Once it has been synchronised.
+    Synchronized,
+}
+
+/// The log.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LogConfig {
+    pub(crate) format: LogFormat,
+    /// `info`, `debug`, or directives like `info,ota_fetch=debug`.
+    pub(crate) level: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self { format: LogFormat::Human, level: "info".into() }
+    }
+}
+
+/// Shape of the log.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum LogFormat {
+    /// For people, on standard error.
+    Human,
+    /// JSON lines on standard error.
+    Json,
+    /// The journal, with fields.
+    Journald,
+}
+
+impl Config {
+    /// What types cannot say.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        ensure!(self.slots.a != self.slots.b, "slots.a and slots.b are the same: {}", self.slots.a.display());
+        ensure!((1..=3).contains(&self.boot.tries), "boot.tries must be 1, 2 or 3, not {}", self.boot.tries);
+        ensure!(!self.reboot.command.is_empty(), "reboot.command must name a program");
+        ensure!(self.verify.threshold > 0, "verify.threshold must be at least 1");
+        ensure!(
+            self.http.certificate.is_some() == self.http.key.is_some(),
+            "http.certificate and http.key go together"
+        );
+        for check in &self.health.check {
+            let kinds = [check.unit.is_some(), check.http.is_some(), check.command.is_some()];
+            ensure!(
+                kinds.into_iter().filter(|set| *set).count() == 1,
+                "health.check {:?} needs exactly one of unit, http, command",
+                check.name
+            );
+            ensure!(
+                check.command.as_ref().is_none_or(|c| !c.is_empty()),
+                "health.check {:?}: empty command",
+                check.name
+            );
+        }
+        self.safety.rules()?;
+        Ok(())
+    }
+
+    /// Where images are staged.
+    pub(crate) fn staging(&self) -> PathBuf {
+        self.state.staging.clone().unwrap_or_else(|| self.state.dir.join("staging"))
+    }
+}

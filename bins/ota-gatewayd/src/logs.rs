@@ -1,0 +1,22 @@
+//! The log: people, JSON lines, or the journal with its fields.
+
+use anyhow::Context as _;
+use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+
+use crate::config::{LogConfig, LogFormat};
+
+/// Starts logging for the life of the process.
+pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
+    let filter =
+        EnvFilter::try_new(&config.level).with_context(|| format!("log.level: {:?}", config.level))?;
+    let layer = match config.format {
+        LogFormat::Human => {
+            tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).boxed()
+        }
+        LogFormat::Json => tracing_subscriber::fmt::layer().json().with_writer(std::io::stderr).boxed(),
+        LogFormat::Journald => {
+            tracing_journald::layer().context("log.format: no journal on this system")?.boxed()
+        }
+    };
+    tracing_subscriber::registry().with(filter).with(layer).try_init().context("starting the log")
+}

@@ -1,0 +1,100 @@
+//! The daemon's life: recover, serve, stop.
+
+use std::{fs, sync::Arc};
+
+use anyhow::Context as _;
+use ota_engine::Engine;
+use ota_http::{AppState, HttpConfig, Server, TlsReloader};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::Config,
+    notify, tls,
+    wire::{self, Wired},
+};
+
+/// The OpenAPI document, as `docs/api/openapi.json` keeps it.
+pub(crate) fn openapi() -> anyhow::Result<String> {
+    ota_http::openapi().to_pretty_json().context("printing the OpenAPI document")
+}
+
+pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
+    let config = Arc::new(config);
+    let for_wire = Arc::clone(&config);
+    let Wired { ports, engine, store, safety, clock } =
+        tokio::task::spawn_blocking(move || wire::wire(&for_wire)).await??;
+    let stop = CancellationToken::new();
+    let sensors = tokio::spawn(Arc::clone(&safety).run(stop.clone().cancelled_owned()));
+    let engine = Engine::start(ports, engine).await.context("recovering the last run")?;
+    let state = AppState {
+        engine: engine.clone(),
+        tokens: Arc::clone(&store) as _,
+        settings: Arc::clone(&store) as _,
+        audit: Arc::clone(&store) as _,
+        clock,
+    };
+    let server = Server::bind(http_config(&config)?, state).await.context("opening the HTTP interface")?;
+    let address = server.local_addr();
+    tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
+    if let Some(path) = &config.http.address_file {
+        fs::write(path, format!("{address}\n")).with_context(|| format!("writing {}", path.display()))?;
+    }
+    notify::ready();
+    let watchdog = tokio::spawn(notify::feed_watchdog());
+    tokio::spawn(ask_to_stop(stop.clone()));
+    let hangups = tokio::spawn(reload_on_hangup(Arc::clone(&config), server.tls_reloader()));
+    server.run(stop.clone().cancelled_owned()).await;
+    notify::stopping();
+    engine.shutdown().await;
+    watchdog.abort();
+    hangups.abort();
+    let _ = sensors.await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Ends when the service manager or a person asks.
+async fn ask_to_stop(stop: CancellationToken) {
+    match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(mut terminate), Ok(mut interrupt)) => {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        }
+        (Err(error), _) | (_, Err(error)) => tracing::error!(%error, "signals cannot be received; stopping"),
+    }
+    stop.cancel();
+}
+
+/// Takes up a renewed certificate on SIGHUP. One that cannot be used is reported; the old one stays.
+async fn reload_on_hangup(config: Arc<Config>, reloader: TlsReloader) {
+    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
+    while hangup.recv().await.is_some() {
+        let config = Arc::clone(&config);
+        let material = tokio::task::spawn_blocking(move || tls::material(&config)).await;
+        let reloaded = match material {
+            Ok(Ok(Some(material))) => reloader.reload(&material).map_err(anyhow::Error::from),
+            Ok(Ok(None)) => Ok(()),
+            Ok(Err(error)) => Err(error),
+            Err(error) => Err(error.into()),
+        };
+        match reloaded {
+            Ok(()) => tracing::info!("certificate reloaded"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "the certificate was not reloaded"),
+        }
+    }
+}
+
+fn http_config(config: &Config) -> anyhow::Result<HttpConfig> {
+    let section = &config.http;
+    let mut http = HttpConfig::new(section.listen);
+    http.allow_plain = section.allow_plain;
+    http.hosts.clone_from(&section.hosts);
+    http.origins.clone_from(&section.origins);
+    http.public_docs = section.public_docs;
+    http.public_metrics = section.public_metrics;
+    http.tls = tls::material(config)?;
+    Ok(http)
+}

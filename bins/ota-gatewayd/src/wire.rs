@@ -1,0 +1,269 @@
+//! Makes the adapters from the configuration and puts them into the engine's ports.
+
+use std::{fs, num::NonZeroU32, path::Path, sync::Arc};
+
+use anyhow::{Context as _, anyhow};
+use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
+use ota_core::{
+    Timestamp, Version,
+    ports::{BootControl as _, Clock, Settings, UpdateSource},
+};
+use ota_engine::{EngineConfig, GatewayIdentity, Ports, SecurityFloor};
+use ota_fetch::{ClientIdentity, Proxy, SpeedLimit, Staging, TufConfig, TufSource};
+use ota_safety::SafetyEngine;
+use ota_store::{Condition, SqliteStore};
+use ota_verify::{Keyring, KeyringVerifier, VerifyConfig};
+
+use crate::{
+    clock::SystemClock,
+    config::{Config, SourceSection},
+    health::ConfiguredChecks,
+    probe::KernelProbe,
+    reboot::CommandRebooter,
+    tokens,
+};
+
+/// When this program was built, seconds since the epoch: no clock reading before it is believed.
+const BUILT: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
+
+/// Where the newest time that signed metadata was good at is kept, in milliseconds.
+const CLOCK_FLOOR: &str = "clock.floor";
+
+/// The adapters that more than one part of the daemon looks at.
+pub(crate) struct Wired {
+    pub(crate) ports: Ports,
+    pub(crate) engine: EngineConfig,
+    pub(crate) store: Arc<SqliteStore>,
+    pub(crate) safety: Arc<SafetyEngine>,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+/// Opens everything. Blocking.
+pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
+    let clock: Arc<dyn Clock> =
+        Arc::new(SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()));
+    let store = Arc::new(open_store(config, clock.wall())?);
+    let boot = Arc::new(open_boot(config)?);
+    let slots = BlockSlotWriter::new(&config.slots.a, &config.slots.b, boot.booted());
+    let staging = Staging::open(config.staging())?;
+    let verifier = open_verifier(config, &clock, &store)?;
+    let speed = SpeedLimit::new(config.download.bytes_per_second);
+    let sources = config
+        .sources
+        .iter()
+        .map(|section| open_source(config, section, &staging, &speed, &clock))
+        .collect::<anyhow::Result<Vec<_>>>()?;
+    let safety = SafetyEngine::new(config.safety.clone(), Arc::clone(&clock))?;
+    let ports = Ports {
+        boot,
+        slots: Arc::new(slots),
+        images: Arc::new(staging),
+        verifier: Arc::new(verifier),
+        sources,
+        journal: Arc::clone(&store) as _,
+        facts: Arc::clone(&store) as _,
+        audit: Arc::clone(&store) as _,
+        settings: Arc::clone(&store) as _,
+        safety: Arc::clone(&safety) as _,
+        health: Arc::new(ConfiguredChecks::new(&config.health)?),
+        rebooter: Arc::new(CommandRebooter::new(config.reboot.command.clone())),
+        probe: Arc::new(KernelProbe::new(config.staging())),
+        clock: Arc::clone(&clock),
+        safety_changes: safety.changes(),
+    };
+    Ok(Wired { ports, engine: engine_config(config), store, safety, clock })
+}
+
+/// Checks what can be checked without touching the state of the device.
+pub(crate) fn dry_run(config: &Config) -> anyhow::Result<()> {
+    let clock: Arc<dyn Clock> =
+        Arc::new(SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()));
+    Keyring::load(&config.verify.keys)?;
+    SafetyEngine::new(config.safety.clone(), clock)?;
+    for section in &config.sources {
+        ota_url(&section.metadata_url).with_context(|| format!("source {}: metadata_url", section.name))?;
+        ota_url(&section.targets_url).with_context(|| format!("source {}: targets_url", section.name))?;
+        read(&section.initial_root).with_context(|| format!("source {}: initial_root", section.name))?;
+    }
+    Ok(())
+}
+
+fn open_store(config: &Config, now: Timestamp) -> anyhow::Result<SqliteStore> {
+    let folder = &config.state.dir;
+    let opened = SqliteStore::open(folder, now)
+        .with_context(|| format!("opening the store in {}", folder.display()))?;
+    match &opened.condition {
+        Condition::Fresh => tracing::info!("a fresh store was made"),
+        Condition::Normal => {}
+        Condition::Migrated { from } => tracing::info!(from, "the store was brought up to date"),
+        Condition::Damaged { aside, why } => {
+            tracing::error!(aside = %aside.display(), why, "the store was damaged; it is kept under another name");
+        }
+        Condition::NewerSchema { found } => {
+            tracing::error!(found, "the store was written by newer software: nothing will be written to it");
+        }
+    }
+    if let Some(seq) = opened.audit_broken_at {
+        tracing::error!(seq, "the audit log does not fit its anchor from this record on");
+    }
+    if !opened.store.is_read_only() {
+        tokens::first(&opened.store, folder)?;
+    }
+    Ok(opened.store)
+}
+
+fn open_boot(config: &Config) -> anyhow::Result<UbootBootControl> {
+    let mut boot = BootConfig::new(&config.slots.a, &config.slots.b);
+    boot.fw_env_config.clone_from(&config.boot.fw_env_config);
+    boot.cmdline.clone_from(&config.boot.cmdline);
+    boot.boot_id.clone_from(&config.boot.boot_id);
+    boot.allow_single_copy = config.boot.allow_single_copy;
+    boot.require_canary = config.boot.require_canary;
+    boot.tries = config.boot.tries;
+    if let Some(lock) = &config.boot.lock {
+        boot.lock.clone_from(lock);
+    }
+    UbootBootControl::open(boot).context("opening the boot environment")
+}
+
+fn open_verifier(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    store: &Arc<SqliteStore>,
+) -> anyhow::Result<KeyringVerifier> {
+    let keyring = Keyring::load(&config.verify.keys)?;
+    if keyring.is_empty() {
+        tracing::warn!(folder = %config.verify.keys.display(), "no trusted keys: every signature will be refused");
+    }
+    let mut strict = VerifyConfig::new(Arc::clone(clock), built());
+    let settings = Arc::clone(store);
+    strict.stored_floor = Arc::new(move || stored_floor(&*settings));
+    strict.threshold = NonZeroU32::new(config.verify.threshold).unwrap_or(NonZeroU32::MIN);
+    strict.development_keys = config.verify.development_keys;
+    Ok(KeyringVerifier::new(keyring, strict))
+}
+
+fn stored_floor(settings: &dyn Settings) -> Option<Timestamp> {
+    let text = settings.value(CLOCK_FLOOR).ok().flatten()?;
+    text.parse().ok().map(Timestamp::from_millis)
+}
+
+fn open_source(
+    config: &Config,
+    section: &SourceSection,
+    staging: &Staging,
+    speed: &SpeedLimit,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Arc<dyn UpdateSource>> {
+    let name = &section.name;
+    let root = read(&section.initial_root).with_context(|| format!("source {name}: initial_root"))?;
+    let mut tuf = TufConfig::new(
+        ota_url(&section.metadata_url).with_context(|| format!("source {name}: metadata_url"))?,
+        ota_url(&section.targets_url).with_context(|| format!("source {name}: targets_url"))?,
+        root,
+        &config.gateway.model,
+        config.state.dir.join("sources").join(name),
+        staging.clone(),
+    );
+    tuf.name.clone_from(name);
+    tuf.channel.clone_from(&section.channel);
+    tuf.device_id.clone_from(&config.gateway.serial);
+    tuf.built = built();
+    tuf.speed = speed.clone();
+    tuf.ca = section.ca.as_deref().map(read).transpose()?;
+    tuf.client_cert = section.client_cert.as_deref().map(read).transpose()?.map(|pem| ClientIdentity { pem });
+    tuf.proxy = match section.proxy.as_deref() {
+        None | Some("system") => Proxy::System,
+        Some("direct") => Proxy::Direct,
+        Some(address) => Proxy::Via(ota_url(address).with_context(|| format!("source {name}: proxy"))?),
+    };
+    if let Some(path) = &section.headers_file {
+        tuf.headers = headers(path)?;
+    }
+    if let Some(speed) = config.download.min_bytes_per_second {
+        tuf.stall.min_speed = speed;
+    }
+    let source = TufSource::new(tuf, Arc::clone(clock)).with_context(|| format!("source {name}"))?;
+    Ok(Arc::new(source))
+}
+
+fn ota_url(text: &str) -> anyhow::Result<ota_fetch::Url> {
+    text.parse().with_context(|| format!("{text:?} is not an address"))
+}
+
+fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+fn headers(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
+    let text = String::from_utf8(read(path)?).map_err(|_| anyhow!("{} is not text", path.display()))?;
+    text.lines()
+        .filter(|line| !line.trim().is_empty())
+        .map(|line| {
+            let (name, value) =
+                line.split_once(':').ok_or_else(|| anyhow!("{}: a line without a colon", path.display()))?;
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        })
+        .collect()
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        identity: GatewayIdentity {
+            name: config.gateway.name.clone(),
+            model: config.gateway.model.clone(),
+            serial: config.gateway.serial.clone(),
+        },
+        running_version: running_version(&config.gateway.version_file),
+        tries: config.boot.tries,
+        allow_unsigned: config.verify.allow_unsigned,
+        reboot_countdown: config.reboot.countdown_seconds,
+        security_floor: if config.verify.floor_follows {
+            SecurityFloor::FollowConfirmed
+        } else {
+            SecurityFloor::Fixed
+        },
+        verify_slot_digest: config.verify.slot_digest,
+    }
+}
+
+/// `IMAGE_VERSION`, else `VERSION_ID`, of an os-release file; shown with a leading v, as releases are.
+fn running_version(path: &Path) -> Option<Version> {
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => {
+            tracing::warn!(path = %path.display(), %error, "the version of the running system is not known");
+            return None;
+        }
+    };
+    let value = |key: &str| {
+        text.lines().find_map(|line| {
+            let value = line.strip_prefix(key)?.strip_prefix('=')?;
+            Some(value.trim().trim_matches(['"', '\'']).to_owned())
+        })
+    };
+    let stated = value("IMAGE_VERSION").or_else(|| value("VERSION_ID"))?;
+    let version = if stated.starts_with('v') { stated } else { format!("v{stated}") };
+    version
+        .parse()
+        .inspect_err(|error| tracing::warn!(%error, "the running system states no usable version"))
+        .ok()
+}
+
+fn built() -> Timestamp {
+    Timestamp::from_secs(BUILT.and_then(|text| text.parse().ok()).unwrap_or(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_running_version_is_read_from_an_os_release_file() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs::write(file.path(), "ID=gw\nVERSION_ID=\"5.0.3\"\nIMAGE_VERSION=5.0.4\n").unwrap();
+        assert_eq!(running_version(file.path()).unwrap().to_string(), "v5.0.4");
+        fs::write(file.path(), "VERSION_ID=\"12\"\n").unwrap();
+        assert_eq!(running_version(file.path()), None);
+    }
+}
