@@ -42,7 +42,8 @@ pub struct BootConfig {
     pub allow_single_copy: bool,
     /// Whether the boot loader's mark is required before a slot is fenced or armed.
     pub require_canary: bool,
-    /// Tries that a slot has outside trials, 1–9; what `BOOT_<slot>_LEFT` is set to.
+    /// Tries that a slot has outside trials; what `BOOT_<slot>_LEFT` is set to. Brought into 1–9, where every reader of
+    /// the environment means the same number.
     pub tries: u8,
     /// Where the boot loader may have left its version in the device tree; the variable `ver` is the second source.
     pub loader_version: PathBuf,
@@ -89,7 +90,8 @@ impl UbootBootControl {
     ///
     /// # Errors
     /// As [`open`](Self::open).
-    pub fn with_devices(config: BootConfig, devices: Arc<dyn Devices>) -> Result<Self, BootError> {
+    pub fn with_devices(mut config: BootConfig, devices: Arc<dyn Devices>) -> Result<Self, BootError> {
+        config.tries = config.tries.clamp(1, 9);
         let boot_id = read_boot_id(&config.boot_id)?;
         let booted = read_booted(&config, &*devices);
         let settings = EnvSettings {

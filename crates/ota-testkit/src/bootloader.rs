@@ -90,7 +90,8 @@ fn last_confirmed(vars: &Variables) -> Slot {
 
 fn in_order(vars: &Variables) -> impl Iterator<Item = Slot> {
     let order = vars.get("BOOT_ORDER").map_or("", String::as_str);
-    let known = order.split_whitespace().filter_map(|word| Slot::ALL.into_iter().find(|s| s.as_str() == word));
+    let known =
+        order.split_whitespace().filter_map(|word| Slot::ALL.into_iter().find(|s| s.as_str() == word));
     known.filter(|slot| !is(vars, "ota_bad", slot.as_str()))
 }
 

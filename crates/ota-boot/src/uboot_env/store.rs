@@ -26,8 +26,10 @@ use crate::{
 /// Where the tools keep their lock. Source: U-Boot `tools/env/fw_env_main.c`, libubootenv `src/uboot_env.c`.
 pub const TOOLS_LOCK: &str = "/var/lock/fw_printenv.lock";
 
-/// How often and how long to wait for the lock: the tools hold it for milliseconds.
-const LOCK_TRIES: u32 = 100;
+/// How often and how long to wait for the lock: the tools hold it for milliseconds. A write has to have it, a read is
+/// better off with it.
+const LOCK_TRIES_TO_WRITE: u32 = 100;
+const LOCK_TRIES_TO_READ: u32 = 5;
 const LOCK_PAUSE: Duration = Duration::from_millis(50);
 
 /// Where the environment is, and what is allowed.
@@ -70,7 +72,10 @@ impl EnvStore {
     /// `Layout`, `EnvNotRedundant` for two places that are one, `EnvUnreadable` when no copy is good.
     pub fn read(&self) -> Result<Current, BootError> {
         // A read works without the lock: a copy that is being written fails its CRC, and then the other one counts.
-        let _lock = self.lock().inspect_err(|e| tracing::warn!(error = %e, "reading without the lock")).ok();
+        let _lock = self
+            .lock(LOCK_TRIES_TO_READ)
+            .inspect_err(|e| tracing::warn!(error = %e, "reading without the lock"))
+            .ok();
         let places = self.open(Access::Read)?;
         let state = places.read()?;
         Ok(Current { environment: state.environment, redundant: places.is_redundant() })
@@ -87,7 +92,7 @@ impl EnvStore {
         &self,
         change: impl FnOnce(&mut Environment) -> Result<(), BootError>,
     ) -> Result<(), BootError> {
-        let _lock = self.lock()?;
+        let _lock = self.lock(LOCK_TRIES_TO_WRITE)?;
         let places = self.open(Access::Shared)?;
         if places.format == Format::Single && !self.settings.allow_single_copy {
             return Err(BootError::EnvNotRedundant { what: "one copy is configured, two are needed".into() });
@@ -110,11 +115,11 @@ impl EnvStore {
     }
 
     /// Takes the tools' lock; released when the file is dropped.
-    fn lock(&self) -> Result<File, BootError> {
+    fn lock(&self, tries: u32) -> Result<File, BootError> {
         let path = &self.settings.lock;
         let failed = |source| BootError::Lock { path: path.clone(), source };
         let file = open_lock(path).map_err(failed)?;
-        for _ in 0..LOCK_TRIES {
+        for _ in 0..tries {
             match file.try_lock() {
                 Ok(()) => return Ok(file),
                 Err(TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
