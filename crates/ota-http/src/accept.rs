@@ -1,0 +1,287 @@
+//! The accept loop: admits connections within the limits, speaks TLS where configured, serves requests on each.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::{Router, body::Body, response::Response};
+use http::{HeaderValue, Request, header};
+use hyper::body::Incoming;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto::Builder,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpStream},
+};
+use tokio_util::task::TaskTracker;
+use tower::ServiceExt;
+
+use crate::{
+    address::Peer,
+    app::App,
+    config::Limits,
+    conn::{BusyBody, Conn, Place, WatchedIo},
+    tls::SharedAcceptor,
+};
+
+/// Longest head that the parser takes; [`Limits::head_bytes`] is checked on what it parsed.
+const PARSE_BUFFER: usize = 64 * 1024;
+/// What a client gets for whom there is no place.
+const FULL: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 5\r\ncontent-length: 0\r\n\r\n";
+
+/// Which request came over contradictory framing; found in the extensions of a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Contradictory;
+
+/// Every open connection.
+#[derive(Default)]
+struct Registry {
+    open: Mutex<(u64, BTreeMap<u64, Arc<Conn>>)>,
+}
+
+impl Registry {
+    fn open(&self) -> MutexGuard<'_, (u64, BTreeMap<u64, Arc<Conn>>)> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Admits a connection; over a limit, the one that has waited longest for its client makes room. `None`: nobody
+    /// can. Also says whether one was closed.
+    fn admit(&self, address: IpAddr, limits: &Limits) -> Option<(u64, Arc<Conn>, bool)> {
+        let mut open = self.open();
+        let own = open.1.values().filter(|conn| conn.address == address).count();
+        let mut evicted = false;
+        if own >= limits.connections_per_address {
+            evict(&mut open.1, |conn| conn.address == address)?;
+            evicted = true;
+        } else if open.1.len() >= limits.connections {
+            evict(&mut open.1, |_| true)?;
+            evicted = true;
+        }
+        let conn = Conn::new(address);
+        let id = open.0;
+        open.0 += 1;
+        open.1.insert(id, Arc::clone(&conn));
+        Some((id, conn, evicted))
+    }
+
+    fn remove(&self, id: u64) {
+        self.open().1.remove(&id);
+    }
+}
+
+fn evict(open: &mut BTreeMap<u64, Arc<Conn>>, among: impl Fn(&Conn) -> bool) -> Option<()> {
+    let waiting =
+        open.iter().filter(|(_, conn)| among(conn)).filter_map(|(id, conn)| Some((conn.waiting()?, *id)));
+    let (_, id) = waiting.max()?;
+    open.remove(&id)?.evicted.cancel();
+    Some(())
+}
+
+/// Serves until `app.stopping`, then lets running requests end.
+pub(crate) async fn run(listener: TcpListener, router: Router, app: App, tls: Option<SharedAcceptor>) {
+    let registry = Arc::new(Registry::default());
+    let tasks = TaskTracker::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            () = app.stopping.cancelled() => break,
+        };
+        match accepted {
+            Ok((stream, address)) => admit(stream, address, &registry, &tasks, &router, &app, tls.as_ref()),
+            Err(error) => {
+                // Out of file descriptors, mostly: the next call would fail at once again.
+                tracing::warn!(%error, "a connection could not be accepted");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    tasks.close();
+    if tokio::time::timeout(app.config.limits.drain_time, tasks.wait()).await.is_err() {
+        tracing::warn!(open = tasks.len(), "connections were closed before their requests ended");
+    }
+}
+
+fn admit(
+    stream: TcpStream,
+    address: SocketAddr,
+    registry: &Arc<Registry>,
+    tasks: &TaskTracker,
+    router: &Router,
+    app: &App,
+    tls: Option<&SharedAcceptor>,
+) {
+    let Some((id, conn, evicted)) = registry.admit(address.ip(), &app.config.limits) else {
+        app.metrics.connections_refused.fetch_add(1, Ordering::Relaxed);
+        if tls.is_none() {
+            let _ = stream.try_write(FULL);
+        }
+        return;
+    };
+    if evicted {
+        app.metrics.connections_evicted.fetch_add(1, Ordering::Relaxed);
+    }
+    app.metrics.connections.fetch_add(1, Ordering::Relaxed);
+    let place = Place::new({
+        let (registry, app) = (Arc::clone(registry), app.clone());
+        move || {
+            registry.remove(id);
+            app.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+    });
+    let _ = stream.set_nodelay(true);
+    let link = Link { conn, router: router.clone(), app: app.clone(), address };
+    let tls = tls.cloned();
+    tasks.spawn(async move {
+        match tls {
+            None => link.serve(stream, place, false).await,
+            Some(tls) => {
+                let handshake = tls.acceptor().accept(stream);
+                let within = tokio::time::timeout(link.app.config.limits.head_time, handshake);
+                let accepted = tokio::select! {
+                    accepted = within => accepted,
+                    () = link.conn.evicted.cancelled() => return,
+                };
+                match accepted {
+                    Ok(Ok(stream)) => link.serve(stream, place, true).await,
+                    Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
+                    Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
+                }
+            }
+        }
+    });
+}
+
+/// One connection on its way.
+struct Link {
+    conn: Arc<Conn>,
+    router: Router,
+    app: App,
+    address: SocketAddr,
+}
+
+impl Link {
+    async fn serve<I: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        self,
+        io: I,
+        place: Place,
+        secure: bool,
+    ) {
+        let limits = self.app.config.limits;
+        let peer = Peer { address: self.address, secure };
+        let io = TokioIo::new(WatchedIo::new(io, Arc::clone(&self.conn), place));
+        let (router, conn) = (self.router, Arc::clone(&self.conn));
+        let service = hyper::service::service_fn(move |request| {
+            answer(router.clone(), Arc::clone(&conn), peer, request)
+        });
+        let builder = builder(secure);
+        let served = builder.serve_connection_with_upgrades(io, service);
+        tokio::pin!(served);
+        let mut stopping = false;
+        loop {
+            tokio::select! {
+                ended = served.as_mut() => {
+                    if let Err(error) = ended {
+                        tracing::debug!(address = %self.address, error, "connection ended");
+                    }
+                    return;
+                }
+                () = self.conn.overdue(&limits) => return,
+                () = self.conn.evicted.cancelled() => return,
+                () = self.app.stopping.cancelled(), if !stopping => {
+                    stopping = true;
+                    served.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+fn builder(secure: bool) -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new());
+    // Time-outs of heads are ours: they also cover silence, handshakes and HTTP/2.
+    builder.http1().max_buf_size(PARSE_BUFFER).header_read_timeout(None).timer(TokioTimer::new());
+    builder
+        .http2()
+        .max_header_list_size(16 * 1024)
+        .max_concurrent_streams(32)
+        .keep_alive_interval(Duration::from_secs(20))
+        .timer(TokioTimer::new());
+    if secure { builder } else { builder.http1_only() }
+}
+
+async fn answer(
+    router: Router,
+    conn: Arc<Conn>,
+    peer: Peer,
+    request: Request<Incoming>,
+) -> Result<Response<BusyBody>, Infallible> {
+    let busy = conn.begin();
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    if conn.contradictory.load(Ordering::Relaxed) {
+        request.extensions_mut().insert(Contradictory);
+    }
+    // What follows a chunked body on the same connection cannot be trusted to be a request of the same sender.
+    let last = request.headers().contains_key(header::TRANSFER_ENCODING);
+    let mut response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+    if last {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| BusyBody { body, busy }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(connections: usize, per_address: usize) -> Limits {
+        Limits { connections, connections_per_address: per_address, ..Limits::default() }
+    }
+
+    fn address(n: u8) -> IpAddr {
+        [192, 0, 2, n].into()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_that_waited_longest_makes_room() {
+        let registry = Registry::default();
+        let limits = limits(2, 2);
+        let (_, first, _) = registry.admit(address(1), &limits).unwrap();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let (_, second, evicted) = registry.admit(address(2), &limits).unwrap();
+        assert!(!evicted);
+        let (_, _, evicted) = registry.admit(address(3), &limits).unwrap();
+        assert!(evicted && first.evicted.is_cancelled() && !second.evicted.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn a_connection_with_a_running_request_is_never_closed_to_make_room() {
+        let registry = Registry::default();
+        let limits = limits(2, 1);
+        let (_, conn, _) = registry.admit(address(1), &limits).unwrap();
+        let busy = conn.begin();
+        assert!(registry.admit(address(1), &limits).is_none());
+        drop(busy);
+        assert!(registry.admit(address(1), &limits).is_some());
+    }
+
+    #[tokio::test]
+    async fn an_address_over_its_share_costs_its_own_connections_only() {
+        let registry = Registry::default();
+        let limits = limits(3, 1);
+        let (_, honest, _) = registry.admit(address(1), &limits).unwrap();
+        for _ in 0..10 {
+            registry.admit(address(9), &limits).unwrap();
+        }
+        assert!(!honest.evicted.is_cancelled());
+        assert_eq!(registry.open().1.len(), 2);
+    }
+}

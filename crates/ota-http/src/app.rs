@@ -1,0 +1,75 @@
+//! What every request can reach.
+
+use std::{ops::Deref, sync::Arc};
+
+use ota_core::ports::{AuditLog, Clock, Settings, Tokens};
+use ota_engine::Engine;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    HttpConfig, audit::Auditor, auth::Authenticator, metrics::Metrics, pin::PinGate, sessions::Sessions,
+    status::Refusal,
+};
+
+/// The engine and the ports that the server works through.
+#[derive(Clone)]
+#[expect(missing_docs, reason = "each field is named like the port it holds")]
+pub struct AppState {
+    pub engine: Engine,
+    pub tokens: Arc<dyn Tokens>,
+    pub settings: Arc<dyn Settings>,
+    pub audit: Arc<dyn AuditLog>,
+    pub clock: Arc<dyn Clock>,
+}
+
+/// [`AppState`] with what the server keeps itself; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct App(Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) engine: Engine,
+    pub(crate) tokens: Arc<dyn Tokens>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) auth: Authenticator,
+    pub(crate) sessions: Sessions,
+    pub(crate) pin: PinGate,
+    pub(crate) auditor: Auditor,
+    pub(crate) metrics: Metrics,
+    pub(crate) web_sockets: Arc<Semaphore>,
+    pub(crate) stopping: CancellationToken,
+    pub(crate) config: HttpConfig,
+}
+
+impl App {
+    pub(crate) fn new(state: AppState, config: HttpConfig) -> Self {
+        let AppState { engine, tokens, settings, audit, clock } = state;
+        Self(Arc::new(Inner {
+            auth: Authenticator::new(Arc::clone(&tokens), Arc::clone(&clock)),
+            sessions: Sessions::new(config.sessions),
+            pin: PinGate::new(Arc::clone(&settings), Arc::clone(&clock)),
+            auditor: Auditor::new(audit, Arc::clone(&clock)),
+            metrics: Metrics::default(),
+            web_sockets: Arc::new(Semaphore::new(config.limits.web_sockets)),
+            stopping: CancellationToken::new(),
+            engine,
+            tokens,
+            clock,
+            config,
+        }))
+    }
+}
+
+impl Deref for App {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// Runs disk work off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Refusal> {
+    tokio::task::spawn_blocking(work).await.map_err(|error| Refusal::internal(error.to_string()))
+}

@@ -1,0 +1,112 @@
+//! How the server behaves, as parsed types. Reading files and environment is left to the daemon.
+
+use std::{net::SocketAddr, time::Duration};
+
+use crate::tls::TlsMaterial;
+
+/// Where to listen, what to admit.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Address and port; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// Certificate and key; without them plain HTTP, which is refused off loopback unless `allow_plain`.
+    pub tls: Option<TlsMaterial>,
+    /// Whether plain HTTP may be spoken on addresses other than loopback.
+    pub allow_plain: bool,
+    /// Host names that requests may name, without port, beside `localhost` and plain addresses. `*` admits all.
+    pub hosts: Vec<String>,
+    /// Origins of browsers that are admitted beside the gateway's own, `https://ops.example.com`.
+    pub origins: Vec<String>,
+    /// Whether `/docs` and `/openapi.json` are open.
+    pub public_docs: bool,
+    /// Whether `/metrics` is open.
+    pub public_metrics: bool,
+    /// Limits on connections, sizes and times.
+    pub limits: Limits,
+    /// How long a browser stays logged in.
+    pub sessions: SessionLimits,
+}
+
+impl HttpConfig {
+    /// Plain HTTP on `listen`, everything else as by default.
+    #[must_use]
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            tls: None,
+            allow_plain: false,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            public_docs: false,
+            public_metrics: false,
+            limits: Limits::default(),
+            sessions: SessionLimits::default(),
+        }
+    }
+}
+
+/// Limits on what clients can take. Defaults: issue 3, item 8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Longest request head in bytes.
+    pub head_bytes: usize,
+    /// Time from the first byte of a request to the end of its head; also for the TLS handshake.
+    pub head_time: Duration,
+    /// Time a connection may stay silent between requests.
+    pub silent_time: Duration,
+    /// Longest JSON body in bytes.
+    pub json_bytes: usize,
+    /// Deepest nesting of a JSON body.
+    pub json_depth: usize,
+    /// Time within which a JSON body must have arrived, and an answer must find a reader.
+    pub body_time: Duration,
+    /// Connections in all.
+    pub connections: usize,
+    /// Connections of one address.
+    pub connections_per_address: usize,
+    /// WebSockets in all.
+    pub web_sockets: usize,
+    /// Longest WebSocket message from a client, in bytes.
+    pub ws_message_bytes: usize,
+    /// Time between pings; two that stay unanswered end the connection.
+    pub ws_ping: Duration,
+    /// Shortest time between two progress messages to one client.
+    pub ws_progress: Duration,
+    /// Time that running requests get at a shutdown.
+    pub drain_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 16 * 1024,
+            head_time: Duration::from_secs(10),
+            silent_time: Duration::from_secs(20),
+            json_bytes: 64 * 1024,
+            json_depth: 32,
+            body_time: Duration::from_secs(30),
+            connections: 512,
+            connections_per_address: 64,
+            web_sockets: 64,
+            ws_message_bytes: 64 * 1024,
+            ws_ping: Duration::from_secs(20),
+            ws_progress: Duration::from_millis(250),
+            drain_time: Duration::from_secs(10),
+        }
+    }
+}
+
+/// How long a browser stays logged in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Without a request.
+    pub idle: Duration,
+    /// In all.
+    pub absolute: Duration,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3600) }
+    }
+}

@@ -1,0 +1,115 @@
+//! Stands before every route: host and origin, who asks, whether they may; and records afterwards how it ended.
+
+use axum::{
+    extract::Request,
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use http::request::Parts;
+use ota_core::ports::{Role, TokenRecord};
+
+use crate::{
+    address::{self, Peer},
+    app::App,
+    audit::Ended,
+    auth::{Caller, Credential, credential},
+    enter::RequestId,
+    status::{Refusal, Transport},
+};
+
+/// Who may use a route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Access {
+    /// Anybody, under any host name: the probes.
+    Probe,
+    /// Anybody: the dashboard's files, logging in.
+    Open,
+    /// Viewers, or anybody when `public_docs` is set.
+    Docs,
+    /// Viewers, or anybody when `public_metrics` is set.
+    Metrics,
+    /// Holders of this role or a higher one.
+    Role(Role),
+}
+
+/// What the guard knows of a route.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rule {
+    pub(crate) access: Access,
+    /// Name in the audit; none for routes that change nothing.
+    pub(crate) action: Option<&'static str>,
+}
+
+/// Lets a request through to its handler, or not.
+pub(crate) async fn guard(rule: Rule, request: Request, next: Next) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let Some(app) = parts.extensions.get::<App>().cloned() else {
+        return Refusal::internal("a request without the app").into_response();
+    };
+    let mut caller = unknown(&parts);
+    let response = match authorise(&app, rule, &parts, &mut caller).await {
+        Ok(()) => {
+            parts.extensions.insert(caller.clone());
+            next.run(Request::from_parts(parts, body)).await
+        }
+        Err(refusal) => refusal.into_response(),
+    };
+    if let Some(action) = rule.action {
+        let ended = Ended::of(&response);
+        app.auditor.outcome(&caller, action, ended).await;
+    }
+    response
+}
+
+fn unknown(parts: &Parts) -> Caller {
+    Caller {
+        name: "anonymous".into(),
+        role: None,
+        address: parts.extensions.get::<Peer>().map(|peer| peer.address.ip().to_string()).unwrap_or_default(),
+        request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
+        token: None,
+    }
+}
+
+async fn authorise(app: &App, rule: Rule, parts: &Parts, caller: &mut Caller) -> Result<(), Refusal> {
+    let needed = match rule.access {
+        Access::Probe => return Ok(()),
+        Access::Open => None,
+        Access::Docs => (!app.config.public_docs).then_some(Role::Viewer),
+        Access::Metrics => (!app.config.public_metrics).then_some(Role::Viewer),
+        Access::Role(role) => Some(role),
+    };
+    address::check(&app.config, &parts.uri, &parts.headers)?;
+    let Some(needed) = needed else { return Ok(()) };
+    let record = authenticate(app, parts, caller).await?;
+    caller.role = Some(record.role);
+    if record.role < needed {
+        let what = format!("this needs the role {}, the token has {}", needed.as_str(), record.role.as_str());
+        return Err(Transport::Forbidden(what).into());
+    }
+    Ok(())
+}
+
+async fn authenticate(app: &App, parts: &Parts, caller: &mut Caller) -> Result<TokenRecord, Refusal> {
+    const NO_TOKEN: Transport = Transport::Unauthorized("a bearer token is needed");
+    const BAD_TOKEN: Transport = Transport::Unauthorized("the token is unknown, expired or revoked");
+    const NO_SESSION: Transport = Transport::Unauthorized("the session has ended; log in again");
+    let (digest, record, name) = match credential(&parts.headers)? {
+        Credential::None => return Err(NO_TOKEN.into()),
+        Credential::Bearer(token) => {
+            let (digest, record) = app.auth.token(token).await?.ok_or(BAD_TOKEN)?;
+            let name = record.name.clone();
+            (digest, record, name)
+        }
+        Credential::Cookie(cookie) => {
+            let digest = app.sessions.token(cookie, app.clock.monotonic()).ok_or(NO_SESSION)?;
+            let record = app.auth.find(digest).await?.ok_or(NO_SESSION)?;
+            address::check_cookie_request(&parts.method, &parts.headers)?;
+            let name = format!("session:{}", record.name);
+            (digest, record, name)
+        }
+    };
+    caller.name = name;
+    caller.token = Some(digest);
+    Ok(record)
+}

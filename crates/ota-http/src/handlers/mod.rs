@@ -1,0 +1,10 @@
+//! The handlers, each file with the routes it declares: parse into a command, ask, map, answer.
+
+pub(crate) mod audit;
+pub(crate) mod auth;
+pub(crate) mod events;
+pub(crate) mod jobs;
+pub(crate) mod outside;
+pub(crate) mod safety;
+pub(crate) mod system;
+pub(crate) mod updates;

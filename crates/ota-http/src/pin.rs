@@ -1,0 +1,291 @@
+//! The PIN: counted durably before it is compared, one comparison at a time, locked after five failures.
+//!
+//! Locks run on the monotonic clock. A lock that an earlier run of the daemon left starts again in full: neither a
+//! restart nor a changed wall clock shortens it.
+
+use std::{sync::Arc, time::Duration};
+
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version,
+    password_hash::SaltString,
+};
+use ota_core::{
+    OtaError,
+    error::PortError,
+    pin::PinPolicy,
+    ports::{Clock, PinTries, Settings},
+};
+use ring::rand::{SecureRandom, SystemRandom};
+use tokio::sync::Mutex;
+
+use crate::{
+    app::blocking,
+    status::{Refusal, Transport},
+};
+
+/// Where the hash is kept: a JSON string in PHC format.
+pub(crate) const HASH: &str = "pin.hash";
+/// Where the tries are counted: [`PinTries`] as JSON.
+pub(crate) const TRIES: &str = "pin.tries";
+/// The PIN of the user's documentation, which must open no device but the simulated one.
+const DOCUMENTED: &str = "7392";
+
+/// Why a text cannot be a PIN.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadPin {
+    /// Shorter than 4 or longer than 64 characters.
+    #[error("a PIN has 4 to 64 characters")]
+    Length,
+    /// Control characters or spaces at its ends.
+    #[error("a PIN has no control characters and no spaces around it")]
+    Characters,
+    /// One that everybody tries first.
+    #[error("this PIN is too easy to guess or stands in the documentation")]
+    TooEasy,
+    /// The hash could not be made.
+    #[error("the PIN could not be hashed")]
+    Hash,
+}
+
+/// Checks a new PIN and makes its argon2id hash in PHC format, as `pin.hash` keeps it (as a JSON string).
+///
+/// `documented`: whether the PIN of the documentation is accepted; only the simulated device does.
+///
+/// # Errors
+/// When the text cannot be a PIN.
+pub fn hash_pin(pin: &str, documented: bool) -> Result<String, BadPin> {
+    check_new(pin, documented)?;
+    let mut bytes = [0; 16];
+    SystemRandom::new().fill(&mut bytes).map_err(|_| BadPin::Hash)?;
+    let salt = SaltString::encode_b64(&bytes).map_err(|_| BadPin::Hash)?;
+    let hash = argon2().hash_password(pin.as_bytes(), &salt).map_err(|_| BadPin::Hash)?;
+    Ok(hash.to_string())
+}
+
+fn check_new(pin: &str, documented: bool) -> Result<(), BadPin> {
+    if !(4..=64).contains(&pin.chars().count()) {
+        return Err(BadPin::Length);
+    }
+    if pin.chars().any(char::is_control) || pin.trim() != pin {
+        return Err(BadPin::Characters);
+    }
+    let first = pin.chars().next();
+    let in_row = "01234567890 09876543210".contains(pin);
+    if pin.chars().all(|c| Some(c) == first) || in_row || (pin == DOCUMENTED && !documented) {
+        return Err(BadPin::TooEasy);
+    }
+    Ok(())
+}
+
+/// argon2id with 19 MiB, 2 passes, 1 lane. Source: `dependencies.md`.
+fn argon2() -> Argon2<'static> {
+    let params = Params::new(19 * 1024, 2, 1, None).unwrap_or_default();
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+}
+
+fn matches(hash: &str, pin: &str) -> bool {
+    PasswordHash::new(hash).is_ok_and(|hash| argon2().verify_password(pin.as_bytes(), &hash).is_ok())
+}
+
+/// Compares PINs.
+pub(crate) struct PinGate {
+    settings: Arc<dyn Settings>,
+    clock: Arc<dyn Clock>,
+    policy: PinPolicy,
+    /// The running lock: which one it is, and when it ends on the monotonic clock. Held during a comparison, so that
+    /// there is one at a time.
+    lock: Mutex<Option<(u32, Duration)>>,
+}
+
+impl PinGate {
+    pub(crate) fn new(settings: Arc<dyn Settings>, clock: Arc<dyn Clock>) -> Self {
+        Self { settings, clock, policy: PinPolicy::default(), lock: Mutex::default() }
+    }
+
+    /// Whether a PIN is set.
+    pub(crate) async fn is_set(&self) -> Result<bool, Refusal> {
+        Ok(self.read::<String>(HASH).await?.is_some())
+    }
+
+    /// Checks a PIN that is needed.
+    ///
+    /// # Errors
+    /// `InvalidPin` (OTA_010) when it is missing, wrong or none is set; `TOO_MANY_REQUESTS` while locked.
+    pub(crate) async fn check(&self, pin: Option<&str>) -> Result<(), Refusal> {
+        let mut lock = self.lock.lock().await;
+        let tries = self.read::<PinTries>(TRIES).await?.unwrap_or_default();
+        self.refuse_while_locked(&mut lock, &tries)?;
+        let (Some(pin), Some(hash)) = (pin, self.read::<String>(HASH).await?) else {
+            return Err(OtaError::InvalidPin { attempts_left: self.left(&tries) }.into());
+        };
+        let counted = self.policy.count(tries, self.clock.wall());
+        self.write(TRIES, Some(&counted)).await?;
+        let pin = pin.to_owned();
+        if blocking(move || matches(&hash, &pin)).await? {
+            *lock = None;
+            return self.write::<PinTries>(TRIES, None).await;
+        }
+        if counted.locked_until.is_some() {
+            *lock = Some((counted.locks, self.clock.monotonic() + self.policy.lock_length(counted.locks)));
+        }
+        Err(OtaError::InvalidPin { attempts_left: self.policy.attempts_left(&counted) }.into())
+    }
+
+    /// Stores the hash of a new PIN and forgives earlier failures.
+    pub(crate) async fn set(&self, hash: String) -> Result<(), Refusal> {
+        let mut lock = self.lock.lock().await;
+        self.write(HASH, Some(&hash)).await?;
+        self.write::<PinTries>(TRIES, None).await?;
+        *lock = None;
+        Ok(())
+    }
+
+    /// After a lock that has run out there is one try.
+    fn left(&self, tries: &PinTries) -> u32 {
+        if tries.locked_until.is_some() { 1 } else { self.policy.attempts_left(tries) }
+    }
+
+    fn refuse_while_locked(
+        &self,
+        lock: &mut Option<(u32, Duration)>,
+        tries: &PinTries,
+    ) -> Result<(), Refusal> {
+        if tries.locked_until.is_none() {
+            // Also when somebody unlocked it on the device.
+            *lock = None;
+            return Ok(());
+        }
+        let now = self.clock.monotonic();
+        let until = match *lock {
+            Some((locks, until)) if locks == tries.locks => until,
+            _ => now + self.policy.lock_length(tries.locks),
+        };
+        *lock = Some((tries.locks, until));
+        if now < until {
+            let retry_after = until.saturating_sub(now);
+            return Err(Transport::TooManyRequests { what: "too many wrong PINs", retry_after }.into());
+        }
+        Ok(())
+    }
+
+    async fn read<T: serde::de::DeserializeOwned + Send + 'static>(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<T>, Refusal> {
+        let settings = Arc::clone(&self.settings);
+        let text = blocking(move || settings.value(name)).await??;
+        // What cannot be read is not forgiven.
+        text.map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|error| Refusal::internal(format!("setting {name} is damaged: {error}")))
+    }
+
+    async fn write<T: serde::Serialize>(&self, name: &'static str, value: Option<&T>) -> Result<(), Refusal> {
+        let text = value
+            .map(serde_json::to_string)
+            .transpose()
+            .map_err(|error| Refusal::internal(format!("setting {name}: {error}")))?;
+        let settings = Arc::clone(&self.settings);
+        let written: Result<(), PortError> =
+            blocking(move || settings.set_value(name, text.as_deref())).await?;
+        Ok(written?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ota_core::Timestamp;
+    use ota_testkit::{FakeClock, MemJournal};
+
+    struct Device {
+        store: Arc<MemJournal>,
+        clock: Arc<FakeClock>,
+    }
+
+    impl Device {
+        fn with_pin(pin: &str) -> Self {
+            let device = Self { store: Arc::default(), clock: Arc::default() };
+            let hash = serde_json::to_string(&hash_pin(pin, false).unwrap()).unwrap();
+            device.store.set_value(HASH, Some(&hash)).unwrap();
+            device
+        }
+
+        fn gate(&self) -> PinGate {
+            PinGate::new(Arc::clone(&self.store) as _, Arc::clone(&self.clock) as _)
+        }
+    }
+
+    async fn answer(gate: &PinGate, pin: Option<&str>) -> String {
+        match gate.check(pin).await {
+            Ok(()) => "ok".into(),
+            Err(Refusal::Ota(OtaError::InvalidPin { attempts_left })) => format!("{attempts_left} left"),
+            Err(Refusal::Transport(Transport::TooManyRequests { retry_after, .. })) => {
+                format!("locked {}", retry_after.as_secs())
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn five_wrong_pins_lock_and_neither_restart_nor_clock_unlocks() {
+        let device = Device::with_pin("4711");
+        let gate = device.gate();
+        for left in [4, 3, 2, 1, 0] {
+            assert_eq!(answer(&gate, Some("0000")).await, format!("{left} left"));
+        }
+        assert_eq!(answer(&gate, Some("4711")).await, "locked 300");
+        device.clock.set_wall(Timestamp::from_secs(4_000_000_000));
+        device.clock.advance(Duration::from_secs(299));
+        assert_eq!(answer(&gate, Some("4711")).await, "locked 1");
+        let restarted = device.gate();
+        assert_eq!(answer(&restarted, Some("4711")).await, "locked 300");
+        device.clock.advance(Duration::from_secs(300));
+        assert_eq!(answer(&restarted, Some("0000")).await, "0 left");
+        assert_eq!(answer(&restarted, Some("4711")).await, "locked 600");
+        device.clock.advance(Duration::from_secs(600));
+        assert_eq!(answer(&restarted, Some("4711")).await, "ok");
+        assert_eq!(answer(&restarted, Some("0000")).await, "4 left");
+    }
+
+    #[tokio::test]
+    async fn a_try_is_counted_durably_before_the_comparison() {
+        let device = Device::with_pin("4711");
+        device.store.write_faults.fail_next(ota_core::error::PortErrorKind::Io("power".into()));
+        assert!(matches!(
+            device.gate().check(Some("4711")).await,
+            Err(Refusal::Transport(Transport::Internal { .. }))
+        ));
+        assert_eq!(answer(&device.gate(), Some("4711")).await, "ok");
+    }
+
+    #[tokio::test]
+    async fn a_missing_pin_is_refused_and_not_counted() {
+        let device = Device::with_pin("4711");
+        for _ in 0..10 {
+            assert_eq!(answer(&device.gate(), None).await, "5 left");
+        }
+    }
+
+    #[tokio::test]
+    async fn without_a_pin_set_none_is_right() {
+        let device = Device { store: Arc::default(), clock: Arc::default() };
+        assert_eq!(answer(&device.gate(), Some("7392")).await, "5 left");
+        assert!(!device.gate().is_set().await.unwrap());
+    }
+
+    #[test]
+    fn easy_and_documented_pins_cannot_be_set() {
+        for (pin, error) in [
+            ("123", BadPin::Length),
+            ("1234", BadPin::TooEasy),
+            ("4321", BadPin::TooEasy),
+            ("0000", BadPin::TooEasy),
+            ("7392", BadPin::TooEasy),
+            (" 4711", BadPin::Characters),
+        ] {
+            assert_eq!(hash_pin(pin, false).unwrap_err(), error, "{pin}");
+        }
+        assert!(hash_pin("7392", true).is_ok());
+    }
+}
