@@ -14,15 +14,17 @@ Exit codes:
     2  the command line or an option is wrong
     3  the gateway cannot be reached, or something else answers in its place
     4  no token, a wrong one, or one without the right to do this
-    5  the gateway cannot do it now (starting, shutting down, too many requests) or failed inside
+    5  the gateway cannot do it now (starting, too many requests) or failed inside
     6  the gateway refused the request as malformed or does not know the endpoint
     7  the job failed for a reason without an OTA code
     8  the job was rolled back: the previous version runs
     9  the job was cancelled
    10  nothing to do: no update is on offer
- 10+N  OTA_N: 11 update in progress, 12 blocked by safety, 13 no space, 14 network, 15 invalid image,
-       16 signature, 17 checksum, 18 partition, 19 update server, 20 PIN, 21 factory reset, 22 rollback,
-       23 job not found, 24 busy, 25 maintenance window
+ 10+N  the gateway's condition OTA_N:
+       11 update in progress   12 blocked by safety   13 not enough space   14 network
+       15 invalid image        16 signature           17 checksum           18 partition
+       19 update server        20 PIN                 21 factory reset      22 rollback
+       23 job not found        24 busy                25 maintenance window
   130  interrupted; a job that was started goes on at the gateway";
 
 /// Why a run did not do what it was asked for.

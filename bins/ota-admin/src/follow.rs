@@ -51,13 +51,32 @@ pub(crate) async fn follow(
     pace: Pace,
     view: &mut View<'_>,
 ) -> Result<ProgressResponse, Failure> {
+    unless_interrupted(job, look_until(client, job, goal, pace, view)).await
+}
+
+/// The outcome of `work` on `job`, unless Ctrl-C comes first: then the job goes on without us.
+pub(crate) async fn unless_interrupted<T>(
+    job: &str,
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    tokio::select! {
+        outcome = work => outcome,
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(format!(
+            "; job {job} goes on at the gateway (ota-admin progress {job}, ota-admin cancel {job})"
+        ))),
+    }
+}
+
+async fn look_until(
+    client: &Client,
+    job: &str,
+    goal: Goal,
+    pace: Pace,
+    view: &mut View<'_>,
+) -> Result<ProgressResponse, Failure> {
     let mut heard = Instant::now();
     loop {
-        let look = tokio::select! {
-            look = client.progress(Some(job)) => look,
-            _ = tokio::signal::ctrl_c() => return Err(interrupted(job)),
-        };
-        match look {
+        match client.progress(Some(job)).await {
             Ok(progress) => {
                 heard = Instant::now();
                 view.show(&progress)?;
@@ -68,17 +87,8 @@ pub(crate) async fn follow(
             Err(error) if error.may_pass() && heard.elapsed() < pace.give_up => view.away(&error.chain())?,
             Err(error) => return Err(error.into()),
         }
-        tokio::select! {
-            () = sleep(pace.poll) => {}
-            _ = tokio::signal::ctrl_c() => return Err(interrupted(job)),
-        }
+        sleep(pace.poll).await;
     }
-}
-
-fn interrupted(job: &str) -> Failure {
-    Failure::Interrupted(format!(
-        "; job {job} goes on at the gateway (ota-admin progress {job}, ota-admin cancel {job})"
-    ))
 }
 
 /// Whether the job is where it should be, or somewhere from where it cannot get there.

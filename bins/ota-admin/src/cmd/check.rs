@@ -29,9 +29,9 @@ pub(super) fn list(updates: &[UpdateInfo]) -> String {
             update.version.clone(),
             megabytes(ByteCount(update.size)),
             update.release_date.map(|at| at.to_string()).unwrap_or_default(),
-            if update.critical { "critical".into() } else { String::new() },
+            if update.critical { "yes".into() } else { String::new() },
             update.description.clone(),
         ]
     });
-    table(["UPDATE", "VERSION", "SIZE", "RELEASED", "", "DESCRIPTION"], rows)
+    table(["UPDATE", "VERSION", "SIZE", "RELEASED", "CRITICAL", "DESCRIPTION"], rows)
 }

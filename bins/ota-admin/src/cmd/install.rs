@@ -16,6 +16,7 @@ pub(crate) enum StrategyArg {
     /// Write the inactive partition in the background.
     Seamless,
     /// Start and reboot inside the next update window.
+    #[value(alias = "maintenance_window")]
     MaintenanceWindow,
     /// Full speed, reboot as soon as safety allows.
     Immediate,

@@ -12,7 +12,7 @@ use super::{Context, check, install::StrategyArg};
 use crate::{
     ask,
     exit::Failure,
-    follow::{Goal, follow},
+    follow::{Goal, Pace, follow, unless_interrupted},
     view::{Scale, View},
 };
 
@@ -57,11 +57,11 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
             return Err(Failure::Interrupted("; nothing was started".into()));
         }
     }
-    let pace =
-        crate::follow::Pace { give_up: std::time::Duration::from_secs(args.reboot_timeout), ..context.pace };
+    let pace = Pace { give_up: std::time::Duration::from_secs(args.reboot_timeout), ..context.pace };
     let started = client.download(&download(&update)).await?;
     let mut view = View::new(&mut context.out, Scale::Whole);
-    let end = drive(&client, &started.job_id, args.strategy.into(), pace, &mut view).await;
+    let work = drive(&client, &started.job_id, args.strategy.into(), pace, &mut view);
+    let end = unless_interrupted(&started.job_id, work).await;
     view.end();
     end?;
     let updated = Updated {
@@ -92,7 +92,7 @@ async fn drive(
     client: &Client,
     job: &str,
     strategy: Strategy,
-    pace: crate::follow::Pace,
+    pace: Pace,
     view: &mut View<'_>,
 ) -> Result<(), Failure> {
     follow(client, job, Goal::Downloaded, pace, view).await?;

@@ -77,7 +77,7 @@ async fn text_of_a_server_cannot_steer_the_terminal() {
     fake.answers("GET updates/check", offer());
     let run = run(&["--url", &fake.url(), "check"]).await;
     assert!(!run.out.contains(['\u{1b}', '\u{202e}']));
-    insta::assert_snapshot!(run.out, @r"");
+    insta::assert_snapshot!(run.out);
 }
 
 #[tokio::test]
@@ -100,7 +100,7 @@ async fn a_refusal_is_shown_with_what_to_do_and_ends_in_the_codes_exit_code() {
     fake.on("POST updates/install", [Answer::Refusal(400, refusal)]);
     let text = run(&["--url", &fake.url(), "install", "OTA-JOB-8821X"]).await;
     assert_eq!((text.exit, text.out.as_str()), (12, ""));
-    insta::assert_snapshot!(text.err, @r"");
+    insta::assert_snapshot!(text.err);
     let json = run(&["--url", &fake.url(), "-o", "json", "install", "OTA-JOB-8821X"]).await;
     let document: Value = serde_json::from_str(&json.err).unwrap();
     assert_eq!((&document["exit_code"], &document["name"]), (&json!(12), &json!("UPDATE_BLOCKED")));
@@ -325,7 +325,41 @@ async fn tokens_are_listed_and_revoked_by_name() {
                            "expires_at": null, "last_used_at": "2025-03-15T10:31:00Z"}]}),
     );
     fake.answers("DELETE auth/tokens", json!({"status": "token_revoked", "message": "Token ci revoked"}));
-    insta::assert_snapshot!(run(&["--url", &fake.url(), "token", "list"]).await.out, @r"");
+    insta::assert_snapshot!(run(&["--url", &fake.url(), "token", "list"]).await.out);
     assert_eq!(run(&["--url", &fake.url(), "token", "revoke", "ci"]).await.out, "Token ci revoked\n");
     assert_eq!(fake.requests().last().unwrap(), "DELETE auth/tokens?name=ci");
+}
+
+#[tokio::test]
+async fn watch_prints_events_over_a_cut_connection() {
+    let fake = Fake::start().await;
+    let first = vec![
+        json!({"type": "status_change", "system_status": "updating", "message": "Update installation in progress",
+               "severity": "info", "timestamp": "2025-03-15T10:25:30Z", "seq": 1}),
+        json!({"type": "progress_update", "job_id": "OTA-JOB-8821X", "progress": 85.0,
+               "current_operation": "writing_partition", "eta": "00:05:00", "timestamp": "2025-03-15T10:25:31Z", "seq": 2,
+               "details": {"bytes_written": "385MB", "bytes_total": "452MB", "speed": "5.2MB/s"}}),
+        json!({"type": "safety_alert", "constraint": "crane_motion", "status": "violated", "severity": "warning",
+               "message": "Crane movement detected during update", "action_required": true,
+               "suggested_action": "Pause update or override safety", "timestamp": "2025-03-15T10:25:32Z", "seq": 3}),
+    ];
+    let second = vec![
+        json!({"type": "system_event", "event": "reboot_scheduled", "message": "System reboot scheduled in 60 seconds",
+               "timestamp": "2025-03-15T10:26:00Z", "countdown": 60, "seq": 4}),
+        json!({"type": "job_complete", "job_id": "OTA-JOB-8821X", "status": "success", "message": "Update confirmed",
+               "details": {"version": "v5.0.5", "size": "452MB", "duration": "5m 30s"},
+               "timestamp": "2025-03-15T10:27:00Z", "seq": 5}),
+        json!({"type": "moon_phase", "seq": 6}),
+    ];
+    fake.world.events.lock().unwrap().extend([first.clone(), second.clone()]);
+    let text = run(&["--url", &fake.url(), "watch", "--since", "0", "--count", "6"]).await;
+    assert_eq!(text.exit, 0, "{}", text.err);
+    assert_eq!(text.err.lines().count(), 2, "{}", text.err);
+    insta::assert_snapshot!(text.out);
+    assert_eq!(fake.requests(), ["WS /api/v1/ota/ws?since=0", "WS /api/v1/ota/ws?since=3"]);
+
+    fake.world.events.lock().unwrap().push_back(first.clone());
+    let lines = run(&["--url", &fake.url(), "-o", "json", "watch", "--count", "3"]).await;
+    let documents: Vec<Value> = lines.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(documents, first);
 }

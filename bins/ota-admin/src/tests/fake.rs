@@ -9,9 +9,10 @@ use std::{
 use axum::{
     Router,
     body::to_bytes,
-    extract::{Request, State},
-    http::{StatusCode, header},
+    extract::{Request, State, WebSocketUpgrade, ws::Message},
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
+    routing::any,
 };
 use serde_json::Value;
 use tokio::{net::TcpListener, sync::Notify, task::JoinHandle};
@@ -26,16 +27,18 @@ pub(super) enum Answer {
 }
 
 #[derive(Default)]
-struct World {
+pub(super) struct World {
     /// Answers of `METHOD path`, in turn; the last one stays.
     answers: Mutex<HashMap<String, VecDeque<Answer>>>,
     requests: Mutex<Vec<String>>,
+    /// Messages of each coming event connection; it is closed after them.
+    pub(super) events: Mutex<VecDeque<Vec<Value>>>,
     off: Notify,
 }
 
 pub(super) struct Fake {
     pub(super) address: SocketAddr,
-    world: Arc<World>,
+    pub(super) world: Arc<World>,
     server: JoinHandle<()>,
 }
 
@@ -82,8 +85,21 @@ impl Fake {
 }
 
 fn serve(listener: TcpListener, world: Arc<World>) -> JoinHandle<()> {
-    let router = Router::new().fallback(answer).with_state(world);
+    let router = Router::new().route("/api/v1/ota/ws", any(events)).fallback(answer).with_state(world);
     tokio::spawn(async move { axum::serve(listener, router).await.unwrap() })
+}
+
+async fn events(State(world): State<Arc<World>>, uri: Uri, upgrade: WebSocketUpgrade) -> Response {
+    world.requests.lock().unwrap().push(format!("WS {uri}"));
+    let messages = world.events.lock().unwrap().pop_front().unwrap_or_default();
+    upgrade.on_upgrade(async move |mut socket| {
+        for message in messages {
+            // The run may have ended at its count; then nobody reads the rest.
+            if socket.send(Message::Text(message.to_string().into())).await.is_err() {
+                return;
+            }
+        }
+    })
 }
 
 async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {

@@ -12,7 +12,14 @@ fn help(path: &[&str]) -> String {
     for name in path {
         at = at.find_subcommand_mut(name).unwrap_or_else(|| panic!("no command {name}"));
     }
-    at.render_help().to_string()
+    let text = at.render_help().to_string();
+    // They are the same for every command, and shown once in the main help.
+    let own = if path.is_empty() {
+        text.as_str()
+    } else {
+        text.split("Global options:").next().unwrap_or_default()
+    };
+    own.trim_end().to_owned()
 }
 
 #[test]
@@ -38,6 +45,17 @@ fn the_help_of_every_command_is_as_it_was() {
         }
     }
     insta::assert_snapshot!(all);
+}
+
+#[test]
+fn the_page_of_the_command_line_names_every_command_and_exit_code() {
+    let page = include_str!("../../../../docs/cli.md");
+    for command in Cli::command().get_subcommands() {
+        let name = format!("`{}", command.get_name());
+        assert!(page.contains(&name), "docs/cli.md does not name {name}`");
+    }
+    let codes = crate::exit::TABLE.split_once('\n').unwrap().1;
+    assert!(page.contains(codes), "docs/cli.md shows other exit codes");
 }
 
 #[test]
