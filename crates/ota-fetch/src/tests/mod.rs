@@ -3,6 +3,7 @@
 mod hostile;
 mod python;
 mod server;
+mod tls;
 mod transfer;
 
 use std::{

@@ -64,7 +64,7 @@ impl UpdateServer {
         let inner = Arc::new(Inner { folder, ..Inner::default() });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let app = Router::new().fallback(answer).with_state(Arc::clone(&inner));
+        let app = routes(&inner);
         tokio::spawn(async move { axum::serve(listener, app).await });
         Self { url, inner }
     }
@@ -90,6 +90,15 @@ impl UpdateServer {
     pub(super) fn forget(&self) {
         self.inner.asked.lock().unwrap().clear();
     }
+}
+
+fn routes(inner: &Arc<Inner>) -> Router {
+    Router::new().fallback(answer).with_state(Arc::clone(inner))
+}
+
+/// The same server, to be served in another way as well.
+pub(super) fn app(server: &UpdateServer) -> Router {
+    routes(&server.inner)
 }
 
 pub(super) fn is_image(asked: &Asked) -> bool {
