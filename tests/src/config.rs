@@ -1,0 +1,148 @@
+//! The daemon's configuration on a simulated device.
+
+use std::path::Path;
+
+use crate::{Layout, release::MODEL};
+
+/// What differs between the demo and tests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Port of the API.
+    pub port: u16,
+    /// Port of the update server.
+    pub server_port: u16,
+    /// Seconds between the announcement of a reboot and the reboot.
+    pub countdown_seconds: u32,
+    /// Seconds within which the health check must have passed.
+    pub health_seconds: u32,
+    /// How long a constraint must hold before it counts, `1s`.
+    pub debounce: &'static str,
+    /// Speed limit of downloads.
+    pub bytes_per_second: Option<u64>,
+    /// `info`, `debug`.
+    pub log_level: &'static str,
+}
+
+impl Settings {
+    /// As the demo runs.
+    #[must_use]
+    pub const fn new(port: u16, server_port: u16) -> Self {
+        Self {
+            port,
+            server_port,
+            countdown_seconds: 2,
+            health_seconds: 20,
+            debounce: "1s",
+            bytes_per_second: None,
+            log_level: "info",
+        }
+    }
+}
+
+/// The text of `gateway.toml`.
+#[must_use]
+pub fn gateway_toml(layout: &Layout, settings: &Settings) -> String {
+    let Settings { port, server_port, countdown_seconds, health_seconds, debounce, log_level, .. } = settings;
+    let path = |path: &Path| toml::Value::String(path.to_string_lossy().into_owned()).to_string();
+    let run = |name: &str| path(&layout.run(name));
+    let limit = settings.bytes_per_second.map_or_else(String::new, |n| format!("bytes_per_second = {n}\n"));
+    format!(
+        r#"# Written by ota-simdevice at every power-on; see docs/simulated-device.md.
+[gateway]
+name = "iot-gateway-01"
+model = "{MODEL}"
+serial = "SN123456789"
+version_file = {os_release}
+
+[slots]
+a = {a}
+b = {b}
+
+[state]
+dir = {state}
+
+[boot]
+fw_env_config = {fw_env_config}
+lock = {lock}
+cmdline = {cmdline}
+boot_id = {boot_id}
+tries = 3
+
+[http]
+listen = "127.0.0.1:{port}"
+address_file = {address}
+
+[verify]
+keys = {keys}
+
+[[source]]
+name = "local"
+metadata_url = "http://127.0.0.1:{server_port}/metadata/"
+targets_url = "http://127.0.0.1:{server_port}/targets/"
+initial_root = {root}
+channel = "stable"
+proxy = "direct"
+
+[download]
+{limit}
+[[safety.sources]]
+name = "crane"
+file = {{ path = {crane}, every = "20ms" }}
+
+[[safety.sources]]
+name = "cabinet"
+file = {{ path = {temperature}, every = "50ms" }}
+
+[[safety.constraints]]
+name = "crane_motion"
+source = "crane"
+condition = {{ equals = "stopped" }}
+debounce = "{debounce}"
+message_ok = "Crane stopped"
+message_violated = "Crane movement detected"
+resolution = "Wait for crane to stop or use force override with PIN"
+
+[[safety.constraints]]
+name = "high_temperature"
+source = "cabinet"
+condition = {{ max = 70.0, hysteresis = 2.0 }}
+plausible = {{ min = -40.0, max = 150.0 }}
+debounce = "{debounce}"
+unit = "°C"
+message_ok = "Temperature within limits"
+message_violated = "Temperature too high"
+resolution = "Wait until the cabinet has cooled down"
+
+[[health.check]]
+name = "system"
+command = ["grep", "-q", "^ok", {health}]
+timeout_seconds = {health_seconds}
+
+[reboot]
+command = ["touch", {reboot}]
+countdown_seconds = {countdown_seconds}
+
+[clock]
+trust = "always"
+
+[log]
+format = "human"
+level = "{log_level}"
+"#,
+        os_release = run("os-release"),
+        a = path(&layout.slot(ota_core::Slot::A)),
+        b = path(&layout.slot(ota_core::Slot::B)),
+        state = path(&layout.state()),
+        fw_env_config = path(&layout.fw_env_config()),
+        lock = run("fw_printenv.lock"),
+        cmdline = run("cmdline"),
+        boot_id = run("boot_id"),
+        address = run("address"),
+        keys = path(&layout.trusted_keys()),
+        root = path(&layout.initial_root()),
+        crane = path(&layout.sensor("crane_motion")),
+        temperature = path(&layout.sensor("temperature")),
+        health = run("health"),
+        reboot = run("reboot"),
+    )
+}
