@@ -42,11 +42,19 @@ impl Python {
 
 /// Installs the Debian packages whose program is not there. Needs root for that, and says what to do without.
 pub(crate) fn debian() -> anyhow::Result<()> {
+    debian_for(&DEBIAN.map(|(program, _)| program))
+}
+
+/// As [`debian`], for some of the programs only.
+pub(crate) fn debian_for(programs: &[&str]) -> anyhow::Result<()> {
     let there = |program: &str| {
         process::installed(program) || SBIN.iter().any(|dir| PathBuf::from(dir).join(program).is_file())
     };
-    let missing: Vec<&str> =
-        DEBIAN.iter().filter(|(program, _)| !there(program)).map(|(_, package)| *package).collect();
+    let missing: Vec<&str> = DEBIAN
+        .iter()
+        .filter(|(name, _)| programs.contains(name) && !there(name))
+        .map(|(_, package)| *package)
+        .collect();
     if missing.is_empty() {
         return Ok(());
     }
@@ -60,7 +68,7 @@ pub(crate) fn debian() -> anyhow::Result<()> {
         Ok(())
     };
     if let Err(error) = install() {
-        bail!("the tests need `apt-get install {}` (as root): {error:#}", missing.join(" "));
+        bail!("please run `apt-get install {}` (as root): {error:#}", missing.join(" "));
     }
     Ok(())
 }
