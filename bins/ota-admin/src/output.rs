@@ -200,6 +200,8 @@ fn advice(failure: &Failure) -> Vec<String> {
         };
     };
     let mut lines: Vec<String> = api.details.as_object().into_iter().flatten().map(detail).collect();
+    // The order of a JSON object means nothing; ours does not change from run to run.
+    lines.sort_unstable();
     lines.extend(api.suggested_actions.iter().map(|action| format!("- {action}")));
     if api.status == 401 {
         lines.push("- name a token with --token-file, OTA_TOKEN or OTA_TOKEN_FILE".into());
