@@ -7,6 +7,7 @@
 pub mod checksums;
 pub mod digest;
 pub mod error;
+pub mod format;
 pub mod keylist;
 pub mod keyring;
 pub mod moment;
@@ -24,4 +25,4 @@ pub use verifier::{KeyringVerifier, StoredFloor, SumsFile, Verdict, VerifyConfig
 pub use x509::{EkuPolicy, X509Policy};
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

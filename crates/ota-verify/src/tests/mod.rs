@@ -2,10 +2,11 @@
 
 mod cms;
 mod gpg;
+mod mutations;
 mod one_file;
 mod openpgp;
 mod openssl;
 mod port;
 mod retired;
 mod sums;
-mod world;
+pub(crate) mod world;

@@ -18,11 +18,11 @@ use tempfile::TempDir;
 
 use crate::{Keyring, KeyringVerifier, VerifyConfig};
 
-pub(super) const IMAGE: &[u8] =
+pub(crate) const IMAGE: &[u8] =
     b"an image, as far as a verifier is concerned: nothing in it is looked at\r\n\n";
 
 /// A program with its arguments. Fails with the name of the Debian package when it is not there.
-pub(super) fn run(package: &str, command: &mut Command) -> Output {
+pub(crate) fn run(package: &str, command: &mut Command) -> Output {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.output().unwrap_or_else(|error| {
         panic!("cannot run {program} ({error}): install the Debian package {package}");
@@ -32,19 +32,19 @@ pub(super) fn run(package: &str, command: &mut Command) -> Output {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the tests are the owner of these programs")]
-pub(super) fn program(name: &str) -> Command {
+pub(crate) fn program(name: &str) -> Command {
     Command::new(name)
 }
 
 /// Seconds since 1970 now: openssl and gpg date what they make by the machine's clock.
 #[expect(clippy::disallowed_methods, reason = "must agree with the programs that make the signatures")]
-pub(super) fn now() -> i64 {
+pub(crate) fn now() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs()).unwrap()
 }
 
-pub(super) const DAY: i64 = 86_400;
+pub(crate) const DAY: i64 = 86_400;
 
-pub(super) struct FixedClock(pub(super) Timestamp);
+pub(crate) struct FixedClock(pub(super) Timestamp);
 
 impl Clock for FixedClock {
     fn wall(&self) -> Timestamp {
@@ -59,15 +59,15 @@ impl Clock for FixedClock {
 }
 
 /// The strict defaults with the clock at `secs` and no floor.
-pub(super) fn config_at(secs: i64) -> VerifyConfig {
+pub(crate) fn config_at(secs: i64) -> VerifyConfig {
     VerifyConfig::new(Arc::new(FixedClock(Timestamp::from_secs(secs))), Timestamp::from_secs(0))
 }
 
 /// A key folder.
-pub(super) struct Keys(TempDir);
+pub(crate) struct Keys(TempDir);
 
 impl Keys {
-    pub(super) fn of(files: &[&Path]) -> Self {
+    pub(crate) fn of(files: &[&Path]) -> Self {
         let keys = Self(TempDir::new().unwrap());
         for file in files {
             fs::copy(file, keys.0.path().join(file.file_name().unwrap())).unwrap();
@@ -75,35 +75,35 @@ impl Keys {
         keys
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }
 
-    pub(super) fn with_development(self, file: &Path) -> Self {
+    pub(crate) fn with_development(self, file: &Path) -> Self {
         let folder = self.0.path().join("development");
         fs::create_dir_all(&folder).unwrap();
         fs::copy(file, folder.join(file.file_name().unwrap())).unwrap();
         self
     }
 
-    pub(super) fn verifier(&self, config: VerifyConfig) -> KeyringVerifier {
+    pub(crate) fn verifier(&self, config: VerifyConfig) -> KeyringVerifier {
         KeyringVerifier::new(Keyring::load(self.path()).unwrap(), config)
     }
 
-    pub(super) fn verifier_now(&self) -> KeyringVerifier {
+    pub(crate) fn verifier_now(&self) -> KeyringVerifier {
         self.verifier(config_at(now()))
     }
 }
 
 /// An image in memory that gives at most `step` bytes a call.
-pub(super) struct MemImage {
-    pub(super) bytes: Vec<u8>,
-    pub(super) at: usize,
-    pub(super) step: usize,
+pub(crate) struct MemImage {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) at: usize,
+    pub(crate) step: usize,
 }
 
 impl MemImage {
-    pub(super) fn of(bytes: &[u8]) -> Self {
+    pub(crate) fn of(bytes: &[u8]) -> Self {
         Self { bytes: bytes.to_vec(), at: 0, step: usize::MAX }
     }
 }
@@ -117,22 +117,22 @@ impl ImageReader for MemImage {
     }
 }
 
-pub(super) fn expectation(image: &[u8]) -> ImageExpectation {
+pub(crate) fn expectation(image: &[u8]) -> ImageExpectation {
     ImageExpectation { size: ByteCount(image.len() as u64), sha256: Sha256Digest::of(image) }
 }
 
-pub(super) fn cms(bytes: impl Into<Vec<u8>>) -> DetachedSignature {
+pub(crate) fn cms(bytes: impl Into<Vec<u8>>) -> DetachedSignature {
     DetachedSignature { kind: SignatureKind::Cms, bytes: bytes.into() }
 }
 
-pub(super) fn pgp(bytes: impl Into<Vec<u8>>) -> DetachedSignature {
+pub(crate) fn pgp(bytes: impl Into<Vec<u8>>) -> DetachedSignature {
     DetachedSignature { kind: SignatureKind::Openpgp, bytes: bytes.into() }
 }
 
-pub(super) const STRICT: VerifyPolicy = VerifyPolicy { require_signature: true };
-pub(super) const LAX: VerifyPolicy = VerifyPolicy { require_signature: false };
+pub(crate) const STRICT: VerifyPolicy = VerifyPolicy { require_signature: true };
+pub(crate) const LAX: VerifyPolicy = VerifyPolicy { require_signature: false };
 
-pub(super) fn verify(
+pub(crate) fn verify(
     verifier: &KeyringVerifier,
     image: &[u8],
     signatures: &[DetachedSignature],
@@ -149,7 +149,7 @@ pub(super) fn verify(
 }
 
 /// Names of those who vouch for the image.
-pub(super) fn accepted(
+pub(crate) fn accepted(
     verifier: &KeyringVerifier,
     image: &[u8],
     signatures: &[DetachedSignature],
@@ -160,7 +160,7 @@ pub(super) fn accepted(
 }
 
 /// The reason for which the image is refused, with the sentence. Refused where a signature is required, and where not.
-pub(super) fn refused(
+pub(crate) fn refused(
     verifier: &KeyringVerifier,
     image: &[u8],
     signatures: &[DetachedSignature],
@@ -179,18 +179,18 @@ pub(super) fn refused(
     }
 }
 
-pub(super) fn read(path: &Path) -> Vec<u8> {
+pub(crate) fn read(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap()
 }
 
-pub(super) fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+pub(crate) fn write(dir: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = dir.join(name);
     fs::write(&path, bytes).unwrap();
     path
 }
 
 /// Every copy of `bytes` with one byte changed: by one bit low, one bit high, and to its complement.
-pub(super) fn flips(bytes: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> + '_ {
+pub(crate) fn flips(bytes: &[u8]) -> impl Iterator<Item = (usize, Vec<u8>)> + '_ {
     (0..bytes.len()).flat_map(move |index| {
         [0x01, 0x80, 0xff].map(|mask| {
             let mut copy = bytes.to_vec();
