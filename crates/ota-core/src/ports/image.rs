@@ -3,9 +3,9 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
-    ByteCount, ImageName, Sha256Digest, Slot,
+    ByteCount, ImageName, Sha256Digest, Slot, Version,
     error::PortError,
-    release::{DetachedSignature, Vouched},
+    release::{DetachedSignature, ImageKind, Vouched},
 };
 
 /// A stream of bytes; `std::io::Read` without std.
@@ -88,6 +88,15 @@ pub struct VerifyPolicy {
     pub require_signature: bool,
 }
 
+/// What an image states of itself under its signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stated {
+    /// Version that it brings.
+    pub version: Version,
+    /// Its format.
+    pub kind: ImageKind,
+}
+
 /// Checks that trusted keys vouch for an image. Nothing of the image is parsed.
 pub trait ImageVerifier: Send + Sync {
     /// Reads `image` once, takes its digest and checks `signatures` over it.
@@ -103,6 +112,21 @@ pub trait ImageVerifier: Send + Sync {
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<Vouched, PortError>;
+
+    /// The same, with what the image states of itself under the signature, where it states something.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    fn verify_stated(
+        &self,
+        image: &mut dyn ImageReader,
+        expect: ImageExpectation,
+        signatures: &[DetachedSignature],
+        policy: VerifyPolicy,
+        observer: Observer<'_>,
+    ) -> Result<(Vouched, Option<Stated>), PortError> {
+        Ok((self.verify(image, expect, signatures, policy, observer)?, None))
+    }
 }
 
 /// Images in staging.

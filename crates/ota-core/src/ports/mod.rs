@@ -9,6 +9,7 @@ mod image;
 mod journal;
 mod safety;
 mod source;
+mod upload;
 
 use alloc::boxed::Box;
 use core::{future::Future, pin::Pin};
@@ -16,8 +17,8 @@ use core::{future::Future, pin::Pin};
 pub use boot::{BootControl, BootStatus, RebootReason, Rebooter, SlotBoot};
 pub use clock::Clock;
 pub use image::{
-    Flow, ImageExpectation, ImageReader, ImageStore, ImageVerifier, Observer, SlotWriter, VerifyPolicy,
-    WriteProgress,
+    Flow, ImageExpectation, ImageReader, ImageStore, ImageVerifier, Observer, SlotWriter, Stated,
+    VerifyPolicy, WriteProgress,
 };
 pub use journal::{
     AuditEntry, AuditLog, AuditOutcome, AuditRecord, JobJournal, JobPage, LastUpdate, PinTries, Role,
@@ -25,6 +26,7 @@ pub use journal::{
 };
 pub use safety::{HealthChecks, SafetyGate, SystemProbe};
 pub use source::{FetchObserver, FetchOrder, UpdateSource};
+pub use upload::{ImageFacts, ImageInspector, Upload, UploadLabel, UploadStore, UploadWriter, Verification};
 
 /// A future behind a pointer, so that ports stay usable as trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
