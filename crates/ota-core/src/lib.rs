@@ -15,6 +15,7 @@ pub mod event;
 pub mod ids;
 pub mod job;
 pub mod pin;
+pub mod policy;
 pub mod ports;
 pub mod release;
 pub mod safety;

@@ -379,6 +379,12 @@ impl Engine {
         self.shared.ports.safety.report()
     }
 
+    /// Who this gateway is.
+    #[must_use]
+    pub fn identity(&self) -> &GatewayIdentity {
+        &self.shared.config.identity
+    }
+
     /// The stream of events, for those who publish to it.
     #[must_use]
     pub fn bus(&self) -> &Arc<Bus> {
@@ -433,7 +439,7 @@ impl Engine {
         told.await.map_err(|_| stopped())?
     }
 
-    async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Shared) -> T + Send + 'static,
     ) -> Result<T, EngineError> {

@@ -14,8 +14,8 @@ use crate::{
     engine::{LAST_GOOD_CHECK, Shared, is},
 };
 
-/// Versions that were tried and given up, as a JSON-free list: one per line.
-const ROLLED_BACK: &str = "rolled_back.versions";
+/// Versions that were tried and given up, one per line.
+pub(crate) const ROLLED_BACK: &str = "rolled_back.versions";
 /// Lowest version that may be installed.
 const FLOOR: &str = "floor.version";
 

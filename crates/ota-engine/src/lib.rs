@@ -6,6 +6,7 @@
 //!
 //! Recovery after a restart happens exactly once, in [`Engine::start`], before any request is taken.
 
+mod auto;
 mod bus;
 mod command;
 mod device;
@@ -18,6 +19,7 @@ mod recover;
 mod runner;
 mod view;
 
+pub use auto::AutoConfig;
 pub use bus::{Bus, Delivery, Subscription};
 pub use command::{
     Actor, CancelRequest, DeployRequest, DownloadRequest, InstallRequest, JobRef, RollbackRequest,

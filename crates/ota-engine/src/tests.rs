@@ -7,6 +7,7 @@ use ota_core::{
     error::{OtaError, PortErrorKind},
     event::{EventKind, Outcome, Phase},
     job::{InstallOptions, Job, JobStatus, Priority, Strategy},
+    policy::{AutoPolicy, Initiative},
     ports::{BootControl, JobJournal, RebootReason, SlotFacts, SlotState},
     release::{DetachedSignature, SignatureKind, Signer, Vouched},
     safety::SafetyStep,
@@ -18,8 +19,8 @@ use ota_testkit::{
 use tokio::sync::watch;
 
 use crate::{
-    Actor, CancelRequest, Delivery, DeployRequest, DownloadRequest, Engine, EngineConfig, EngineError,
-    GatewayIdentity, InstallRequest, JobRef, Ports, RollbackRequest, SecurityFloor,
+    Actor, AutoConfig, CancelRequest, Delivery, DeployRequest, DownloadRequest, Engine, EngineConfig,
+    EngineError, GatewayIdentity, InstallRequest, JobRef, Ports, RollbackRequest, SecurityFloor,
 };
 
 const IMAGE_BYTES: usize = 200_000;
@@ -493,4 +494,44 @@ async fn a_deployment_writes_the_verified_bytes_and_keeps_the_upload_until_it_is
     gateway.reboot().await;
     gateway.until(&job, JobStatus::Succeeded).await;
     assert!(gateway.staging.names().is_empty());
+}
+
+#[tokio::test(start_paused = true)]
+async fn by_itself_a_critical_release_is_downloaded_and_installed_and_never_again_after_a_rollback() {
+    let mut gateway = Gateway::start().await;
+    let mut release = samples::release("v5.0.5", &gateway.image);
+    release.critical = true;
+    gateway.source.offer(release, &gateway.image, vec![signature()]);
+    gateway.health.fail("modem does not answer");
+    let policy = AutoPolicy { normal: Initiative::Notify, critical: Initiative::Install };
+    let config = AutoConfig {
+        interval: std::time::Duration::from_secs(3600),
+        policies: std::collections::BTreeMap::from([("test".to_owned(), policy)]),
+    };
+    let engine = gateway.engine().clone();
+    tokio::select! {
+        () = engine.act_by_itself(&config) => {}
+        _ = gateway.rebooter.until_reboots(1) => {}
+    }
+    gateway.reboot().await;
+    gateway.rebooter.until_reboots(2).await;
+    gateway.reboot().await;
+    let job = gateway.journal.page(0, 1).unwrap().jobs.remove(0);
+    gateway.until(&job, JobStatus::RolledBack).await;
+    let engine = gateway.engine().clone();
+    let mut events = engine.subscribe(None);
+    let told = async {
+        loop {
+            if let Delivery::Event(event) = events.next().await
+                && matches!(&event.kind, EventKind::System { event, .. } if event == "update_available")
+            {
+                return;
+            }
+        }
+    };
+    tokio::select! {
+        () = engine.act_by_itself(&config) => {}
+        () = told => {}
+    }
+    assert_eq!(gateway.journal.page(0, 9).unwrap().total, 1, "told, not tried");
 }

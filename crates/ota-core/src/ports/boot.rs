@@ -72,7 +72,8 @@ pub trait BootControl: Send + Sync {
     /// # Errors
     /// `Unavailable` with the reason.
     fn ready(&self) -> Result<(), PortError> {
-        let unavailable = |reason, what: &str| Err(PortErrorKind::Unavailable { reason, what: what.into() }.into());
+        let unavailable =
+            |reason, what: &str| Err(PortErrorKind::Unavailable { reason, what: what.into() }.into());
         if self.booted().is_none() {
             return unavailable(
                 "booted_slot_unknown",
@@ -81,7 +82,10 @@ pub trait BootControl: Send + Sync {
         }
         let status = self.status()?;
         if !status.redundant {
-            return unavailable("env_not_redundant", "configure two copies of the boot environment in fw_env.config");
+            return unavailable(
+                "env_not_redundant",
+                "configure two copies of the boot environment in fw_env.config",
+            );
         }
         if !status.canary {
             return unavailable(

@@ -1,0 +1,165 @@
+//! The gateway's own initiative: asks the sources now and then and acts by policy.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use ota_core::{
+    Sha256Digest, Version,
+    event::EventKind,
+    job::{InstallOptions, Priority, Strategy},
+    policy::{AutoPolicy, Step, next_step},
+    release::Release,
+};
+
+use crate::{Actor, DownloadRequest, Engine, EngineError, InstallRequest, JobRef, facts::ROLLED_BACK};
+
+/// Where the job that was started by itself is kept.
+const OWN_JOB: &str = "auto.job";
+/// First wait after a check that failed.
+const BACK_OFF: Duration = Duration::from_secs(30);
+
+/// How the gateway acts by itself.
+#[derive(Clone, Debug)]
+pub struct AutoConfig {
+    /// Time between two checks; up to a tenth is added, differently on each device and each time.
+    pub interval: Duration,
+    /// What to do, by name of the source. A source that is not here is only told of.
+    pub policies: BTreeMap<String, AutoPolicy>,
+}
+
+impl Engine {
+    /// Checks and acts for ever; dropping the future ends it.
+    pub async fn act_by_itself(&self, config: &AutoConfig) {
+        let mut failures = 0_u32;
+        let mut told: Option<Version> = None;
+        for round in 0_u64.. {
+            let wait = wait_before(config.interval, failures, round, &self.identity().serial);
+            let mut active = self.active();
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {
+                    match self.check().await {
+                        Ok(offers) => {
+                            failures = 0;
+                            self.act(&offers, config, &mut told).await;
+                        }
+                        Err(error) => {
+                            failures = failures.saturating_add(1);
+                            tracing::warn!(%error, failures, "the check of the update sources failed");
+                        }
+                    }
+                }
+                // A download of its own that has become ready is installed without waiting for the next check.
+                () = downloaded(&mut active) => self.act(&[], config, &mut told).await,
+            }
+        }
+    }
+
+    async fn act(&self, offers: &[Release], config: &AutoConfig, told: &mut Option<Version>) {
+        if let Err(error) = self.try_act(offers, config, told).await {
+            // Blocked by safety, no space: the next round tries again.
+            tracing::info!(%error, "not now");
+        }
+    }
+
+    async fn try_act(
+        &self,
+        offers: &[Release],
+        config: &AutoConfig,
+        told: &mut Option<Version>,
+    ) -> Result<(), EngineError> {
+        let (rolled_back, own) = self
+            .blocking(|shared| {
+                let read = |name| shared.ports.settings.value(name).ok().flatten().unwrap_or_default();
+                let versions: Vec<Version> =
+                    read(ROLLED_BACK).lines().filter_map(|line| line.parse().ok()).collect();
+                (versions, read(OWN_JOB))
+            })
+            .await?;
+        let active = self.active().borrow().clone();
+        let is_own = active.as_ref().is_some_and(|job| job.id.as_str() == own);
+        let policy = |release: &Release| config.policies.get(&release.source).copied().unwrap_or_default();
+        match next_step(offers, policy, &rolled_back, active.as_ref(), is_own) {
+            Step::Nothing => Ok(()),
+            Step::Notify(release) => {
+                if told.as_ref() != Some(&release.version) {
+                    *told = Some(release.version.clone());
+                    self.tell_offer(&release);
+                }
+                Ok(())
+            }
+            Step::Download(release) => self.start_own(&release).await,
+            Step::Install(strategy) => self.install_own(strategy).await,
+        }
+    }
+
+    fn tell_offer(&self, release: &Release) {
+        self.bus().publish(EventKind::System {
+            event: "update_available".into(),
+            message: format!("Update {} is available: {}", release.version, release.id),
+            countdown: None,
+        });
+    }
+
+    async fn start_own(&self, release: &Release) -> Result<(), EngineError> {
+        let request = DownloadRequest {
+            update_id: release.id.clone(),
+            version: Some(release.version.clone()),
+            target: None,
+            priority: if release.critical { Priority::High } else { Priority::Normal },
+            verify_signature: true,
+        };
+        let job = self.download(&Actor::gateway(), request).await?;
+        let id = job.id.to_string();
+        self.blocking(move |shared| shared.ports.settings.set_value(OWN_JOB, Some(&id))).await??;
+        Ok(())
+    }
+
+    async fn install_own(&self, strategy: Strategy) -> Result<(), EngineError> {
+        let Some(job) = self.active().borrow().clone() else { return Ok(()) };
+        let options = InstallOptions { strategy, reboot_after: true, rollback_on_failure: true };
+        self.install(&Actor::gateway(), InstallRequest { job: JobRef::Job(job.id), options }).await?;
+        Ok(())
+    }
+}
+
+/// Waits until the active job has just become ready to install.
+async fn downloaded(active: &mut tokio::sync::watch::Receiver<Option<ota_core::job::Job>>) {
+    let ready = |job: &Option<ota_core::job::Job>| {
+        job.as_ref().is_some_and(|job| matches!(job.state, ota_core::job::JobState::Downloaded))
+    };
+    // What was ready before this wait has been acted on already: wait for a change into it.
+    active.borrow_and_update();
+    if active.changed().await.is_err() || active.wait_for(ready).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// The wait before a round: short for the first, doubled after failures, and never the same for two devices, so that a fleet
+/// does not ask all at once.
+fn wait_before(interval: Duration, failures: u32, round: u64, serial: &str) -> Duration {
+    let base = match (round, failures) {
+        (0, _) => BACK_OFF.min(interval),
+        (_, 0) => interval,
+        (_, n) => BACK_OFF.saturating_mul(1 << n.min(10)).min(interval),
+    };
+    let mut seed = serial.as_bytes().to_vec();
+    seed.extend_from_slice(&round.to_be_bytes());
+    let jitter = u32::from(Sha256Digest::of(&seed).as_bytes()[0]);
+    base + base * jitter / 2560
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_differ_by_at_most_a_tenth_and_back_off_after_failures() {
+        let hour = Duration::from_secs(3600);
+        for round in 1..50 {
+            let wait = wait_before(hour, 0, round, "SN1");
+            assert!(wait >= hour && wait <= hour + hour / 10, "{wait:?}");
+        }
+        assert!(wait_before(hour, 1, 5, "SN1") < wait_before(hour, 3, 5, "SN1"));
+        assert!(wait_before(hour, 30, 5, "SN1") <= hour + hour / 10);
+        assert_ne!(wait_before(hour, 0, 7, "SN1"), wait_before(hour, 0, 7, "SN2"));
+    }
+}
