@@ -199,7 +199,7 @@ fn advice(failure: &Failure) -> Vec<String> {
             _ => Vec::new(),
         };
     };
-    let mut lines: Vec<String> = api.details.as_object().into_iter().flatten().map(detail).collect();
+    let mut lines: Vec<String> = api.details.as_object().into_iter().flatten().filter_map(detail).collect();
     // The order of a JSON object means nothing; ours does not change from run to run.
     lines.sort_unstable();
     lines.extend(api.suggested_actions.iter().map(|action| format!("- {action}")));
@@ -215,10 +215,12 @@ fn advice(failure: &Failure) -> Vec<String> {
     lines
 }
 
-fn detail((name, value): (&String, &Value)) -> String {
+/// A detail that fits on a line; lists and objects are in the JSON output.
+fn detail((name, value): (&String, &Value)) -> Option<String> {
     match value {
-        Value::String(text) => format!("{name}: {text}"),
-        other => format!("{name}: {other}"),
+        Value::String(text) => Some(format!("{name}: {text}")),
+        Value::Number(_) | Value::Bool(_) => Some(format!("{name}: {value}")),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
     }
 }
 

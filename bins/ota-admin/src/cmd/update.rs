@@ -63,7 +63,15 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let work = drive(&client, &started.job_id, args.strategy.into(), pace, &mut view);
     let end = unless_interrupted(&started.job_id, work).await;
     view.end();
-    end?;
+    if let Err(failure) = end {
+        if matches!(&failure, Failure::Client(error) if error.api().is_some()) {
+            let job = &started.job_id;
+            let next =
+                format!("job {job} stays: `ota-admin install {job} --reboot-after --wait` goes on with it");
+            context.out.note(&next)?;
+        }
+        return Err(failure);
+    }
     let updated = Updated {
         status: "confirmed",
         job_id: started.job_id,
@@ -109,7 +117,10 @@ async fn drive(
 /// The partition that runs the new version, when the gateway says so.
 async fn running(client: &Client, update: &UpdateInfo) -> Option<String> {
     let active = client.status().await.ok()?.partitions.active?;
-    (active.version.as_ref() == Some(&update.version)).then(|| active.name.to_string())
+    // With or without a leading v: the same version.
+    let version = |text: &str| text.parse::<Version>().ok();
+    let runs = version(active.version.as_deref()?)? == version(&update.version)?;
+    runs.then(|| active.name.to_string())
 }
 
 fn choose(updates: Vec<UpdateInfo>, args: &Args) -> Result<UpdateInfo, Failure> {

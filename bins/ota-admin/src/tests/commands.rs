@@ -93,7 +93,8 @@ async fn a_refusal_is_shown_with_what_to_do_and_ends_in_the_codes_exit_code() {
     let fake = Fake::start().await;
     let refusal = json!({
         "error": true, "code": "OTA_002", "name": "UPDATE_BLOCKED", "message": "Update blocked by safety constraints",
-        "details": {"constraint": "crane_motion", "status": "moving", "estimated_wait": "00:02:30"},
+        "details": {"constraint": "crane_motion", "status": "moving", "estimated_wait": "00:02:30",
+                    "windows": null, "constraints": [{"constraint": "crane_motion"}]},
         "suggested_actions": ["Wait for operations to complete"], "request_id": "req_abc123",
         "timestamp": "2025-03-15T10:30:45Z"
     });

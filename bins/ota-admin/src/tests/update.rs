@@ -29,7 +29,7 @@ async fn gateway(versions: &[&str], walk: impl IntoIterator<Item = Answer>) -> F
     let fake = Fake::start().await;
     fake.on(
         "GET system/status",
-        [Answer::Ok(partitions("A", "v5.0.4")), Answer::Ok(partitions("B", "v5.0.5"))],
+        [Answer::Ok(partitions("A", "v5.0.4")), Answer::Ok(partitions("B", "5.0.5"))],
     );
     fake.answers("GET updates/check", offer(versions));
     fake.answers(
@@ -125,4 +125,14 @@ async fn the_latest_is_the_highest_version_and_not_the_longest_word() {
     let run = run(&["--url", &fake.url(), "update", "--latest", "--yes"]).await;
     assert_eq!(run.exit, 0, "{}", run.err);
     assert!(fake.requests().iter().any(|request| request.contains("id-v5.0.10")));
+}
+
+#[tokio::test]
+async fn an_install_that_is_refused_says_how_to_go_on_with_the_download() {
+    let fake = gateway(&["v5.0.5"], [Answer::Ok(progress_json("downloaded", 100.0))]).await;
+    let refusal = json!({"error": true, "code": "OTA_002", "name": "UPDATE_BLOCKED", "message": "blocked"});
+    fake.on("POST updates/install", [Answer::Refusal(400, refusal)]);
+    let run = run(&["--url", &fake.url(), "update", "--yes"]).await;
+    assert_eq!(run.exit, 12);
+    assert!(run.err.contains("ota-admin install OTA-JOB-8821X --reboot-after --wait"), "{}", run.err);
 }
