@@ -204,7 +204,6 @@ impl SafetyConfig {
         let mut sources = BTreeMap::new();
         for (index, source) in self.sources.iter().enumerate() {
             check_name(&source.name)?;
-            source.check()?;
             if sources.insert(source.name.as_str(), index).is_some() {
                 return Err(SafetyConfigError::DuplicateName { name: source.name.clone() });
             }
@@ -334,10 +333,17 @@ impl ConditionConfig {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use ota_testkit::FakeClock;
+
     use super::*;
+    use crate::SafetyEngine;
 
     fn rules(text: &str) -> Result<Vec<Rule>, String> {
         let config: SafetyConfig = toml::from_str(text).map_err(|error| error.to_string())?;
+        SafetyEngine::new(config.clone(), Arc::new(FakeClock::default()))
+            .map_err(|error| error.to_string())?;
         config.rules().map_err(|error| error.to_string())
     }
 

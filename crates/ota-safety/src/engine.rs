@@ -14,7 +14,7 @@ use std::{
 };
 
 use ota_core::{
-    ports::{Clock, SafetyGate},
+    ports::{Clock, SafetyGate, SystemProbe},
     safety::{SafetyReport, SafetyStep, Verdict},
 };
 use tokio::sync::{Notify, watch};
@@ -24,7 +24,7 @@ use crate::{
     config::{SafetyConfig, SafetyConfigError},
     reading::Sample,
     rules::{self, Judgement, Rule, World},
-    sources::{self, SourceConfig},
+    sources::{self, Env, SourceConfig},
     window::{Opening, WindowKind, Windows},
 };
 
@@ -41,7 +41,7 @@ pub struct SafetyEngine {
     max_override: Duration,
     two_person: bool,
     max_inhibit: Duration,
-    clock: Arc<dyn Clock>,
+    env: Env,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
     /// Something may change earlier than the next planned look.
@@ -54,13 +54,32 @@ impl SafetyEngine {
     /// # Errors
     /// [`SafetyConfigError`], the first contradiction.
     pub fn new(config: SafetyConfig, clock: Arc<dyn Clock>) -> Result<Arc<Self>, SafetyConfigError> {
+        Self::build(config, Env { clock, system: None })
+    }
+
+    /// The same, with the gateway's own figures (load, memory, disk) as possible sources.
+    ///
+    /// # Errors
+    /// [`SafetyConfigError`], the first contradiction.
+    pub fn with_probe(
+        config: SafetyConfig,
+        clock: Arc<dyn Clock>,
+        system: Arc<dyn SystemProbe>,
+    ) -> Result<Arc<Self>, SafetyConfigError> {
+        Self::build(config, Env { clock, system: Some(system) })
+    }
+
+    fn build(config: SafetyConfig, env: Env) -> Result<Arc<Self>, SafetyConfigError> {
         let rules = config.rules()?;
+        for source in &config.sources {
+            source.check(&env)?;
+        }
         let mut fed = vec![Vec::new(); config.sources.len()];
         for (index, rule) in rules.iter().enumerate() {
             fed[rule.source].push(index);
         }
         let windows = Windows::new(config.windows()?);
-        let state = State::new(rules.len(), windows, Now::read(&*clock));
+        let state = State::new(rules.len(), windows, Now::read(&*env.clock));
         Ok(Arc::new(Self {
             rules,
             fed,
@@ -68,7 +87,7 @@ impl SafetyEngine {
             max_override: config.max_override,
             two_person: config.two_person_override,
             max_inhibit: config.max_inhibit,
-            clock,
+            env,
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
             sooner: Notify::new(),
@@ -80,10 +99,10 @@ impl SafetyEngine {
         let mut tasks = tokio::task::JoinSet::new();
         for (index, source) in self.sources.iter().enumerate() {
             let engine = Arc::clone(&self);
-            let feed = sources::Feed::new(Arc::clone(&self.clock), move |sample| {
+            let feed = sources::Feed::new(Arc::clone(&self.env.clock), move |sample| {
                 engine.observe(SourceId(index), sample);
             });
-            tasks.spawn(sources::supervise(source.clone(), feed));
+            tasks.spawn(sources::supervise(source.clone(), self.env.clone(), feed));
         }
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -181,7 +200,7 @@ impl SafetyEngine {
     }
 
     /// Brings everything up to now and says how long it stays so by itself.
-    fn look(&self) -> Duration {
+    pub(crate) fn look(&self) -> Duration {
         let now = self.now();
         let mut state = self.lock();
         let changed = state.refresh_all(&self.rules, now);
@@ -199,7 +218,7 @@ impl SafetyEngine {
     }
 
     fn now(&self) -> Now {
-        Now::read(&*self.clock)
+        Now::read(&*self.env.clock)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

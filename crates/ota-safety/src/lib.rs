@@ -13,6 +13,7 @@ pub mod inhibitors;
 pub mod overrides;
 pub mod reading;
 pub mod rules;
+pub mod simulate;
 pub mod sources;
 pub mod track;
 pub mod window;

@@ -305,3 +305,30 @@ async fn staleness_and_the_end_of_an_override_are_told_without_a_sample() {
     }
     assert!((30_000..=30_010).contains(&began.elapsed().as_millis()), "{:?}", began.elapsed());
 }
+
+/// Bar: below 5 % of a core. Dev profile, so with room to spare; the figure is printed.
+#[test]
+fn a_thousand_constraints_at_ten_samples_a_second_cost_little() {
+    let clock = Arc::new(FakeClock::default());
+    let mut text = String::new();
+    for n in 0..1000 {
+        text += &format!("[[sources]]\nname = \"s{n}\"\nfile = {{ path = \"/nowhere\" }}\n");
+        text += &format!(
+            "[[constraints]]\nname = \"c{n}\"\nsource = \"s{n}\"\ncondition = {{ max = 80, hysteresis = 5 }}\n"
+        );
+    }
+    let engine = SafetyEngine::new(toml::from_str(&text).unwrap(), clock.clone()).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "a stopwatch")]
+    let began = std::time::Instant::now();
+    for _ in 0..20 {
+        for source in 0..1000 {
+            let sample = Sample { outcome: Ok(Value::Number(20.0)), taken_at: clock.monotonic() };
+            engine.observe(SourceId(source), sample);
+        }
+        clock.advance(Duration::from_millis(100));
+        engine.look();
+    }
+    let share = began.elapsed().as_secs_f64() / 2.0;
+    println!("1,000 constraints at 10 samples/s: {:.2} % of a core", share * 100.0);
+    assert!(share < 0.05, "{share}");
+}

@@ -14,7 +14,7 @@ use ota_core::ports::BoxFuture;
 use serde::Deserialize;
 use tokio::task::JoinHandle;
 
-use super::{Polled, Probe, Source, Taken, check_period};
+use super::{Polled, Probe, Source, Taken, check_period, payload};
 use crate::{
     reading::{Fault, Value},
     track::FUTURE_TOLERANCE,
@@ -75,7 +75,8 @@ impl Probe for FileProbe {
     }
 }
 
-fn read(path: &Path, by_mtime: bool) -> Result<Taken, Fault> {
+/// Reads the value that a small file holds.
+pub(super) fn read(path: &Path, by_mtime: bool) -> Result<Taken, Fault> {
     let told = fs::metadata(path).map_err(|error| fault(path, &error))?;
     // Opening a pipe would wait for its writer.
     if !told.is_file() {
@@ -86,19 +87,7 @@ fn read(path: &Path, by_mtime: bool) -> Result<Taken, Fault> {
     let mut bytes = Vec::with_capacity(Value::MAX_TEXT + 1);
     let limit = u64::try_from(Value::MAX_TEXT + 1).unwrap_or(u64::MAX);
     file.take(limit).read_to_end(&mut bytes).map_err(|error| fault(path, &error))?;
-    Ok(Taken { value: parse(&bytes)?, age: age.ok_or(Fault::FutureStamped)? })
-}
-
-/// The value in what a sensor sent as text.
-pub(super) fn parse(bytes: &[u8]) -> Result<Value, Fault> {
-    if bytes.len() > Value::MAX_TEXT {
-        return Err(Fault::TooLarge);
-    }
-    match std::str::from_utf8(bytes).map(str::trim) {
-        Ok("") => Err(Fault::Malformed("empty".into())),
-        Ok(text) => Ok(Value::parse(text)),
-        Err(_) => Err(Fault::Malformed("not UTF-8".into())),
-    }
+    Ok(Taken { value: payload::text(&bytes)?, age: age.ok_or(Fault::FutureStamped)? })
 }
 
 /// How long ago the file was changed; `None` when it claims to be from the future.

@@ -2,15 +2,34 @@
 //!
 //! A source only reads and delivers; what a value means is left to [`crate::rules`].
 
+mod command;
 mod file;
+mod http;
+mod modbus;
+mod mqtt;
+mod payload;
+#[cfg(test)]
+mod peers;
+mod system;
+#[cfg(test)]
+mod test_feed;
 
 use std::{sync::Arc, time::Duration};
 
 use backon::BackoffBuilder;
-use ota_core::ports::{BoxFuture, Clock};
+use ota_core::{
+    Timestamp,
+    ports::{BoxFuture, Clock, SystemProbe},
+};
 use serde::Deserialize;
 
+pub use command::CommandConfig;
 pub use file::FileConfig;
+pub use http::HttpConfig;
+pub use modbus::{ModbusConfig, Number, Table, WordOrder};
+pub use mqtt::{Availability, MqttConfig, MqttTls};
+pub use payload::JsonConfig;
+pub use system::{Figure, HwmonConfig, PowerConfig, SystemConfig, UnitConfig};
 
 use crate::{
     config::SafetyConfigError,
@@ -29,27 +48,58 @@ pub struct SourceConfig {
     pub offset: Option<f64>,
     /// A small file, also of sysfs.
     pub file: Option<FileConfig>,
+    /// A program that prints the value.
+    pub command: Option<CommandConfig>,
+    /// An HTTP GET.
+    pub http: Option<HttpConfig>,
+    /// A topic of an MQTT broker.
+    pub mqtt: Option<MqttConfig>,
+    /// A coil or register over Modbus/TCP.
+    pub modbus: Option<ModbusConfig>,
+    /// The state of a systemd unit.
+    pub systemd: Option<UnitConfig>,
+    /// A figure of the gateway itself.
+    pub system: Option<SystemConfig>,
+    /// A channel of a hwmon chip.
+    pub hwmon: Option<HwmonConfig>,
+    /// A power supply or battery.
+    pub power: Option<PowerConfig>,
+}
+
+/// What sources may use of the gateway.
+#[derive(Clone)]
+pub(crate) struct Env {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) system: Option<Arc<dyn SystemProbe>>,
 }
 
 impl SourceConfig {
     /// What is wrong with it, if anything.
-    pub(crate) fn check(&self) -> Result<(), SafetyConfigError> {
+    pub(crate) fn check(&self, env: &Env) -> Result<(), SafetyConfigError> {
         let bad =
             |why: &str| SafetyConfigError::BadSource { source_name: self.name.clone(), why: why.to_owned() };
         if [self.scale, self.offset].into_iter().flatten().any(|n| !n.is_finite()) {
             return Err(bad("scale and offset must be finite"));
         }
-        self.open().map(|_| ()).map_err(|why| bad(&why))
+        self.open(env).map(|_| ()).map_err(|why| bad(&why))
     }
 
-    /// The source it describes. Opens nothing yet.
-    fn open(&self) -> Result<Box<dyn Source>, String> {
-        let mut kinds: Vec<Box<dyn Source>> = Vec::new();
-        if let Some(file) = &self.file {
-            kinds.push(file.source()?);
-        }
-        match (kinds.pop(), kinds.is_empty()) {
-            (Some(kind), true) => Ok(kind),
+    /// The source it describes. Touches nothing of the outside yet.
+    fn open(&self, env: &Env) -> Result<Box<dyn Source>, String> {
+        let kinds = [
+            self.file.as_ref().map(FileConfig::source),
+            self.command.as_ref().map(|command| command.source(env)),
+            self.http.as_ref().map(|http| http.source(env)),
+            self.mqtt.as_ref().map(MqttConfig::source),
+            self.modbus.as_ref().map(ModbusConfig::source),
+            self.systemd.as_ref().map(|unit| unit.source(env)),
+            self.system.as_ref().map(|system| system.source(env)),
+            self.hwmon.as_ref().map(HwmonConfig::source),
+            self.power.as_ref().map(PowerConfig::source),
+        ];
+        let mut given = kinds.into_iter().flatten();
+        match (given.next(), given.next()) {
+            (Some(kind), None) => kind,
             _ => Err("needs exactly one kind of source, such as file = { path = … }".into()),
         }
     }
@@ -80,6 +130,11 @@ impl Feed {
         self.clock.monotonic()
     }
 
+    /// The wall clock, to tell the age of what carries a stamp.
+    pub(crate) fn wall(&self) -> Timestamp {
+        self.clock.wall()
+    }
+
     /// Delivers what was so at `taken_at`.
     pub(crate) fn deliver(&self, outcome: Result<Value, Fault>, taken_at: Duration) {
         let outcome = outcome.map(|value| match value {
@@ -91,8 +146,8 @@ impl Feed {
 }
 
 /// Keeps one source going for ever, with growing, jittered pauses while it fails.
-pub(crate) async fn supervise(config: SourceConfig, mut feed: Feed) {
-    let Ok(mut source) = config.open() else { return };
+pub(crate) async fn supervise(config: SourceConfig, env: Env, mut feed: Feed) {
+    let Ok(mut source) = config.open(&env) else { return };
     feed.scale = config.scale.unwrap_or(1.0);
     feed.offset = config.offset.unwrap_or(0.0);
     let mut pauses = pauses();

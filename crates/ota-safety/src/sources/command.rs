@@ -1,0 +1,134 @@
+//! A program that prints a value: the way in for everything without a module of its own.
+
+use std::{path::PathBuf, process::Stdio, time::Duration};
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use ota_core::ports::BoxFuture;
+use serde::Deserialize;
+use tokio::{
+    io::AsyncReadExt,
+    process::{Child, Command},
+};
+
+use super::{
+    Env, Polled, Probe, Source, Taken, check_period,
+    payload::{self, JsonConfig, MAX_DOCUMENT},
+};
+use crate::reading::Fault;
+
+/// A program and how often it is run. It gets no standard input, only `PATH` of the environment, and is killed when it takes
+/// too long. Exit status 0 and a value on standard output, everything else is a fault.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandConfig {
+    /// The program, an absolute path.
+    pub program: PathBuf,
+    /// Its arguments.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// Where the value stands, if the output is JSON.
+    #[serde(default)]
+    pub json: Option<JsonConfig>,
+    /// Pause between two runs, default 5 s.
+    #[serde(with = "duration", default = "default_every")]
+    pub every: Duration,
+    /// Longest run, default 2 s.
+    #[serde(with = "duration", default = "default_timeout")]
+    pub timeout: Duration,
+}
+
+fn default_every() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn default_timeout() -> Duration {
+    Duration::from_secs(2)
+}
+
+impl CommandConfig {
+    pub(super) fn source(&self, env: &Env) -> Result<Box<dyn Source>, String> {
+        check_period(self.every, self.timeout)?;
+        if !self.program.is_absolute() {
+            return Err("program must be an absolute path".into());
+        }
+        let probe = CommandProbe { config: self.clone(), env: env.clone() };
+        Ok(Box::new(Polled { probe, every: self.every, timeout: self.timeout, back_off: false }))
+    }
+}
+
+struct CommandProbe {
+    config: CommandConfig,
+    env: Env,
+}
+
+impl Probe for CommandProbe {
+    fn read(&mut self) -> BoxFuture<'_, Result<Taken, Fault>> {
+        Box::pin(async {
+            let output = run(&self.config).await?;
+            payload::decode(&output, self.config.json.as_ref(), self.env.clock.wall())
+        })
+    }
+}
+
+async fn run(config: &CommandConfig) -> Result<Vec<u8>, Fault> {
+    let failed = |error: std::io::Error| Fault::Unreadable(format!("{}: {error}", config.program.display()));
+    let mut child = start(config).map_err(failed)?;
+    let mut output = Vec::new();
+    if let Some(stdout) = child.stdout.take() {
+        let limit = u64::try_from(MAX_DOCUMENT + 1).unwrap_or(u64::MAX);
+        stdout.take(limit).read_to_end(&mut output).await.map_err(failed)?;
+    }
+    if output.len() > MAX_DOCUMENT {
+        return Err(Fault::TooLarge);
+    }
+    let status = child.wait().await.map_err(failed)?;
+    if status.success() {
+        Ok(output)
+    } else {
+        Err(Fault::Unreadable(format!("{}: {status}", config.program.display())))
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the operator configured this program as a sensor")]
+fn start(config: &CommandConfig) -> std::io::Result<Child> {
+    Command::new(&config.program)
+        .args(&config.args)
+        .env_clear()
+        .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{reading::Value, sources::test_feed::one_sample};
+
+    async fn run_shell(script: &str) -> Result<Value, Fault> {
+        let text = format!("program = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\ntimeout = \"300ms\"");
+        let config: CommandConfig = toml::from_str(&text).unwrap();
+        one_sample(|env| config.source(env)).await
+    }
+
+    #[tokio::test]
+    async fn a_program_gives_the_value_it_prints() {
+        assert_eq!(run_shell("echo 42.5").await, Ok(Value::Number(42.5)));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_fails_hangs_or_floods_is_a_fault() {
+        assert!(matches!(run_shell("echo 1; exit 3").await, Err(Fault::Unreadable(_))));
+        assert_eq!(run_shell("exec sleep 60").await, Err(Fault::TimedOut));
+        assert_eq!(run_shell("yes").await, Err(Fault::TooLarge));
+        assert!(matches!(run_shell("true").await, Err(Fault::Malformed(_))));
+    }
+
+    #[test]
+    fn a_program_is_not_searched_for() {
+        let config: CommandConfig = toml::from_str("program = \"sh\"").unwrap();
+        assert!(config.source(&crate::sources::test_feed::env()).is_err());
+    }
+}

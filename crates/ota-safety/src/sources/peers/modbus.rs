@@ -1,0 +1,127 @@
+//! Modbus/TCP against pymodbus (PyPI), and against PLCs that are unplugged, silent or talk garbage.
+
+use super::{Peer, babbler, free_port};
+use crate::{
+    reading::{Fault, Value},
+    sources::test_feed::Followed,
+};
+
+/// Sets what it is told on standard input: function code, address, values.
+const SERVER: &str = r#"
+import asyncio, sys, threading
+from pymodbus.client import ModbusTcpClient
+from pymodbus.datastore import ModbusSequentialDataBlock as Block, ModbusDeviceContext, ModbusServerContext
+from pymodbus.server import ModbusTcpServer
+device = ModbusDeviceContext(*[Block(0, [0] * 100) for _ in range(4)])
+kinds = {name: ModbusTcpClient.DATATYPE[name] for name in ("UINT32", "INT32", "FLOAT32")}
+def listen(loop):
+    for line in sys.stdin:
+        code, address, kind, value, order = line.split()
+        if kind in kinds:
+            number = float(value) if kind == "FLOAT32" else int(value)
+            values = ModbusTcpClient.convert_to_registers(number, kinds[kind], word_order=order)
+        else:
+            values = [int(value)]
+        device.setValues(int(code), int(address), values)
+        print("set", flush=True)
+async def main():
+    server = ModbusTcpServer(ModbusServerContext(devices=device, single=True), address=("127.0.0.1", int(sys.argv[1])))
+    threading.Thread(target=listen, args=(None,), daemon=True).start()
+    task = asyncio.create_task(server.serve_forever())
+    while not server.transport:
+        await asyncio.sleep(0.01)
+    print("ready", flush=True)
+    await task
+asyncio.run(main())
+"#;
+
+fn plc(port: u16) -> Peer {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "cargo xtask test says by it which Python has the packages"
+    )]
+    let python = std::env::var("OTA_PYTHON").unwrap_or_else(|_| "python3".into());
+    let mut plc = Peer::start(&python, "python3", &["-c", SERVER, &port.to_string()]);
+    assert_eq!(plc.hear(), "ready\n", "pymodbus 3.11 (PyPI) must be there; cargo xtask test installs it");
+    plc
+}
+
+fn set(plc: &mut Peer, line: &str) {
+    plc.say(line);
+    assert_eq!(plc.hear(), "set\n", "{line}");
+}
+
+fn follow(port: u16, more: &str) -> Followed {
+    Followed::new(&format!(
+        "name = \"x\"\nmodbus = {{ host = \"127.0.0.1\", port = {port}, every = \"20ms\", timeout = \"300ms\", {more} }}"
+    ))
+}
+
+#[tokio::test]
+async fn coils_and_registers_are_read_as_the_plc_wrote_them() {
+    let port = free_port();
+    let mut plc = plc(port);
+    let cases = [
+        ("1 3 BIT 1 big", "table = \"coil\", address = 3", Value::Bool(true)),
+        ("2 4 BIT 1 big", "table = \"discrete_input\", address = 4", Value::Bool(true)),
+        ("3 5 WORD 65535 big", "table = \"holding_register\", address = 5", Value::Number(65535.0)),
+        (
+            "3 6 WORD 65535 big",
+            "table = \"holding_register\", address = 6, number = \"i16\"",
+            Value::Number(-1.0),
+        ),
+        ("4 7 WORD 8 big", "table = \"input_register\", address = 7, bit = 3", Value::Bool(true)),
+        (
+            "3 8 FLOAT32 12.5 big",
+            "table = \"holding_register\", address = 8, number = \"f32\"",
+            Value::Number(12.5),
+        ),
+        (
+            "3 10 INT32 -70000 little",
+            "table = \"holding_register\", address = 10, number = \"i32\", words = \"low_first\"",
+            Value::Number(-70000.0),
+        ),
+        (
+            "3 12 UINT32 4000000000 big",
+            "table = \"holding_register\", address = 12, number = \"u32\"",
+            Value::Number(4e9),
+        ),
+    ];
+    for (written, config, value) in cases {
+        set(&mut plc, written);
+        follow(port, config).until_value(value).await;
+    }
+}
+
+#[tokio::test]
+async fn a_plc_that_is_unplugged_is_a_fault_and_heals_by_itself() {
+    let port = free_port();
+    let mut first = plc(port);
+    set(&mut first, "3 1 WORD 7 big");
+    let mut source = follow(port, "table = \"holding_register\", address = 1");
+    source.until_value(Value::Number(7.0)).await;
+    first.kill();
+    source.until("disconnected", |o| matches!(o, Err(Fault::Disconnected(_)))).await;
+    let mut second = plc(port);
+    set(&mut second, "3 1 WORD 8 big");
+    source.until_value(Value::Number(8.0)).await;
+}
+
+#[tokio::test]
+async fn a_plc_that_refuses_is_silent_or_talks_garbage_is_a_fault() {
+    // Transaction 0, unit 255, holding registers, "illegal data address".
+    let refusing = babbler(&[0, 0, 0, 0, 0, 3, 255, 0x83, 2]).await;
+    let mut beyond = follow(refusing.port(), "table = \"holding_register\", address = 5000");
+    beyond.until("an exception", |o| matches!(o, Err(Fault::Unreadable(_)))).await;
+    let silent = babbler(b"").await;
+    let mut silent = follow(silent.port(), "table = \"coil\", address = 0");
+    silent.until("time-out", |o| *o == Err(Fault::TimedOut)).await;
+    for garbage in
+        [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), &[0xff; 64], &[0; 64], &[0, 0, 0, 0, 0, 3, 255, 1]]
+    {
+        let address = babbler(garbage).await;
+        let mut source = follow(address.port(), "table = \"coil\", address = 0");
+        source.until("a fault", |o| o.is_err()).await;
+        assert!(!source.says_a_value_within(std::time::Duration::from_millis(100)).await, "{garbage:?}");
+    }
+}

@@ -1,0 +1,177 @@
+//! MQTT against Debian's mosquitto: values, last will, retained messages, TLS, a broker that is killed.
+
+use std::{fs, path::Path};
+
+use super::{Peer, free_port};
+use crate::{
+    reading::{Fault, Value},
+    sources::test_feed::Followed,
+};
+
+struct Broker {
+    port: u16,
+    dir: tempfile::TempDir,
+    _peer: Peer,
+}
+
+impl Broker {
+    fn on(port: u16, more: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::within(dir, port, more)
+    }
+
+    fn within(dir: tempfile::TempDir, port: u16, more: &str) -> Self {
+        let config = dir.path().join("mosquitto.conf");
+        // `user root`: it must be able to read the test's files.
+        let text =
+            format!("user root\nlistener {port} 127.0.0.1\nallow_anonymous true\nlog_dest none\n{more}\n");
+        fs::write(&config, text).unwrap();
+        let peer = Peer::start("/usr/sbin/mosquitto", "mosquitto", &["-c", config.to_str().unwrap()]);
+        Self { port, dir, _peer: peer }
+    }
+
+    /// Publishes until the test ends: nobody knows when the subscription is there.
+    fn publish_again_and_again(&self, topic: &str, message: &str) -> Peer {
+        self.client(&["-t", topic, "-m", message, "--repeat", "1000", "--repeat-delay", "0.02"])
+    }
+
+    fn client(&self, args: &[&str]) -> Peer {
+        let port = self.port.to_string();
+        let all: Vec<&str> =
+            ["-h", "127.0.0.1", "-p", &port, "-q", "1"].into_iter().chain(args.iter().copied()).collect();
+        Peer::start("/usr/bin/mosquitto_pub", "mosquitto-clients", &all)
+    }
+
+    async fn until_up(&self) {
+        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn follow(&self, more: &str) -> Followed {
+        let port = self.port;
+        Followed::new(&format!(
+            "name = \"x\"\nmqtt = {{ host = \"127.0.0.1\", port = {port}, topic = \"plant/crane\"{more} }}"
+        ))
+    }
+}
+
+fn moving() -> Value {
+    Value::Text("moving".into())
+}
+
+#[tokio::test]
+async fn a_killed_broker_is_a_fault_and_heals_by_itself() {
+    let broker = Broker::on(free_port(), "");
+    broker.until_up().await;
+    let mut source = broker.follow("");
+    let talker = broker.publish_again_and_again("plant/crane", "moving");
+    source.until_value(moving()).await;
+    drop(talker);
+    let port = broker.port;
+    drop(broker);
+    source.until("disconnected", |o| matches!(o, Err(Fault::Disconnected(_)))).await;
+    let broker = Broker::on(port, "");
+    broker.until_up().await;
+    let _talker = broker.publish_again_and_again("plant/crane", "{\"a\":1}");
+    source.until_value(Value::Text("{\"a\":1}".into())).await;
+}
+
+#[tokio::test]
+async fn a_field_of_a_message_is_a_value() {
+    let broker = Broker::on(free_port(), "");
+    broker.until_up().await;
+    let mut source = broker.follow(", json = { value = \"/wind/speed\" }");
+    let _talker = broker.publish_again_and_again("plant/crane", "{\"wind\":{\"speed\":12.5}}");
+    source.until_value(Value::Number(12.5)).await;
+}
+
+#[tokio::test]
+async fn a_retained_message_says_nothing_about_now() {
+    let broker = Broker::on(free_port(), "");
+    broker.until_up().await;
+    broker.client(&["-t", "plant/crane", "-m", "stopped", "-r"]).wait();
+    let mut accepting = broker.follow(", accept_retained = true");
+    accepting.until_value(Value::Text("stopped".into())).await;
+    let mut source = broker.follow("");
+    let _talker = broker.publish_again_and_again("plant/crane", "moving");
+    source
+        .until("moving, and nothing before it", |o| {
+            assert_ne!(o.as_ref().ok(), Some(&Value::Text("stopped".into())));
+            o.as_ref() == Ok(&moving())
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn the_last_will_of_a_sensor_is_a_fault() {
+    let broker = Broker::on(free_port(), "");
+    broker.until_up().await;
+    let mut source = broker.follow(", availability = { topic = \"plant/status\" }");
+    let _talker = broker.publish_again_and_again("plant/crane", "moving");
+    let will = ["--will-topic", "plant/status", "--will-payload", "offline", "--will-retain"];
+    let mut sensor = broker.client(&[["-t", "plant/status", "-r", "-l"].as_slice(), &will].concat());
+    sensor.say("online");
+    source.until_value(moving()).await;
+    sensor.kill();
+    source.until("off line", |o| matches!(o, Err(Fault::Disconnected(_)))).await;
+    assert!(
+        !source.says_a_value_within(std::time::Duration::from_millis(100)).await,
+        "others may still talk"
+    );
+}
+
+#[tokio::test]
+async fn tls_trusts_the_configured_authority_only() {
+    let dir = tempfile::tempdir().unwrap();
+    for name in ["plant", "other"] {
+        certificate(dir.path(), name);
+    }
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (key, cert, ca, other) = (path("plant.key"), path("plant.pem"), path("plant.ca"), path("other.ca"));
+    let broker = Broker::within(dir, free_port(), &format!("keyfile {key}\ncertfile {cert}"));
+    broker.until_up().await;
+    let follow = |ca: &str| broker.follow(&format!(", tls = {{ ca = {ca:?} }}"));
+    follow(&other).until("refused", |o| matches!(o, Err(Fault::Disconnected(_)))).await;
+    let mut source = follow(&ca);
+    let talk = [
+        "--cafile",
+        &ca,
+        "-t",
+        "plant/crane",
+        "-m",
+        "moving",
+        "--repeat",
+        "1000",
+        "--repeat-delay",
+        "0.02",
+    ];
+    let _talker = broker.client(&talk);
+    source.until_value(moving()).await;
+    assert!(broker.dir.path().exists());
+}
+
+/// `name.ca`, an authority, and `name.pem` with `name.key`, its certificate for the loopback address.
+fn certificate(dir: &Path, name: &str) {
+    let path = |extension: &str| dir.join(format!("{name}.{extension}")).display().to_string();
+    let (ca, ca_key, pem, key) = (path("ca"), path("ca.key"), path("pem"), path("key"));
+    let openssl = |more: &[&str]| {
+        let new = [
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ];
+        Peer::start("openssl", "openssl", &[new.as_slice(), more].concat()).wait();
+    };
+    openssl(&["-subj", "/CN=authority", "-keyout", &ca_key, "-out", &ca]);
+    let constraints =
+        ["-addext", "basicConstraints=critical,CA:FALSE", "-addext", "subjectAltName=IP:127.0.0.1"];
+    let names = ["-subj", "/CN=plant", "-CA", &ca, "-CAkey", &ca_key, "-keyout", &key, "-out", &pem];
+    openssl(&[names.as_slice(), &constraints].concat());
+}

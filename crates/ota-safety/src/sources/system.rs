@@ -1,0 +1,286 @@
+//! The gateway itself as a sensor: load, memory, free disk, trust in the clock, the state of a systemd unit, hwmon chips and
+//! power supplies. What is measured through [`SystemProbe`] is the daemon's own figures.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
+use ota_core::{
+    ports::{BoxFuture, Clock, SystemProbe},
+    safety::Resources,
+};
+use serde::Deserialize;
+
+use super::{Env, Polled, Probe, Source, Taken, check_period, command::CommandConfig, file::FileConfig};
+use crate::reading::{Fault, Value};
+
+/// What of the gateway itself is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Figure {
+    /// One-minute load average divided by the number of processors.
+    Load,
+    /// Available memory in bytes.
+    MemoryFree,
+    /// Free bytes where images are staged.
+    DiskFree,
+    /// Whether the wall clock has been set from a trusted source: `true` or `false`.
+    ClockTrusted,
+}
+
+/// A figure of the gateway and how often it is taken.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SystemConfig {
+    /// Which one.
+    pub figure: Figure,
+    /// Pause between two readings, default 1 s.
+    #[serde(with = "duration", default = "second")]
+    pub every: Duration,
+}
+
+/// The state of a systemd unit as `systemctl` says it: `active`, `inactive`, `failed`, …
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitConfig {
+    /// The unit, `crane-control.service`.
+    pub unit: String,
+    /// Pause between two looks, default 1 s.
+    #[serde(with = "duration", default = "second")]
+    pub every: Duration,
+    /// The program, default `/usr/bin/systemctl`.
+    #[serde(default = "default_systemctl")]
+    pub systemctl: PathBuf,
+}
+
+/// A channel of a hwmon chip by the chip's name, which stays while its number changes with every boot.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HwmonConfig {
+    /// Name of the chip, `nct6775`.
+    pub chip: String,
+    /// Name of the channel's file, `temp1_input`. Milli-degrees and so on, as the kernel has them: see `scale`.
+    pub channel: String,
+    /// Pause between two readings, default 1 s.
+    #[serde(with = "duration", default = "second")]
+    pub every: Duration,
+    /// Where the kernel shows them, default `/sys/class/hwmon`.
+    #[serde(default = "default_hwmon")]
+    pub root: PathBuf,
+}
+
+/// A power supply or battery.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PowerConfig {
+    /// Its name, `BAT0`, `mains`.
+    pub supply: String,
+    /// What of it, `online`, `capacity`, `status`.
+    pub property: String,
+    /// Pause between two readings, default 1 s.
+    #[serde(with = "duration", default = "second")]
+    pub every: Duration,
+    /// Where the kernel shows them, default `/sys/class/power_supply`.
+    #[serde(default = "default_power")]
+    pub root: PathBuf,
+}
+
+fn second() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn default_systemctl() -> PathBuf {
+    "/usr/bin/systemctl".into()
+}
+
+fn default_hwmon() -> PathBuf {
+    "/sys/class/hwmon".into()
+}
+
+fn default_power() -> PathBuf {
+    "/sys/class/power_supply".into()
+}
+
+/// Longest time for one reading of the kernel's files.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+impl SystemConfig {
+    pub(super) fn source(&self, env: &Env) -> Result<Box<dyn Source>, String> {
+        check_period(self.every, TIMEOUT)?;
+        let probe = match self.figure {
+            Figure::ClockTrusted => FigureProbe::Clock(Arc::clone(&env.clock)),
+            figure => {
+                let system = env.system.clone().ok_or("the gateway's own figures are not available here")?;
+                FigureProbe::Resources(system, figure)
+            }
+        };
+        Ok(Box::new(Polled { probe, every: self.every, timeout: TIMEOUT, back_off: false }))
+    }
+}
+
+enum FigureProbe {
+    Clock(Arc<dyn Clock>),
+    Resources(Arc<dyn SystemProbe>, Figure),
+}
+
+impl Probe for FigureProbe {
+    fn read(&mut self) -> BoxFuture<'_, Result<Taken, Fault>> {
+        Box::pin(async {
+            let (system, figure) = match self {
+                Self::Clock(clock) => return Ok(Value::Bool(clock.wall_is_trusted()).into()),
+                Self::Resources(system, figure) => (Arc::clone(system), *figure),
+            };
+            let measured = tokio::task::spawn_blocking(move || system.resources()).await;
+            let measured = measured.map_err(|error| Fault::Unreadable(error.to_string()))?;
+            let resources = measured.map_err(|error| Fault::Unreadable(error.chain()))?;
+            Ok(Value::Number(number(&resources, figure)).into())
+        })
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a byte more or less in petabytes decides nothing")]
+fn number(resources: &Resources, figure: Figure) -> f64 {
+    match figure {
+        Figure::Load | Figure::ClockTrusted => resources.cpu_load,
+        Figure::MemoryFree => resources.memory_free.get() as f64,
+        Figure::DiskFree => resources.disk_free.get() as f64,
+    }
+}
+
+impl UnitConfig {
+    pub(super) fn source(&self, env: &Env) -> Result<Box<dyn Source>, String> {
+        let fine = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
+        if self.unit.is_empty() || self.unit.starts_with('-') || !self.unit.chars().all(fine) {
+            return Err(format!("{:?} is not the name of a systemd unit", self.unit));
+        }
+        let args = ["show", "--property=ActiveState", "--value", self.unit.as_str()];
+        let command = CommandConfig {
+            program: self.systemctl.clone(),
+            args: args.map(str::to_owned).into(),
+            json: None,
+            every: self.every,
+            timeout: Duration::from_secs(2),
+        };
+        command.source(env)
+    }
+}
+
+impl PowerConfig {
+    pub(super) fn source(&self) -> Result<Box<dyn Source>, String> {
+        let path = self.root.join(plain(&self.supply)?).join(plain(&self.property)?);
+        FileConfig { path, every: self.every, timeout: TIMEOUT, stamp_by_mtime: false }.source()
+    }
+}
+
+impl HwmonConfig {
+    pub(super) fn source(&self) -> Result<Box<dyn Source>, String> {
+        check_period(self.every, TIMEOUT)?;
+        plain(&self.channel)?;
+        let probe = HwmonProbe { config: self.clone() };
+        Ok(Box::new(Polled { probe, every: self.every, timeout: TIMEOUT, back_off: false }))
+    }
+}
+
+struct HwmonProbe {
+    config: HwmonConfig,
+}
+
+impl Probe for HwmonProbe {
+    fn read(&mut self) -> BoxFuture<'_, Result<Taken, Fault>> {
+        let HwmonConfig { chip, channel, root, .. } = self.config.clone();
+        Box::pin(async move {
+            let reading = tokio::task::spawn_blocking(move || {
+                let dir = chip_dir(&root, &chip)?;
+                super::file::read(&dir.join(channel), false)
+            });
+            reading.await.unwrap_or_else(|error| Err(Fault::Unreadable(error.to_string())))
+        })
+    }
+}
+
+fn chip_dir(root: &Path, chip: &str) -> Result<PathBuf, Fault> {
+    let absent = || Fault::Absent(format!("no chip {chip:?} in {}", root.display()));
+    let entries = fs::read_dir(root).map_err(|_| absent())?;
+    let named = |dir: &PathBuf| fs::read_to_string(dir.join("name")).is_ok_and(|name| name.trim() == chip);
+    entries.filter_map(|entry| Some(entry.ok()?.path())).find(named).ok_or_else(absent)
+}
+
+/// A single name, so that a configuration cannot point outside by accident.
+fn plain(name: &str) -> Result<&str, String> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(format!("{name:?} is not a plain name"));
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::sources::test_feed::{env, one_sample};
+
+    #[tokio::test]
+    async fn the_gateways_own_figures_are_values() {
+        let take = async |figure| {
+            let config = SystemConfig { figure, every: second() };
+            one_sample(|env| config.source(env)).await
+        };
+        assert_eq!(take(Figure::ClockTrusted).await, Ok(Value::Bool(true)));
+        assert!(matches!(take(Figure::DiskFree).await, Ok(Value::Number(free)) if free >= 0.0));
+        assert!(matches!(take(Figure::Load).await, Ok(Value::Number(_))));
+    }
+
+    #[test]
+    fn without_a_probe_the_figures_are_refused_at_once() {
+        let without = Env { system: None, ..env() };
+        assert!(SystemConfig { figure: Figure::Load, every: second() }.source(&without).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_unit_is_what_systemctl_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let systemctl = dir.path().join("systemctl");
+        fs::write(&systemctl, "#!/bin/sh\n[ \"$4\" = crane.service ] && echo active\n").unwrap();
+        fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
+        let config =
+            |unit: &str| UnitConfig { unit: unit.into(), every: second(), systemctl: systemctl.clone() };
+        assert_eq!(
+            one_sample(|env| config("crane.service").source(env)).await,
+            Ok(Value::Text("active".into()))
+        );
+        assert!(config("--user").source(&env()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_chip_is_found_by_its_name_and_a_supply_by_its_path() {
+        let dir = tempfile::tempdir().unwrap();
+        for (number, name, value) in [(0, "other", "1"), (1, "nct6775", "48500\n")] {
+            let chip = dir.path().join(format!("hwmon{number}"));
+            fs::create_dir(&chip).unwrap();
+            fs::write(chip.join("name"), format!("{name}\n")).unwrap();
+            fs::write(chip.join("temp1_input"), value).unwrap();
+        }
+        let root = dir.path().to_path_buf();
+        let hwmon = |chip: &str| HwmonConfig {
+            chip: chip.into(),
+            channel: "temp1_input".into(),
+            every: second(),
+            root: root.clone(),
+        };
+        assert_eq!(one_sample(|_| hwmon("nct6775").source()).await, Ok(Value::Number(48500.0)));
+        assert!(matches!(one_sample(|_| hwmon("gone").source()).await, Err(Fault::Absent(_))));
+        let power = PowerConfig {
+            supply: "hwmon1".into(),
+            property: "name".into(),
+            every: second(),
+            root: root.clone(),
+        };
+        assert_eq!(one_sample(|_| power.source()).await, Ok(Value::Text("nct6775".into())));
+        assert!(PowerConfig { supply: "../x".into(), ..power }.source().is_err());
+    }
+}
