@@ -18,6 +18,7 @@ pub mod verifier;
 pub mod x509;
 
 pub use error::{Refusal, VerifyError};
+pub use format::HeadInspector;
 pub use keylist::KeyList;
 pub use keyring::Keyring;
 pub use trailer::{Manifest, Trailer};

@@ -59,7 +59,7 @@ pub struct Found {
     pub size: ByteCount,
     /// Its digest.
     pub sha256: Sha256Digest,
-    /// One entry for each signature.
+    /// One entry for each signature, up to the first that does not hold.
     pub findings: Vec<Finding>,
 }
 
@@ -120,6 +120,22 @@ pub fn judge(found: &Found, required: Required<'_>) -> Result<Vouched, Refusal> 
         return Err(below_threshold(&signers, required.threshold));
     }
     Ok(Vouched { sha256: found.sha256, size: found.size, signers })
+}
+
+/// The outcomes up to the first refusal. It decides, and following one more chain of certificates costs time that an
+/// attacker would like us to spend.
+pub(crate) fn up_to_refusal(
+    outcomes: impl Iterator<Item = Result<Holder, Refusal>>,
+) -> Vec<Result<Holder, Refusal>> {
+    let mut found = Vec::new();
+    for outcome in outcomes {
+        let refused = outcome.is_err();
+        found.push(outcome);
+        if refused {
+            break;
+        }
+    }
+    found
 }
 
 fn retired_key(holder: &Holder, mark: &str) -> Refusal {

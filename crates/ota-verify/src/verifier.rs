@@ -5,7 +5,7 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 use ota_core::{
     OtaError, Timestamp,
     error::{PortError, PortErrorKind},
-    ports::{Clock, ImageExpectation, ImageReader, ImageVerifier, Observer, VerifyPolicy},
+    ports::{Clock, ImageExpectation, ImageReader, ImageVerifier, Observer, Stated, VerifyPolicy},
     release::{DetachedSignature, Vouched},
 };
 
@@ -16,7 +16,7 @@ use crate::{
     keylist::KeyList,
     keyring::{self, Keyring},
     moment::Moment,
-    policy::{self, Finding, Found, Holder, Required},
+    policy::{self, Assurance, Finding, Found, Holder, Required},
     trailer::{MAX_TRAILER, Manifest, Trailer},
     x509::{Authority, X509Policy},
 };
@@ -299,7 +299,12 @@ impl KeyringVerifier {
         required: Required<'_>,
     ) -> Result<Vouched, Refusal> {
         let moment = self.config.moment();
-        let findings = parsed.iter().flat_map(|parsed| self.findings(parsed, content, moment)).collect();
+        let mut findings: Vec<Finding> = Vec::new();
+        for parsed in parsed {
+            if findings.last().is_none_or(|finding| finding.outcome.is_ok()) {
+                findings.extend(self.findings(parsed, content, moment));
+            }
+        }
         let verdict =
             policy::judge(&Found { size: content.size, sha256: content.sha256, findings }, required);
         match &verdict {
@@ -319,7 +324,7 @@ impl KeyringVerifier {
             Ok(Statement::Cms(statement)) => statement.check(content, self.authority(moment)),
             Ok(Statement::Openpgp(statement)) => statement.check(content, &self.keyring.openpgp, moment),
         };
-        let several = outcomes.len() > 1;
+        let several = parsed.statement.as_ref().is_ok_and(|statement| statement.signers() > 1);
         let origin = |index: usize| match several {
             true => format!("{}, signer {}", parsed.origin, index + 1),
             false => parsed.origin.clone(),
@@ -351,6 +356,21 @@ impl ImageVerifier for KeyringVerifier {
         observer: Observer<'_>,
     ) -> Result<Vouched, PortError> {
         self.verify_image(image, expect, signatures, policy, observer).map(|verdict| verdict.vouched)
+    }
+
+    fn verify_stated(
+        &self,
+        image: &mut dyn ImageReader,
+        expect: ImageExpectation,
+        signatures: &[DetachedSignature],
+        policy: VerifyPolicy,
+        observer: Observer<'_>,
+    ) -> Result<(Vouched, Option<Stated>), PortError> {
+        let Verdict { vouched, manifest } = self.verify_image(image, expect, signatures, policy, observer)?;
+        // Without a signature a manifest is a claim by nobody.
+        let manifest = manifest.filter(|_| policy::assurance(&vouched) == Assurance::Authenticity);
+        let stated = manifest.map(|manifest| Stated { version: manifest.version, kind: manifest.kind.0 });
+        Ok((vouched, stated))
     }
 }
 

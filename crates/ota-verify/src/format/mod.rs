@@ -11,6 +11,7 @@ use std::fmt;
 
 use ota_core::{
     ByteCount, OtaError,
+    ports::{ImageFacts, ImageInspector},
     release::{ImageKind, Vouched},
 };
 
@@ -75,6 +76,22 @@ impl fmt::Display for ImageFormat {
 /// `InvalidImage` (OTA_005): a whole disk with partitions, cut short, damaged, or of a format that no slot takes.
 pub fn inspect(vouched: &Vouched, head: &[u8]) -> Result<Inspection, OtaError> {
     recognise(vouched.size, head).map_err(|what| OtaError::InvalidImage { what })
+}
+
+/// The adapter of `ota_core::ports::ImageInspector`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadInspector;
+
+impl ImageInspector for HeadInspector {
+    fn head_len(&self) -> usize {
+        HEAD_LEN
+    }
+
+    fn inspect(&self, vouched: &Vouched, head: &[u8]) -> Result<ImageFacts, OtaError> {
+        let Inspection { format, partition_layout, .. } = inspect(vouched, head)?;
+        let (format, kind) = (format.to_string(), format.kind());
+        Ok(ImageFacts { kind, format, partition_layout: partition_layout.into() })
+    }
 }
 
 fn recognise(size: ByteCount, head: &[u8]) -> Result<Inspection, String> {

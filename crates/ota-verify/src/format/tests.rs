@@ -2,11 +2,12 @@
 
 use ota_core::{
     ByteCount, OtaError, Sha256Digest,
+    ports::{ImageFacts, ImageInspector as _},
     release::{ImageKind, Vouched},
 };
 use tempfile::TempDir;
 
-use super::{HEAD_LEN, ImageFormat, Inspection, inspect};
+use super::{HEAD_LEN, HeadInspector, ImageFormat, Inspection, inspect};
 use crate::tests::world::{program, read, run, write};
 
 pub(crate) fn vouched(size: u64) -> Vouched {
@@ -68,6 +69,18 @@ fn squashfs_images_of_all_compressors_are_standard() {
         );
         assert!(inspection.content.unwrap().get() <= image.len() as u64);
     }
+}
+
+#[test]
+fn the_port_says_format_and_layout_in_words() {
+    let image = squashfs("zstd");
+    let facts = HeadInspector.inspect(&vouched(image.len() as u64), &image).unwrap();
+    let expected = ImageFacts {
+        kind: ImageKind::Squashfs,
+        format: "squashfs (zstd)".into(),
+        partition_layout: "standard".into(),
+    };
+    assert_eq!((facts, HeadInspector.head_len()), (expected, HEAD_LEN));
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::{
     digest::{ContentDigests, HashKind},
     error::Refusal,
     moment::{Moment, Utc},
-    policy::Holder,
+    policy::{Holder, up_to_refusal},
 };
 
 /// More signatures in one file than this are refused.
@@ -59,19 +59,24 @@ impl Statement {
         Ok(Self { signatures })
     }
 
+    /// How many signatures it holds.
+    pub(crate) const fn signers(&self) -> usize {
+        self.signatures.len()
+    }
+
     /// The digests of the image that its signatures need.
     pub(crate) fn digests(&self) -> impl Iterator<Item = HashKind> + '_ {
         self.signatures.iter().filter_map(|claim| claim.digest.as_ref().ok().copied())
     }
 
-    /// Checks every signature; one outcome for each, in the order of the file.
+    /// Checks the signatures in the order of the file, up to the first that does not hold.
     pub(crate) fn check(
         &self,
         content: &ContentDigests,
         keys: &[OpenpgpKey],
         moment: Moment,
     ) -> Vec<Result<Holder, Refusal>> {
-        self.signatures.iter().map(|claim| claim.check(content, keys, moment)).collect()
+        up_to_refusal(self.signatures.iter().map(|claim| claim.check(content, keys, moment)))
     }
 }
 

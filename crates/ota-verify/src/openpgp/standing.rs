@@ -29,6 +29,7 @@ pub(super) fn of_subkey(
     moment: Moment,
 ) -> Result<(), Refusal> {
     primary_is_alive(key, moment)?;
+    not_expired("sub-key", &subkey.key, None, moment)?;
     let primary = &key.primary_key;
     let bound = |signature: &&Signature| signature.verify_subkey_binding(primary, &subkey.key).is_ok();
     let of = |typ| subkey.signatures.iter().filter(move |signature| signature.typ() == Some(typ));
@@ -50,6 +51,7 @@ pub(super) fn of_subkey(
 /// The newest statements that the primary key makes about itself, when it is neither revoked nor expired by any.
 fn primary_is_alive(key: &SignedPublicKey, moment: Moment) -> Result<Vec<&Signature>, Refusal> {
     let primary = &key.primary_key;
+    not_expired("key", primary, None, moment)?;
     let own = |signature: &&Signature| signature.verify_key(primary).is_ok();
     if key.details.revocation_signatures.iter().any(|signature| own(&signature)) {
         return Err(revoked("key", primary));

@@ -11,7 +11,8 @@ use super::{
     world::{IMAGE, Keys, STRICT, cms, config_at, now, pgp},
 };
 use crate::{
-    KeyringVerifier, Manifest, Trailer,
+    KeyList, KeyringVerifier, Manifest, Trailer,
+    checksums::Checksums,
     format::{self, tests::vouched},
 };
 
@@ -130,6 +131,42 @@ fn no_mutation_of_a_trailer_panics_and_what_is_read_is_written_the_same() {
             assert_eq!(manifest.encode().as_bytes(), bytes);
         }
     });
+}
+
+#[test]
+fn no_mutation_of_a_key_list_or_a_checksum_file_panics() {
+    let list = "ota-key-list 1\nserial 7\nissued 2025-03-10T14:30:00Z\nexpires 2026-03-10T14:30:00Z\n\
+        retire 00000000000000000000000000000000000000ff\n";
+    run(&[list.into()], |bytes| drop(KeyList::parse(bytes)));
+    let sums = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855  a\n\
+        SHA256 (b) = e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855\n";
+    run(&[sums.into()], |bytes| {
+        drop(Checksums::parse(bytes).map(|sums| sums.digest_of("a").map(<[u8]>::to_vec)));
+    });
+}
+
+/// What fills the largest file with the most there may be in it, of attacker's choice: still far below a second.
+#[test]
+fn the_most_expensive_files_are_refused_in_time() {
+    let pki = Pki::with_signer();
+    let verifier = Keys::of(&[&pki.pem("root")]).verifier(config_at(now()));
+    let certificates: Vec<String> = (0..40).map(|index| format!("extra{index}")).collect();
+    let mut bundle = Vec::new();
+    for name in &certificates {
+        pki.certify(name, "signer", "root", SIGNER, &[]);
+        bundle.extend(super::world::read(&pki.pem(name)));
+    }
+    super::world::write(pki.dir(), "bundle.pem", &bundle);
+    let crowded = pki.sign_with(&["signer"], &["-certfile", "bundle.pem"]);
+    let nested = [0x30, 0x80].repeat(32_000);
+    let wide = [vec![0x31, 0x83, 0x00, 0xff, 0xf0], [0x30, 0x00].repeat(32_000)].concat();
+    for file in [crowded, nested, wide, vec![0x30; 65_536], b"-----BEGIN CMS-----\n".repeat(3000)] {
+        assert!(verifier.verify_bytes(IMAGE, &[cms(file)], STRICT).is_err());
+    }
+    let packets = [0x88, 0x00].repeat(32_000);
+    for file in [packets, vec![0x88; 65_536], b"-----BEGIN PGP SIGNATURE-----\n\n".repeat(2000)] {
+        assert!(verifier.verify_bytes(IMAGE, &[pgp(file)], STRICT).is_err());
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::path::Path;
 use ota_core::{
     ByteCount, OtaError, Sha256Digest,
     error::{PortErrorKind, SignatureFault},
-    ports::{Flow, VerifyPolicy},
+    ports::{Flow, ImageVerifier as _, Stated, VerifyPolicy},
     release::{DetachedSignature, ImageKind},
 };
 
@@ -75,6 +75,23 @@ fn a_one_file_image_vouches_for_the_bytes_in_front_of_the_trailer() {
         (IMAGE.len() as u64, Sha256Digest::of(IMAGE))
     );
     assert_eq!(verdict.vouched.signers.len(), 2);
+}
+
+#[test]
+fn the_port_tells_what_a_one_file_image_states_only_under_a_signature() {
+    let pki = Pki::with_signer();
+    let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
+    let stated = |file: &[u8]| {
+        verifier
+            .verify_stated(&mut MemImage::of(file), expectation(file), &[], LAX, &mut |_| Flow::Continue)
+            .map(|(_, stated)| stated)
+            .unwrap()
+    };
+    let text = manifest(IMAGE).encode();
+    let expected = Stated { version: "v5.0.5".parse().unwrap(), kind: ImageKind::Raw };
+    assert_eq!(stated(&signed(&pki, IMAGE, &text)), Some(expected));
+    assert_eq!(stated(&file_of(IMAGE, &text, vec![])), None);
+    assert_eq!(stated(IMAGE), None);
 }
 
 #[test]

@@ -19,6 +19,16 @@ pub(super) enum Statement {
     Openpgp(openpgp::Statement),
 }
 
+impl Statement {
+    /// How many signatures the file holds.
+    pub(super) const fn signers(&self) -> usize {
+        match self {
+            Self::Cms(statement) => statement.signers(),
+            Self::Openpgp(statement) => statement.signers(),
+        }
+    }
+}
+
 impl Parsed {
     pub(super) fn all(signatures: &[DetachedSignature]) -> Result<Vec<Self>, Refusal> {
         if signatures.len() > MAX_SIGNATURES {

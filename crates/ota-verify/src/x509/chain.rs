@@ -229,8 +229,10 @@ impl Authority<'_> {
             Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => {
                 (SignatureFault::Untrusted, "it does not chain to a CA that this device trusts".into())
             }
-            Error::RequiredEkuNotFoundContext(_)
-            | Error::CaUsedAsEndEntity
+            Error::RequiredEkuNotFoundContext(_) => {
+                (SignatureFault::KeyUsage, "it or a CA of its chain is not meant for code signing".into())
+            }
+            Error::CaUsedAsEndEntity
             | Error::EndEntityUsedAsCa
             | Error::PathLenConstraintViolated
             | Error::NameConstraintViolation => {

@@ -18,7 +18,7 @@ use super::{algorithm, chain::Authority, encoding};
 use crate::{
     digest::{ContentDigests, HashKind},
     error::Refusal,
-    policy::Holder,
+    policy::{Holder, up_to_refusal},
 };
 
 /// More signers or certificates than this are refused.
@@ -55,23 +55,26 @@ impl Statement {
         Ok(Self { signers: infos.iter().map(claim).collect(), certificates })
     }
 
+    /// How many signatures it holds.
+    pub(crate) const fn signers(&self) -> usize {
+        self.signers.len()
+    }
+
     /// The digests of the image that its signers need.
     pub(crate) fn digests(&self) -> impl Iterator<Item = HashKind> + '_ {
         self.signers.iter().filter_map(|claim| claim.digest.as_ref().ok().copied())
     }
 
-    /// Checks every signer; one outcome for each, in the order of the file.
+    /// Checks the signers in the order of the file, up to the first whose signature does not hold.
     pub(crate) fn check(
         &self,
         content: &ContentDigests,
         authority: Authority<'_>,
     ) -> Vec<Result<Holder, Refusal>> {
         let mut used = Vec::new();
-        let mut outcomes: Vec<_> = self
-            .signers
-            .iter()
-            .map(|claim| self.check_signer(claim, content, authority, &mut used))
-            .collect();
+        let checked =
+            self.signers.iter().map(|claim| self.check_signer(claim, content, authority, &mut used));
+        let mut outcomes = up_to_refusal(checked);
         if outcomes.iter().all(Result::is_ok) && !self.all_needed(&used, authority) {
             outcomes.push(Err(Refusal::malformed("carries a certificate that no signature needs")));
         }
