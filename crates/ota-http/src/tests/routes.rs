@@ -1,0 +1,201 @@
+//! Happy paths of every route, and the envelope of what goes wrong on the way.
+
+use http::{Method, StatusCode};
+use ota_core::{job::JobStatus, ports::AuditOutcome};
+use ota_testkit::source::FetchScript;
+use serde_json::{Value, json};
+
+use super::harness::{ADMIN, Gateway, OPERATOR, VIEWER, answer};
+
+#[tokio::test]
+async fn check_lists_releases_with_the_fields_of_the_spec() {
+    let gateway = Gateway::start().await;
+    let (status, body) = gateway.get("/updates/check").await;
+    assert_eq!((status, &body["available"]), (StatusCode::OK, &json!(true)));
+    let update = &body["updates"][0];
+    assert_eq!(update["id"], "rel-v5.0.5");
+    assert_eq!(update["release_date"], "2026-01-09T23:06:40Z");
+    assert!(gateway.engine.active().borrow().is_none());
+}
+
+#[tokio::test]
+async fn a_download_runs_can_be_watched_paused_resumed_and_cancelled() {
+    let gateway = Gateway::start().await;
+    gateway.source.script([FetchScript::HoldAt(100_000)]);
+    let (_, body) = gateway
+        .post(
+            "/updates/download",
+            OPERATOR,
+            json!({"update_id": "rel-v5.0.5", "version": "v5.0.5", "target_partition": "B"}),
+        )
+        .await;
+    assert_eq!((&body["status"], &body["estimated_duration"]), (&json!("started"), &json!("00:00:01")));
+    let id = body["job_id"].as_str().unwrap().to_owned();
+    gateway.source.until_held().await;
+    let (status, progress) = gateway.get(&format!("/updates/progress?job_id={id}")).await;
+    assert_eq!((status, &progress["status"]), (StatusCode::OK, &json!("downloading")));
+    assert_eq!(progress["progress"]["bytes_total"], 200_000);
+    let (status, body) = answer(gateway.ask(Method::POST, "/updates/pause", OPERATOR)).await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("paused")));
+    gateway.until(JobStatus::Paused).await;
+    let (status, body) = gateway.post("/updates/resume", OPERATOR, json!({"job_id": id})).await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("downloading")));
+    let (status, body) =
+        gateway.post("/updates/cancel", OPERATOR, json!({"job_id": id, "reason": "not today"})).await;
+    assert_eq!(
+        (status, &body["message"]),
+        (StatusCode::OK, &json!("Update operation cancelled successfully"))
+    );
+    let record = gateway.audited("updates.cancel").await;
+    assert_eq!((record.actor.as_str(), record.reason.as_deref()), ("operator", Some("not today")));
+    assert_eq!(record.outcome, AuditOutcome::Ok);
+    assert_eq!(record.job.unwrap().as_str(), id);
+    let (status, job) = gateway.get(&format!("/updates/jobs/{id}")).await;
+    assert_eq!(
+        (status, &job["status"], &job["cancel_reason"]),
+        (StatusCode::OK, &json!("cancelled"), &json!("not today"))
+    );
+    let (_, jobs) = gateway.get("/updates/jobs?limit=1").await;
+    assert_eq!((&jobs["total"], &jobs["jobs"][0]["job_id"]), (&json!(1), &json!(id)));
+}
+
+#[tokio::test]
+async fn a_downloaded_job_installs() {
+    let gateway = Gateway::start().await;
+    let id = gateway.downloaded().await;
+    let (_, progress) = gateway.get("/updates/progress").await;
+    assert_eq!(
+        (&progress["status"], &progress["progress"]["percentage"]),
+        (&json!("downloaded"), &json!(100.0))
+    );
+    let (status, body) =
+        gateway.post("/updates/install", OPERATOR, json!({"job_id": id, "strategy": "seamless"})).await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("installing")));
+    assert_eq!(body["requires_reboot"], true);
+    gateway.until(JobStatus::Rebooting).await;
+    let (_, progress) = gateway.get("/updates/progress").await;
+    assert_eq!(progress["waiting_for"]["reason"], "reboot");
+    assert_eq!(gateway.boot.env().trial, Some(ota_core::Slot::B));
+}
+
+#[tokio::test]
+async fn status_has_the_fields_of_the_spec_and_ours_under_both_names() {
+    let gateway = Gateway::start().await;
+    for path in ["/system/status", "/gateway/status"] {
+        let (status, body) = gateway.get(path).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(body["gateway"], json!({"name": "gw", "model": "IGW-5000", "serial": "SN1"}));
+        assert_eq!(body["partitions"]["active"]["name"], "A");
+        assert_eq!(body["partitions"]["inactive"]["name"], "B");
+        assert_eq!(body["resources"]["cpu_load"], 0.25);
+        assert_eq!((&body["system_status"], &body["allow_unsigned"]), (&json!("idle"), &json!(false)));
+        assert_eq!(body["boot"]["first"], "A");
+    }
+}
+
+#[tokio::test]
+async fn safety_status_says_what_holds_an_update_back() {
+    let gateway = Gateway::start().await;
+    assert_eq!(gateway.get("/safety/status").await.1["update_allowed"], true);
+    gateway.violate();
+    let (_, body) = gateway.get("/safety/status").await;
+    assert_eq!(body["update_allowed"], false);
+    assert_eq!(
+        (&body["constraints"][0]["name"], &body["constraints"][0]["status"]),
+        (&json!("crane_motion"), &json!("violated"))
+    );
+    assert_eq!(body["maintenance_window"], json!({"active": false, "next_window": null}));
+}
+
+#[tokio::test]
+async fn events_can_be_read_over_rest_from_a_position() {
+    let gateway = Gateway::start().await;
+    gateway.downloaded().await;
+    let (_, all) = gateway.get("/events").await;
+    let events = all["events"].as_array().unwrap();
+    assert!(events.iter().any(|event| event["type"] == "job_complete"));
+    let next = all["next"].as_u64().unwrap();
+    assert_eq!(next, events.last().unwrap()["seq"].as_u64().unwrap());
+    let (_, none) = gateway.get(&format!("/events?since={next}")).await;
+    assert_eq!((&none["events"], &none["next"]), (&json!([]), &json!(next)));
+}
+
+#[tokio::test]
+async fn probes_are_open_and_say_no_more_than_ok() {
+    let gateway = Gateway::start().await;
+    for path in ["/healthz", "/readyz"] {
+        assert_eq!(
+            answer(gateway.http.get(gateway.url(path))).await,
+            (StatusCode::OK, json!({"status": "ok"}))
+        );
+    }
+    gateway.boot.set_readable(false);
+    let (status, body) = answer(gateway.http.get(gateway.url("/readyz"))).await;
+    assert_eq!((status, &body["name"]), (StatusCode::SERVICE_UNAVAILABLE, &json!("UNAVAILABLE")));
+    assert_eq!(answer(gateway.http.get(gateway.url("/healthz"))).await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn pages_come_with_a_strict_policy_and_the_document_with_a_token() {
+    let gateway = Gateway::start().await;
+    for path in ["/", "/ui/dashboard.js", "/ui/style.css", "/ui/docs.js"] {
+        let response = gateway.http.get(gateway.url(path)).send().await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        assert!(
+            response.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'")
+        );
+        assert_eq!(response.headers()["x-content-type-options"], "nosniff");
+    }
+    for path in ["/openapi.json", "/docs", "/metrics"] {
+        assert_eq!(answer(gateway.http.get(gateway.url(path))).await.0, StatusCode::UNAUTHORIZED, "{path}");
+        let request = gateway.http.get(gateway.url(path)).bearer_auth(VIEWER);
+        assert_eq!(answer(request).await.0, StatusCode::OK, "{path}");
+    }
+    let open = Gateway::with(|config| (config.public_docs, config.public_metrics) = (true, true)).await;
+    for path in ["/openapi.json", "/docs", "/metrics"] {
+        assert_eq!(answer(open.http.get(open.url(path))).await.0, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn metrics_are_prometheus_text() {
+    let gateway = Gateway::start().await;
+    gateway.violate();
+    let request = gateway.http.get(gateway.url("/metrics")).bearer_auth(VIEWER);
+    let Value::String(text) = answer(request).await.1 else { panic!("not text") };
+    assert!(text.contains("ota_up 1\n"));
+    assert!(text.contains("ota_safety_constraint_ok{constraint=\"crane_motion\"} 0\n"));
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        assert!(line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(), "{line}");
+    }
+}
+
+#[tokio::test]
+async fn the_audit_can_be_read_filtered_exported_and_checked() {
+    let gateway = Gateway::start().await;
+    gateway.downloaded().await;
+    let ask = |path: &str| answer(gateway.ask(Method::GET, path, ADMIN));
+    let (_, page) = ask("/audit?action=updates.").await;
+    assert_eq!(
+        (&page["records"][0]["action"], &page["records"][0]["actor"]),
+        (&json!("updates.download"), &json!("operator"))
+    );
+    let (_, lines) = ask("/audit?action=updates.&format=jsonl").await;
+    assert_eq!(lines["action"], "updates.download");
+    let (_, Value::String(csv)) = ask("/audit?format=csv").await else { panic!("not text") };
+    assert!(csv.starts_with("seq,timestamp,actor,") && csv.contains(",updates.download,ok,"));
+    assert_eq!(ask("/audit/verify").await.1["intact"], true);
+    gateway.store.tamper(|records| records[0].entry.actor = "nobody".into());
+    assert_eq!(ask("/audit/verify").await.1, json!({"intact": false, "records": 0, "first_bad": 1}));
+}
+
+#[tokio::test]
+async fn every_prefix_serves_the_same() {
+    let gateway = Gateway::start().await;
+    for prefix in crate::PREFIXES {
+        for path in ["/updates/check", "/system/status", "/gateway/status", "/safety/status"] {
+            let request = gateway.http.get(gateway.url(&format!("{prefix}{path}"))).bearer_auth(VIEWER);
+            assert_eq!(answer(request).await.0, StatusCode::OK, "{prefix}{path}");
+        }
+    }
+}
