@@ -1,1 +1,12 @@
-//! stub
+//! Flow tests: the real daemon on a simulated device, driven through its API as `ota-admin` drives it.
+//!
+//! They need the daemon's program: `cargo xtask test` builds it first and says where it is in `OTA_BIN_DIR`.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
+
+mod cuts;
+mod memory;
+mod refusals;
+mod safety;
+mod trials;
+mod update;
+mod world;

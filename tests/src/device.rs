@@ -21,6 +21,8 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(20);
 /// How long the daemon may take until it answers, a debug build on a busy machine included.
 const READY: Duration = Duration::from_secs(60);
+/// How long constraints may take to settle.
+const SETTLED: Duration = Duration::from_secs(3);
 
 /// How a device is switched on.
 #[derive(Clone)]
@@ -72,6 +74,7 @@ impl Device {
             make_token(&layout, &how.gatewayd)?;
         }
         let client = client(&layout, &url)?;
+        let console = Arc::clone(&how.console);
         let machine = Machine::power_on(Board {
             layout: layout.clone(),
             gatewayd: how.gatewayd,
@@ -82,15 +85,29 @@ impl Device {
         let device = Self { layout, server, machine, client, _on: on };
         device.ready().await?;
         if first {
-            let request = SetPinRequest { new_pin: Secret::from(PIN.to_owned()), pin: None };
-            device
-                .client
-                .set_pin(&request)
-                .await
-                .map_err(|e| anyhow::anyhow!("setting the PIN: {}", e.chain()))?;
+            device.set_pin(&console).await;
         }
+        device.settled().await;
         fs::write(device.layout.url(), format!("{url}\n"))?;
         Ok(device)
+    }
+
+    /// Waits until the constraints have held for long enough to count, unless one of them is violated.
+    async fn settled(&self) {
+        let deadline = Instant::now() + SETTLED;
+        let allowed = async || self.client.safety().await.is_ok_and(|safety| safety.update_allowed);
+        while !allowed().await && Instant::now() < deadline {
+            // tidy: waits for another process
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Sets the PIN that only a simulated device may have. A daemon that refuses it leaves the device without one.
+    async fn set_pin(&self, console: &Arc<dyn Fn(&str) + Send + Sync>) {
+        let request = SetPinRequest { new_pin: Secret::from(PIN.to_owned()), pin: None };
+        if let Err(error) = self.client.set_pin(&request).await {
+            console(&format!("factory: no PIN is set: {}", error.chain()));
+        }
     }
 
     /// Waits until the daemon answers.

@@ -8,6 +8,7 @@ use std::{
     net::SocketAddr,
     path::{Component, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -43,6 +44,7 @@ struct Shared {
 #[derive(Default)]
 struct Told {
     damaged: Option<Damage>,
+    bytes_per_second: Option<u32>,
     sent: BTreeMap<String, u64>,
     starts: Vec<(String, u64)>,
 }
@@ -88,6 +90,11 @@ impl UpdateServer {
     /// Changes one byte of what is sent from now on; `None`: nothing is changed any more.
     pub fn damage(&self, damage: Option<Damage>) {
         self.shared.told().damaged = damage;
+    }
+
+    /// Sends no faster than this from now on.
+    pub fn slow_down(&self, bytes_per_second: Option<u32>) {
+        self.shared.told().bytes_per_second = bytes_per_second;
     }
 
     /// Bytes of bodies sent so far, of files whose path holds `part`.
@@ -181,6 +188,10 @@ fn body(shared: Arc<Shared>, name: String, file: File, start: u64, end: u64) -> 
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         chunk.truncate(read);
+        let pause = shared.told().bytes_per_second.map(|speed| pause(read, speed));
+        if let Some(pause) = pause {
+            tokio::time::sleep(pause).await;
+        }
         {
             let mut told = shared.told();
             if let Some(damage) = told.damaged.as_ref().filter(|d| d.path == name) {
@@ -194,6 +205,11 @@ fn body(shared: Arc<Shared>, name: String, file: File, start: u64, end: u64) -> 
         let next = at + read as u64;
         Ok(Some((Bytes::from(chunk), (shared, name, file, next))))
     }))
+}
+
+/// How long so many bytes take.
+fn pause(bytes: usize, per_second: u32) -> Duration {
+    Duration::from_secs(bytes as u64) / per_second.max(1)
 }
 
 /// The part of a file that `bytes=…` asks for, end exclusive. `None`: not understood, all of it; `Some(None)`: not there.

@@ -1,0 +1,154 @@
+//! Kill -9 and power cuts at random instants of a whole update.
+
+use std::{collections::BTreeMap, sync::Mutex, time::Duration};
+
+use ota_api::{jobs::JobInfo, words::JobStatus};
+use ota_core::Slot;
+use tokio::time::{Instant, sleep};
+
+use crate::world::{Offer, PATIENCE, TestDevice, device};
+
+const ROUNDS: u64 = 50;
+/// Devices that are cut at the same time.
+const AT_ONCE: u64 = 3;
+/// So slow that a download takes about as long as the rest of an update.
+const SERVER_SPEED: u32 = 40_000_000;
+/// Bytes that may be fetched twice for each cut.
+const TWICE: u64 = 8 << 20;
+
+/// xorshift; the same rounds in every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) % limit
+    }
+}
+
+/// When and how a round is cut.
+#[derive(Clone, Copy, Debug)]
+struct Cut {
+    after: Duration,
+    power: bool,
+}
+
+fn cuts(round: u64, whole: Duration) -> Vec<Cut> {
+    let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(round + 1));
+    let micros = u64::try_from(whole.as_micros()).unwrap();
+    let count = 1 + u64::from(random.below(3) == 0);
+    let mut one = || Cut { after: Duration::from_micros(random.below(micros)), power: random.below(3) == 0 };
+    (0..count).map(|_| one()).collect()
+}
+
+/// Where the job stood when it was last seen.
+#[derive(Default)]
+struct Seen(Mutex<String>);
+
+impl Seen {
+    fn note(&self, job: Option<&JobInfo>) {
+        let text = job.map_or_else(
+            || "no job".to_owned(),
+            |job| format!("{:<11} {}", job.status.as_str(), job.current_operation),
+        );
+        *self.0.lock().unwrap() = text;
+    }
+
+    fn last(&self) -> String {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// Does what an operator would: asks for what is missing until the job has ended, whatever happens to the daemon.
+async fn drive(device: &TestDevice, seen: &Seen) -> JobInfo {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Ok(newest) = device.newest().await {
+            seen.note(newest.as_ref());
+            match newest {
+                Some(job) if job.ended => return job,
+                // Refused while the daemon finds out that the crane stands still, lost when it is cut.
+                Some(job) if job.status == JobStatus::Downloaded => drop(device.install(&job.job_id).await),
+                Some(_) => {}
+                None => drop(device.start_download().await),
+            }
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the update does not end: {}\n{}",
+            seen.last(),
+            device.log_tail(40)
+        );
+        // tidy: waits for another process
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn cut(device: &TestDevice, cuts: &[Cut], seen: &Seen) -> Vec<String> {
+    let mut states = Vec::new();
+    for cut in cuts {
+        // tidy: waits for a random instant
+        sleep(cut.after).await;
+        states.push(seen.last());
+        if cut.power {
+            device.machine.cut_power().await;
+        } else {
+            device.machine.kill_daemon().await;
+        }
+    }
+    states
+}
+
+/// One update with cuts; the states that were hit, and how the job ended.
+async fn round(number: u64, whole: Duration) -> (Vec<String>, JobStatus) {
+    let device = device(Offer::Good).await;
+    device.server.slow_down(Some(SERVER_SPEED));
+    let (seen, cuts) = (Seen::default(), cuts(number, whole));
+    let (job, states) = tokio::join!(drive(&device, &seen), cut(&device, &cuts, &seen));
+    let told = format!("round {number} {cuts:?} {states:?}");
+    device.ready().await.unwrap();
+    let jobs = device.client.jobs(&ota_api::jobs::JobsQuery::default()).await.unwrap();
+    assert_eq!(jobs.total, 1, "{told}: {jobs:#?}");
+    if job.status == JobStatus::Succeeded {
+        device.check_rests_on(Slot::B).await;
+        assert!(device.holds_the_image(Slot::B), "{told}");
+    } else {
+        println!("{told}: {:?} {:?}", job.status, job.failure);
+        device.check_rests_on(Slot::A).await;
+    }
+    let (sent, size) = (device.server.sent("rootfs.squashfs"), device.release.size());
+    let allowed = size + TWICE * cuts.len() as u64 + (64 << 10);
+    assert!(sent <= allowed, "{told}: {sent} bytes of {size} sent, {:?}", device.server.starts("squashfs"));
+    (states, job.status)
+}
+
+/// How long an update takes that nobody disturbs.
+async fn undisturbed() -> Duration {
+    let device = device(Offer::Good).await;
+    device.server.slow_down(Some(SERVER_SPEED));
+    let started = Instant::now();
+    assert_eq!(drive(&device, &Seen::default()).await.status, JobStatus::Succeeded);
+    started.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_daemon_killed_at_any_instant_ends_on_a_whole_slot_and_knows_its_job() {
+    let whole = undisturbed().await;
+    let workers = (0..AT_ONCE).map(|first| async move {
+        let mut told = Vec::new();
+        for number in (first..ROUNDS).step_by(usize::try_from(AT_ONCE).unwrap()) {
+            told.push(round(number, whole).await);
+        }
+        told
+    });
+    let (mut hit, mut ends) = (BTreeMap::<String, u32>::new(), BTreeMap::<&str, u32>::new());
+    for (states, end) in futures_util::future::join_all(workers).await.into_iter().flatten() {
+        states.into_iter().for_each(|state| *hit.entry(state).or_default() += 1);
+        *ends.entry(end.as_str()).or_default() += 1;
+    }
+    println!("an undisturbed update takes {whole:?}; {ROUNDS} rounds were cut in these states:");
+    hit.iter().for_each(|(state, times)| println!("{times:4}  {state}"));
+    println!("and ended: {ends:?}");
+}
