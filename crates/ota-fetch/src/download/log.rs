@@ -1,7 +1,8 @@
 //! The log beside a partial file: whose bytes they are and how many of them are durable.
 //!
 //! Append-only lines `<record> <check>`, the check being the first 8 hexadecimal digits of the record's SHA-256; a torn last
-//! line is cut off. Records: `ota-part 1 <size> <sha256>` (first), `tag <etag>` or `tag`, `have <bytes>`.
+//! line is cut off. Records: `ota-part 1 <size> <sha256>` (first), `boot <boot id>` of the kernel that the writer runs under,
+//! `tag <etag>` or `tag`, `have <bytes>`.
 
 use std::{
     fs::File,
@@ -20,6 +21,8 @@ pub(crate) struct Standing {
     pub(crate) have: u64,
     /// Strong ETag of the file they are from.
     pub(crate) tag: Option<String>,
+    /// Boot under which the file was last written.
+    pub(crate) boot: Option<String>,
 }
 
 /// An open log.
@@ -53,6 +56,11 @@ impl Log {
         self.append(&format!("have {bytes}"))
     }
 
+    /// The file is written under this boot from now on.
+    pub(crate) fn boot(&mut self, id: &str) -> std::io::Result<()> {
+        self.append(&format!("boot {id}"))
+    }
+
     /// The bytes are from the file with this strong ETag.
     pub(crate) fn tag(&mut self, tag: Option<&str>) -> std::io::Result<()> {
         match tag {
@@ -77,6 +85,7 @@ fn read(text: &[u8], head: &str) -> (Option<Standing>, u64) {
             (None, _) if record == head => standing = Some(Standing::default()),
             (None, _) => return (None, 0),
             (Some(standing), ("have", bytes)) => standing.have = bytes.parse().unwrap_or(0),
+            (Some(standing), ("boot", id)) => standing.boot = Some(id.into()),
             (Some(standing), ("tag", "")) => standing.tag = None,
             (Some(standing), ("tag", tag)) => standing.tag = Some(tag.into()),
             (Some(_), _) => break,

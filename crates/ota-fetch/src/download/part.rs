@@ -182,7 +182,17 @@ impl Writer {
             sha256,
             durable,
         };
-        standing.have = writer.prepare(standing.have, asker)?;
+        let boot = boot_id();
+        let length = writer.file.metadata().map_err(writer.at("look at"))?.len();
+        // Only the process ended: what was written is in the page cache, synced or not. After a reboot the log counts.
+        let have = if boot.is_some() && boot == standing.boot { length } else { standing.have };
+        standing.have = writer.prepare(have.min(length).min(size), asker)?;
+        if let Some(id) = boot
+            && standing.boot.as_ref() != Some(&id)
+        {
+            // Should the power fail now, the old record must not count under the new boot.
+            writer.log.have(standing.have).and_then(|()| writer.log.boot(&id)).map_err(writer.at("log"))?;
+        }
         Ok((writer, standing))
     }
 
@@ -192,8 +202,6 @@ impl Writer {
         have: u64,
         asker: &oneshot::Sender<Result<Standing, FetchError>>,
     ) -> Result<u64, FetchError> {
-        let length = self.file.metadata().map_err(self.at("look at"))?.len();
-        let have = have.min(length).min(self.size);
         self.file.set_len(have).map_err(self.at("cut"))?;
         if let Err(error) = self.staging.reserve(&self.file, have, self.size) {
             // Gives back what could be had.
@@ -253,11 +261,11 @@ impl Writer {
         Ok(())
     }
 
-    /// The record first: a cut in between must not count new bytes by the old record.
+    /// Old bytes away, then the record of it, then new bytes: at no instant does a record or a length count both.
     fn start_over(&mut self) -> Result<(), FetchError> {
+        self.file.set_len(0).map_err(self.at("cut"))?;
         self.log.have(0).map_err(self.at("log"))?;
         self.durable.store(0, Ordering::Release);
-        self.file.set_len(0).map_err(self.at("cut"))?;
         self.file.seek(SeekFrom::Start(0)).map_err(self.at("seek in"))?;
         self.hash = Context::new(&SHA256);
         (self.written, self.unsynced) = (0, 0);
@@ -307,6 +315,12 @@ impl Writer {
     fn at(&self, doing: &'static str) -> impl FnOnce(std::io::Error) -> FetchError + use<> {
         at(doing, self.staging.path().join(&self.part_name))
     }
+}
+
+/// Names this run of the kernel.
+fn boot_id() -> Option<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(id.trim().to_owned()).filter(|id| !id.is_empty())
 }
 
 /// The partial file, locked: an earlier writer of it may still be ending.
