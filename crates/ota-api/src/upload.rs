@@ -1,9 +1,11 @@
 //! `upload`, `upload/verify`, `upload/deploy`. The form of an upload is multipart; its parts are named in the contract.
 
+use jiff::Timestamp;
+use ota_core::ports::{Upload, Verification};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{auth::Secret, words::Strategy};
+use crate::{auth::Secret, text, words::Strategy};
 
 /// The parts of an upload, for the document only: the server streams them.
 #[derive(Clone, Debug, ToSchema)]
@@ -47,6 +49,55 @@ pub struct UploadedFile {
     /// Description, if one was given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
+}
+
+/// Answer of `GET upload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadList {
+    /// All uploads, by name.
+    pub uploads: Vec<UploadSummary>,
+}
+
+/// An upload as it is listed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UploadSummary {
+    /// The staged file.
+    #[serde(flatten)]
+    pub file: UploadedFile,
+    /// When it was whole.
+    pub uploaded_at: Timestamp,
+    /// When exactly these bytes were last verified; absent when they were not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<Timestamp>,
+    /// Whether a trusted key signed them, by that verification.
+    pub signature_valid: bool,
+    /// Whether `upload/deploy` would take it.
+    pub ready_for_deployment: bool,
+}
+
+impl From<Upload> for UploadSummary {
+    fn from(upload: Upload) -> Self {
+        let verification = upload.verification.as_ref();
+        Self {
+            uploaded_at: text::time(upload.stored),
+            verified_at: verification.map(|found| text::time(found.at)),
+            signature_valid: verification.is_some_and(Verification::signed),
+            ready_for_deployment: verification.is_some_and(|found| found.facts.is_some()),
+            file: UploadedFile::from(upload),
+        }
+    }
+}
+
+impl From<Upload> for UploadedFile {
+    fn from(upload: Upload) -> Self {
+        Self {
+            name: upload.image.name.to_string(),
+            size: upload.image.size.get(),
+            version: upload.version.to_string(),
+            checksum: format!("sha256:{}", upload.image.sha256),
+            description: upload.description,
+        }
+    }
 }
 
 const fn yes() -> bool {
@@ -113,8 +164,9 @@ pub struct DeployRequest {
     /// The PIN; needed for an image that no trusted key signed, checked whenever it is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pin: Option<Secret>,
-    /// Whether the gateway restarts by itself once the partition is switched.
-    #[serde(default)]
+    /// Whether the gateway restarts by itself once the partition is switched. Unlike `updates/install` it does unless
+    /// told otherwise: a deployment is one call.
+    #[serde(default = "yes")]
     pub reboot_after: bool,
     /// Whether a failed health check brings the old partition back.
     #[serde(default = "yes")]

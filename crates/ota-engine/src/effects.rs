@@ -12,7 +12,7 @@ use ota_core::{
     ByteCount, ImageName, Sha256Digest,
     error::{OtaError, PortError, PortErrorKind},
     event::{EventKind, Operation, Outcome, Phase},
-    job::{Effect, Failure, Held, Input, Job, JobState, JobStatus},
+    job::{Effect, Failure, Held, Input, Job, JobKind, JobState, JobStatus},
     ports::{FetchObserver, FetchOrder, Flow, ImageExpectation, RebootReason, VerifyPolicy, WriteProgress},
     release::{ImageKind, Vouched},
     safety::{SafetyStep, Severity},
@@ -21,6 +21,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     engine::Shared,
+    examine::Front,
     facts::failure,
     runner::{Message, Runner, lost_work},
 };
@@ -240,7 +241,7 @@ impl Runner {
 impl Shared {
     fn raise_floor_after(&self, job: &Job) -> Result<(), PortError> {
         // A rollback goes down on purpose; it never lowers the floor and has no reason to raise it.
-        if job.kind == ota_core::job::JobKind::Rollback {
+        if job.kind == JobKind::Rollback {
             return Ok(());
         }
         match &self.config.security_floor {
@@ -348,11 +349,20 @@ fn write(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
         if job.vouched.as_ref().is_some_and(|vouched| vouched.sha256 != expect.sha256) {
             return Err(PortErrorKind::Io("the verified digest is not the staged one".into()).into());
         }
-        let mut image = shared.ports.images.open(&name)?;
-        shared.ports.slots.write(job.target, &mut *image, expect, observer)?;
+        let mut image = Front::new(shared.ports.images.open(&name)?, front(job, expect));
+        shared.ports.slots.write(job.target, &mut image, expect, observer)?;
         shared.slot_written(job)
     };
     run().map_or_else(|error| Input::WriteFailed(failure(&error)), |()| Input::Written)
+}
+
+/// How much of the staged file is read: of an upload what was vouched for, without the trailer; else all of it, so that
+/// a file that has grown is noticed.
+const fn front(job: &Job, expect: ImageExpectation) -> ByteCount {
+    match job.kind {
+        JobKind::Deployment => expect.size,
+        JobKind::Update | JobKind::Rollback => ByteCount(u64::MAX),
+    }
 }
 
 /// A rollback goes only to bytes that are still the recorded ones.

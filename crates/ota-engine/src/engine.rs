@@ -13,7 +13,7 @@ use ota_core::{
     release::Release,
     safety::SafetyReport,
 };
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     Actor, Bus, CancelRequest, DeployRequest, DownloadRequest, EngineError, InstallRequest, JobRef, JobView,
@@ -90,7 +90,7 @@ pub enum SecurityFloor {
 /// A handle to the running engine; cheap to clone.
 #[derive(Clone)]
 pub struct Engine {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
     requests: mpsc::UnboundedSender<Message>,
 }
 
@@ -102,6 +102,8 @@ pub(crate) struct Shared {
     pub(crate) live: Live,
     pub(crate) active: watch::Sender<Option<Job>>,
     pub(crate) releases: Mutex<Vec<(Release, usize)>>,
+    /// One uploaded image is verified at a time.
+    pub(crate) examining: Arc<Semaphore>,
 }
 
 impl Shared {
@@ -142,6 +144,7 @@ impl Engine {
             live: Live::default(),
             active: watch::Sender::new(None),
             releases: Mutex::default(),
+            examining: Arc::new(Semaphore::new(1)),
         });
         let (requests, inbox) = mpsc::unbounded_channel();
         let runner = Runner::recover(Arc::clone(&shared), requests.clone()).await?;
@@ -415,7 +418,7 @@ impl Engine {
         self.shared.active.borrow().as_ref().map_or(Ok(()), |job| Err(busy(job).into()))
     }
 
-    fn inactive_slot(&self, wanted: Option<Slot>) -> Result<Slot, EngineError> {
+    pub(crate) fn inactive_slot(&self, wanted: Option<Slot>) -> Result<Slot, EngineError> {
         let Some(booted) = self.shared.ports.boot.booted() else {
             return Err(EngineError::Unavailable {
                 reason: "booted_slot_unknown",

@@ -13,6 +13,7 @@ mod device;
 mod effects;
 mod engine;
 mod error;
+mod examine;
 mod facts;
 mod live;
 mod recover;
@@ -26,6 +27,7 @@ pub use command::{
 };
 pub use engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 pub use error::EngineError;
+pub use examine::ExamineRequest;
 pub use view::{JobView, LiveProgress, SlotView, SystemView};
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ota_core::{
-    DeploymentId, JobId, Slot, Version,
+    ByteCount, DeploymentId, JobId, Slot, Version,
     error::OtaError,
     event::{EventKind, Operation, Progress},
     job::{
@@ -508,11 +508,7 @@ fn space_for(shared: &Shared, create: &Create) -> Result<(), EngineError> {
         return Ok(());
     }
     let required = create.release.size;
-    let available = shared.ports.slots.capacity(create.target)?;
-    if available < required {
-        let place = format!("slot {}", create.target);
-        return Err(OtaError::InsufficientSpace { place, required, available }.into());
-    }
+    refuse_larger_than_slot(shared, create.target, required)?;
     let available = shared.ports.images.free()?;
     if create.image.is_none() && available < required {
         return Err(OtaError::InsufficientSpace { place: "staging".into(), required, available }.into());
@@ -520,7 +516,21 @@ fn space_for(shared: &Shared, create: &Create) -> Result<(), EngineError> {
     Ok(())
 }
 
-fn refuse_below_floor(floor: Option<&Version>, version: &Version) -> Result<(), EngineError> {
+/// Refuses an image that is longer than the slot it would go to.
+pub(crate) fn refuse_larger_than_slot(
+    shared: &Shared,
+    slot: Slot,
+    required: ByteCount,
+) -> Result<(), EngineError> {
+    let available = shared.ports.slots.capacity(slot)?;
+    if available < required {
+        let place = format!("slot {slot}");
+        return Err(OtaError::InsufficientSpace { place, required, available }.into());
+    }
+    Ok(())
+}
+
+pub(crate) fn refuse_below_floor(floor: Option<&Version>, version: &Version) -> Result<(), EngineError> {
     match floor {
         Some(floor) if version < floor => Err(OtaError::InvalidImage {
             what: format!("{version} is below the security floor {floor} of this device"),

@@ -1,7 +1,7 @@
 //! Update servers, seen from the device: verified TUF metadata, the channel manifest, a resumable download into staging.
 //!
-//! Owns everything between a URL and a whole, digest-checked file in staging ([`TufSource`], [`Staging`]). What is done with
-//! the file, whether its detached signatures hold and when to ask are others' (`ota-engine`, `ota-verify`).
+//! Owns everything between a URL and a whole, digest-checked file in staging ([`TufSource`], [`Staging`]), and what people
+//! upload into the same folder ([`StagedUploads`]). What is done with the file, whether its detached signatures hold and when to ask are others' (`ota-engine`, `ota-verify`).
 //! **Invariant:** lengths and digests come from TUF targets only; nothing is written beyond a signed length; what was not
 //! verified is not stored.
 
@@ -15,6 +15,7 @@ mod staging;
 mod throttle;
 mod transport;
 pub mod tuf;
+mod uploads;
 
 pub use channel::ManifestError;
 pub use config::{ClientIdentity, Proxy, RetryPolicy, StallPolicy, TufConfig};
@@ -24,6 +25,7 @@ pub use source::TufSource;
 pub use staging::Staging;
 pub use throttle::SpeedLimit;
 pub use transport::{TransferError, TransferFault, Url};
+pub use uploads::StagedUploads;
 
 #[cfg(test)]
 mod tests;

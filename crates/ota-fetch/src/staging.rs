@@ -1,7 +1,7 @@
 //! Images in staging: one folder, opened once, everything below reached through its handle and without following links.
 //!
 //! An image `NAME` has its detached signatures beside it as `NAME.sig`, `NAME.asc`, `NAME.p7s`; what is still arriving is
-//! hidden as `.NAME.part` with its log `.NAME.part.log`.
+//! hidden as `.NAME.part` with its log `.NAME.part.log`. What uploads add stands in [`crate::uploads`].
 
 use std::{
     fs::{DirBuilder, File},
@@ -33,7 +33,7 @@ use crate::{FetchError, error::at};
 pub(crate) const SIGNATURE_MAX: u64 = 64 * 1024;
 
 /// Endings of signature files, in the order in which they are looked for.
-const ENDINGS: [(&str, SignatureKind); 3] =
+pub(crate) const ENDINGS: [(&str, SignatureKind); 3] =
     [("sig", SignatureKind::Openpgp), ("asc", SignatureKind::Openpgp), ("p7s", SignatureKind::Cms)];
 
 /// The staging folder. Clones share its handle.
@@ -67,7 +67,7 @@ impl Staging {
         &self.folder.path
     }
 
-    fn named(&self, file: &str) -> PathBuf {
+    pub(crate) fn named(&self, file: &str) -> PathBuf {
         self.folder.path.join(file)
     }
 
@@ -96,6 +96,26 @@ impl Staging {
     /// A file to go on with, made when it is not there.
     pub(crate) fn open_or_make(&self, file: &str) -> Result<File, FetchError> {
         self.open_with(file, OFlag::O_RDWR | OFlag::O_CREAT)
+    }
+
+    /// A file that was not there before, for writing and reading.
+    pub(crate) fn make_new(&self, file: &str) -> Result<File, FetchError> {
+        self.open_with(file, OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL)
+    }
+
+    /// The names of everything in the folder that has one in UTF-8, sorted.
+    pub(crate) fn names(&self) -> Result<Vec<String>, FetchError> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        let failed = |errno: Errno| at("list", self.path())(errno.into());
+        let mut folder =
+            nix::dir::Dir::openat(&self.folder.handle, ".", flags, Mode::empty()).map_err(failed)?;
+        let mut names = Vec::new();
+        for entry in folder.iter() {
+            let entry = entry.map_err(failed)?;
+            names.extend(entry.file_name().to_str().ok().map(str::to_owned));
+        }
+        names.sort_unstable();
+        Ok(names)
     }
 
     /// Whether `opened` is still what `file` names.
@@ -145,6 +165,31 @@ impl Staging {
         Ok(())
     }
 
+    /// The detached signatures beside an image, without those of the named endings.
+    pub(crate) fn signatures_but(
+        &self,
+        name: &ImageName,
+        without: &[String],
+    ) -> Result<Vec<DetachedSignature>, PortError> {
+        let mut found = Vec::new();
+        for (ending, kind) in ENDINGS {
+            if without.iter().any(|skipped| skipped == ending) {
+                continue;
+            }
+            let file = format!("{name}.{ending}");
+            let Some(opened) = self.find(&file).map_err(port)? else { continue };
+            let mut bytes = Vec::new();
+            let read = opened.take(SIGNATURE_MAX + 1).read_to_end(&mut bytes);
+            read.map_err(|error| port(at("read", self.named(&file))(error)))?;
+            if bytes.len() as u64 > SIGNATURE_MAX {
+                let what = format!("{file} is larger than 64 KiB");
+                return Err(OtaError::SignatureInvalid { reason: SignatureFault::Malformed, what }.into());
+            }
+            found.push(DetachedSignature { kind, bytes });
+        }
+        Ok(found)
+    }
+
     /// Sets blocks aside for the first `size` bytes of `file` without changing its length.
     pub(crate) fn reserve(&self, file: &File, have: u64, size: u64) -> Result<(), FetchError> {
         let required = ByteCount(size.saturating_sub(have));
@@ -167,7 +212,7 @@ impl Staging {
         }
     }
 
-    fn free_bytes(&self) -> Result<ByteCount, FetchError> {
+    pub(crate) fn free_bytes(&self) -> Result<ByteCount, FetchError> {
         let stat =
             fstatvfs(&self.folder.handle).map_err(|e| at("ask for free space of", self.path())(e.into()))?;
         Ok(ByteCount(stat.blocks_available().saturating_mul(stat.fragment_size())))
@@ -202,25 +247,12 @@ impl ImageStore for Staging {
     }
 
     fn signatures(&self, name: &ImageName) -> Result<Vec<DetachedSignature>, PortError> {
-        let mut found = Vec::new();
-        for (ending, kind) in ENDINGS {
-            let file = format!("{name}.{ending}");
-            let Some(opened) = self.find(&file).map_err(port)? else { continue };
-            let mut bytes = Vec::new();
-            let read = opened.take(SIGNATURE_MAX + 1).read_to_end(&mut bytes);
-            read.map_err(|error| port(at("read", self.named(&file))(error)))?;
-            if bytes.len() as u64 > SIGNATURE_MAX {
-                let what = format!("{file} is larger than 64 KiB");
-                return Err(OtaError::SignatureInvalid { reason: SignatureFault::Malformed, what }.into());
-            }
-            found.push(DetachedSignature { kind, bytes });
-        }
-        Ok(found)
+        self.signatures_but(name, &[])
     }
 
     fn remove(&self, name: &ImageName) -> Result<(), PortError> {
         let (part, log) = Self::partial(name);
-        let mut files = vec![part, log, name.to_string()];
+        let mut files = vec![part, log, name.to_string(), crate::uploads::record_name(name)];
         files.extend(ENDINGS.map(|(ending, _)| format!("{name}.{ending}")));
         files.iter().try_for_each(|file| self.unlink(file)).and_then(|()| self.sync()).map_err(port)
     }
@@ -230,7 +262,7 @@ impl ImageStore for Staging {
     }
 }
 
-fn port(error: FetchError) -> PortError {
+pub(crate) fn port(error: FetchError) -> PortError {
     PortError::io(error.to_string(), error)
 }
 

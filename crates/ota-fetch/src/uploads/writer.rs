@@ -1,0 +1,251 @@
+//! One upload on its way: bytes to a hidden file, their digest on the way, everything gone unless it is committed.
+
+use std::{
+    fs::File,
+    io::{ErrorKind, Write},
+    os::unix::fs::FileExt as _,
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+};
+
+use nix::errno::Errno;
+use ota_core::{
+    ByteCount, ImageName, Sha256Digest,
+    error::{PortError, PortErrorKind},
+    ports::{ImageReader, Upload, UploadLabel, UploadWriter},
+    release::{DetachedSignature, SignatureKind, StagedImage},
+};
+use ring::digest::{Context, SHA256};
+
+use super::{
+    Inner, port,
+    record::{self, Record},
+};
+use crate::{FetchError, error::at, staging::ENDINGS};
+
+/// The quota is looked at each time so many more bytes have arrived.
+const QUOTA_STEP: u64 = 16 << 20;
+
+/// An upload that is arriving.
+pub(super) struct Incoming {
+    inner: Arc<Inner>,
+    name: ImageName,
+    hidden: String,
+    file: File,
+    hasher: Context,
+    have: u64,
+    /// Where the quota is looked at again.
+    next_check: u64,
+    reserved: bool,
+    sealed: Option<StagedImage>,
+}
+
+impl Incoming {
+    pub(super) fn begin(
+        inner: Arc<Inner>,
+        name: ImageName,
+        announced: Option<ByteCount>,
+    ) -> Result<Self, PortError> {
+        let hidden = inner.hidden(&name);
+        let file = inner.staging.make_new(&hidden).map_err(port)?;
+        let incoming = Self {
+            inner,
+            name,
+            hidden,
+            file,
+            hasher: Context::new(&SHA256),
+            have: 0,
+            next_check: QUOTA_STEP,
+            reserved: announced.is_some(),
+            sealed: None,
+        };
+        if let Some(announced) = announced {
+            incoming.inner.staging.reserve(&incoming.file, 0, announced.get()).map_err(port)?;
+        }
+        Ok(incoming)
+    }
+
+    fn path(&self) -> PathBuf {
+        self.inner.staging.named(&self.hidden)
+    }
+
+    fn sealed(&self) -> Result<&StagedImage, PortError> {
+        self.sealed.as_ref().ok_or_else(|| PortErrorKind::Io("the upload is not sealed".into()).into())
+    }
+
+    /// What goes when the image comes: every other signature if it brings one, else those that the one before brought.
+    fn dropped(&self, own: Option<&str>) -> Result<Vec<String>, PortError> {
+        let Some(own) = own else {
+            let before = record::read(&self.inner.staging, &self.name).map_err(port)?;
+            return Ok(before.map(|(record, _)| record.signatures).unwrap_or_default());
+        };
+        let others = ENDINGS.iter().map(|(ending, _)| *ending).filter(|ending| *ending != own);
+        Ok(others.map(str::to_owned).collect())
+    }
+
+    /// The error of a write, with what the medium lacks.
+    fn full(&self, error: std::io::Error, bytes: usize) -> FetchError {
+        let number = error.raw_os_error().map(Errno::from_raw);
+        if !matches!(number, Some(Errno::ENOSPC | Errno::EDQUOT | Errno::EFBIG)) {
+            return at("write", self.path())(error);
+        }
+        FetchError::Space {
+            required: ByteCount(bytes as u64),
+            available: self.inner.staging.free_bytes().unwrap_or_default(),
+        }
+    }
+}
+
+/// Writes all of `bytes`, however short the writes are.
+fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> std::io::Result<()> {
+    while !bytes.is_empty() {
+        match out.write(bytes) {
+            Ok(0) => return Err(ErrorKind::WriteZero.into()),
+            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+impl UploadWriter for Incoming {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), PortError> {
+        let more = bytes.len() as u64;
+        if self.have + more > self.next_check {
+            self.inner.check_quota(&self.name, self.have, self.have + more)?;
+            self.next_check = self.have + more + QUOTA_STEP;
+        }
+        write_all(&mut self.file, bytes).map_err(|error| port(self.full(error, bytes.len())))?;
+        self.hasher.update(bytes);
+        self.have += more;
+        self.inner.arriving.fetch_add(more, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn seal(&mut self) -> Result<StagedImage, PortError> {
+        self.inner.check_quota(&self.name, self.have, self.have)?;
+        if self.reserved {
+            // Gives back what was set aside and not used.
+            self.file.set_len(self.have).map_err(|error| port(at("shorten", self.path())(error)))?;
+        }
+        self.file.sync_all().map_err(|error| port(self.full(error, 0)))?;
+        let mut digest = [0; 32];
+        digest.copy_from_slice(self.hasher.clone().finish().as_ref());
+        let image =
+            StagedImage { name: self.name.clone(), size: ByteCount(self.have), sha256: Sha256Digest(digest) };
+        self.sealed = Some(image.clone());
+        Ok(image)
+    }
+
+    fn reader(&self) -> Result<Box<dyn ImageReader>, PortError> {
+        self.sealed()?;
+        let file = self.file.try_clone().map_err(|error| port(at("open", self.path())(error)))?;
+        Ok(Box::new(Positioned { file, at: 0, path: self.path() }))
+    }
+
+    fn signatures(&self) -> Result<Vec<DetachedSignature>, PortError> {
+        self.inner.staging.signatures_but(&self.name, &self.dropped(None)?)
+    }
+
+    fn commit(self: Box<Self>, label: UploadLabel) -> Result<Upload, PortError> {
+        let image = self.sealed()?.clone();
+        let staging = &self.inner.staging;
+        let _names = self.inner.lock();
+        let signature = label.signature.as_ref().map(|signature| (ending(signature), &signature.bytes[..]));
+        let record = Record {
+            image,
+            version: label.version,
+            description: label.description,
+            stored: label.stored,
+            verification: label.verification,
+            stamp: record::stamp_of(staging, &self.hidden, &self.file).map_err(port)?,
+            signatures: signature.iter().map(|(ending, _)| (*ending).to_owned()).collect(),
+            dropped: self.dropped(signature.map(|(ending, _)| ending))?,
+        };
+        record::commit(staging, &self.hidden, &record, signature).map_err(port)?;
+        Ok(record.into_upload(true))
+    }
+}
+
+impl Drop for Incoming {
+    fn drop(&mut self) {
+        self.inner.arriving.fetch_sub(self.have, Ordering::Relaxed);
+        // After a commit there is nothing of that name any more.
+        if let Err(error) = self.inner.staging.unlink(&self.hidden) {
+            tracing::warn!(error = %error, "what is left of an upload was not removed");
+        }
+    }
+}
+
+/// The ending under which a signature is kept.
+fn ending(signature: &DetachedSignature) -> &'static str {
+    match signature.kind {
+        SignatureKind::Cms => "p7s",
+        SignatureKind::Openpgp if signature.bytes.starts_with(b"-----BEGIN") => "asc",
+        SignatureKind::Openpgp => "sig",
+    }
+}
+
+/// Reads an open file from its start, whatever others do with its position.
+struct Positioned {
+    file: File,
+    at: u64,
+    path: PathBuf,
+}
+
+impl ImageReader for Positioned {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, PortError> {
+        loop {
+            match self.file.read_at(buf, self.at) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(port(at("read", &self.path)(error))),
+                Ok(count) => {
+                    self.at += count as u64;
+                    return Ok(count);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes a few bytes at a time, is interrupted, and at last is full.
+    struct Narrow {
+        taken: Vec<u8>,
+        room: usize,
+        calls: usize,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.calls += 1;
+            if self.calls.is_multiple_of(3) {
+                return Err(ErrorKind::Interrupted.into());
+            }
+            let count = bytes.len().min(7).min(self.room - self.taken.len());
+            if count == 0 {
+                return Err(Errno::ENOSPC.into());
+            }
+            self.taken.extend_from_slice(&bytes[..count]);
+            Ok(count)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn short_writes_and_interruptions_lose_nothing_and_a_full_medium_is_told() {
+        let bytes: Vec<u8> = (0..=200).collect();
+        let mut out = Narrow { taken: Vec::new(), room: 300, calls: 0 };
+        write_all(&mut out, &bytes).unwrap();
+        assert_eq!(out.taken, bytes);
+        let refused = write_all(&mut out, &bytes).unwrap_err();
+        assert_eq!((refused.raw_os_error(), out.taken.len()), (Some(Errno::ENOSPC as i32), 300));
+    }
+}
