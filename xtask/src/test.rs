@@ -10,7 +10,8 @@ pub(crate) struct Args {
     rest: Vec<String>,
 }
 
-/// Installs what the tests hold us against, then runs them. `OTA_PYTHON` names the interpreter that has the packages.
+/// Installs what the tests hold us against, then runs them. `OTA_PYTHON` names the interpreter that has the packages, and
+/// `python3` is that one too.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     tools::debian()?;
     let python = tools::python()?;
@@ -19,7 +20,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !args.rest.iter().any(|arg| arg == "-p" || arg.starts_with("--package")) {
         test.arg("--workspace");
     }
-    test.args(&args.rest).env("OTA_PYTHON", python.interpreter());
+    test.args(&args.rest).env("OTA_PYTHON", python.interpreter()).env("PATH", python.search_path()?);
     if process::variable("CI").is_some() {
         test.env("CARGO_INCREMENTAL", "0");
     }

@@ -1,17 +1,21 @@
 //! What a fresh machine lacks: Debian packages, and a Python environment below the target directory.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use anyhow::{bail, ensure};
 
 use crate::{process, workspace::Workspace};
 
 /// Independent tools that the tests hold us against, and what the demo builds its image with.
-const DEBIAN: [(&str, &str); 6] = [
+const DEBIAN: [(&str, &str); 10] = [
     ("fw_printenv", "libubootenv-tool"),
     ("gpg", "gnupg"),
     ("openssl", "openssl"),
     ("mksquashfs", "squashfs-tools"),
+    ("mke2fs", "e2fsprogs"),
+    ("sfdisk", "fdisk"),
+    ("losetup", "mount"),
+    ("setpriv", "util-linux"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
 ];
@@ -32,6 +36,13 @@ impl Python {
     /// The interpreter.
     pub(crate) fn interpreter(&self) -> PathBuf {
         self.dir.join("bin/python")
+    }
+
+    /// The search path with the interpreter in front.
+    pub(crate) fn search_path(&self) -> anyhow::Result<OsString> {
+        let rest = process::variable("PATH").unwrap_or_default();
+        let dirs = std::iter::once(self.dir.join("bin")).chain(std::env::split_paths(&rest));
+        Ok(std::env::join_paths(dirs)?)
     }
 
     /// A program that one of the packages brought.

@@ -30,29 +30,31 @@ pub(super) fn check(source: &Source) -> Vec<String> {
             complaints.push(format!("{path}:{}: holds {word}", number + 1));
         }
     }
-    complaints.extend(sleeps(source).map(|line| {
+    complaints.extend(sleeps(source).into_iter().map(|line| {
         format!("{path}:{line}: sleeps in a test; wait for a condition (or remark `// {WAIT_REMARK} for …`)")
     }));
     complaints
 }
 
 /// Line numbers of real waits in test code. Paused tokio time does not wait, so files that pause it are let pass.
-fn sleeps(source: &Source) -> impl Iterator<Item = usize> {
+fn sleeps(source: &Source) -> Vec<usize> {
+    const PAUSED: [&str; 2] = ["start_paused = true", "time::pause()"];
     let lines: Vec<&str> = source.text.lines().collect();
-    let tests_from = if is_test_file(&source.path) {
-        0
-    } else {
-        lines.iter().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(lines.len())
-    };
+    let paused = PAUSED.iter().any(|word| source.text.contains(word));
+    let tests_from = if is_test_file(&source.path) { 0 } else { first_test_line(&lines) };
     let remarked = |at: usize| (at.saturating_sub(1)..=at).any(|n| lines[n].contains(WAIT_REMARK));
     let sleeping = |line: &str| {
-        line.contains(concat!("thread::", "sleep(")) || line.contains(concat!("time::", "sleep("))
+        line.contains(concat!("thread::", "sleep("))
+            || (!paused && line.contains(concat!("time::", "sleep(")))
     };
-    let found: Vec<usize> = (tests_from..lines.len())
-        .filter(|&at| sleeping(lines[at]) && !remarked(at))
-        .map(|at| at + 1)
-        .collect();
-    found.into_iter()
+    (tests_from..lines.len()).filter(|&at| sleeping(lines[at]) && !remarked(at)).map(|at| at + 1).collect()
+}
+
+/// Where the test module of a file begins; one in a file of its own does not count here.
+fn first_test_line(lines: &[&str]) -> usize {
+    let inline =
+        |pair: &[&str]| pair[0].trim() == "#[cfg(test)]" && pair[1].contains("mod ") && pair[1].contains('{');
+    lines.windows(2).position(inline).unwrap_or(lines.len())
 }
 
 fn is_test_file(path: &Path) -> bool {
@@ -94,6 +96,8 @@ mod tests {
         assert!(complaints("tests/src/flow.rs", &code).contains("sleeps in a test"));
         let unit = format!("//! Fine.\n#[cfg(test)]\nmod tests {{ fn f() {{ {wait} }} }}\n");
         assert!(complaints("crates/x/src/a.rs", &unit).contains("a.rs:3:"));
+        let apart = format!("//! Fine.\n#[cfg(test)]\nmod tests;\nfn f() {{ {wait} }}\n");
+        assert_eq!(complaints("crates/x/src/a.rs", &apart), "");
         let remarked = format!("//! Fine.\n// tidy: waits for the daemon's port\n{wait}\n");
         assert_eq!(complaints("tests/src/flow.rs", &remarked), "");
     }
