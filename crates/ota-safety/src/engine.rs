@@ -5,6 +5,7 @@
 
 mod people;
 mod state;
+mod switch;
 
 use std::{
     collections::BTreeSet,

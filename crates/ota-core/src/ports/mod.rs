@@ -7,6 +7,7 @@ mod boot;
 mod clock;
 mod image;
 mod journal;
+mod overrides;
 mod safety;
 mod source;
 mod upload;
@@ -24,6 +25,7 @@ pub use journal::{
     AuditEntry, AuditLog, AuditOutcome, AuditRecord, JobJournal, JobPage, LastUpdate, PinTries, Role,
     Settings, SlotFacts, SlotRecord, SlotState, TokenRecord, Tokens,
 };
+pub use overrides::{OverrideGranted, OverrideRefused, SafetyOverrides};
 pub use safety::{HealthChecks, SafetyGate, SystemProbe};
 pub use source::{FetchObserver, FetchOrder, UpdateSource};
 pub use upload::{ImageFacts, ImageInspector, Upload, UploadLabel, UploadStore, UploadWriter, Verification};
