@@ -158,9 +158,10 @@ fn remove_leftovers(tmp: &Path) {
     }
 }
 
-/// How the daemon runs in tests: no countdown, short health checks.
+/// How the daemon runs in tests: no countdown, short health checks, nothing by itself.
 pub(crate) fn settings() -> Settings {
-    Settings { countdown_seconds: 0, health_seconds: 1, debounce: "20ms", ..Settings::new(0, 0) }
+    let quick = Settings { countdown_seconds: 0, health_seconds: 1, debounce: "20ms", ..Settings::new(0, 0) };
+    Settings { check_seconds: 0, ..quick }
 }
 
 /// A device of its own for one test; its folder goes with it.
@@ -206,6 +207,7 @@ pub(crate) async fn device_with(offer: Offer, settings: Settings) -> TestDevice 
         gatewayd: world().gatewayd.clone(),
         repo: release.repo.clone(),
         port: 0,
+        pin: false,
         settings,
         watchdog: Duration::from_millis(100),
         restart_pause: Duration::from_millis(20),

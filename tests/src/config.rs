@@ -19,6 +19,8 @@ pub struct Settings {
     pub debounce: &'static str,
     /// Speed limit of downloads.
     pub bytes_per_second: Option<u64>,
+    /// Seconds between the checks that the daemon makes by itself; 0: none.
+    pub check_seconds: u32,
     /// `info`, `debug`.
     pub log_level: &'static str,
 }
@@ -34,6 +36,7 @@ impl Settings {
             health_seconds: 20,
             debounce: "1s",
             bytes_per_second: None,
+            check_seconds: 3600,
             log_level: "info",
         }
     }
@@ -42,7 +45,16 @@ impl Settings {
 /// The text of `gateway.toml`.
 #[must_use]
 pub fn gateway_toml(layout: &Layout, settings: &Settings) -> String {
-    let Settings { port, server_port, countdown_seconds, health_seconds, debounce, log_level, .. } = settings;
+    let Settings {
+        port,
+        server_port,
+        countdown_seconds,
+        health_seconds,
+        debounce,
+        check_seconds,
+        log_level,
+        ..
+    } = settings;
     let path = |path: &Path| toml::Value::String(path.to_string_lossy().into_owned()).to_string();
     let run = |name: &str| path(&layout.run(name));
     let limit = settings.bytes_per_second.map_or_else(String::new, |n| format!("bytes_per_second = {n}\n"));
@@ -82,6 +94,9 @@ targets_url = "http://127.0.0.1:{server_port}/targets/"
 initial_root = {root}
 channel = "stable"
 proxy = "direct"
+
+[auto]
+interval_seconds = {check_seconds}
 
 [download]
 {limit}
@@ -145,4 +160,22 @@ level = "{log_level}"
         health = run("health"),
         reboot = run("reboot"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_is_toml_and_says_all_that_differs_from_a_real_device() {
+        let dir = tempfile::tempdir().unwrap();
+        let layout = Layout::new(dir.path()).unwrap();
+        let text = gateway_toml(&layout, &Settings::new(8080, 8081));
+        let table: toml::Table = text.parse().unwrap();
+        let keys: Vec<&str> = table.keys().map(String::as_str).collect();
+        insta::assert_snapshot!(
+            keys.join(" "),
+            @"auto boot clock download gateway health http log reboot safety slots source state verify"
+        );
+    }
 }

@@ -1,9 +1,8 @@
 //! A whole simulated device that is on: update server, configuration, board with the daemon on it, and a client.
 
-use std::{fs, os::unix::fs::OpenOptionsExt as _, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsStr, fs, os::unix::fs::OpenOptionsExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
-use ota_api::auth::{Secret, SetPinRequest};
 use ota_client::{BaseUrl, Client, Options, Token};
 use tokio::time::{Instant, sleep};
 
@@ -12,8 +11,7 @@ use crate::{
     config::{Settings, gateway_toml},
     environment::BootEnvironment,
     machine::{Board, Machine},
-    make::{self, PIN},
-    process,
+    make, process,
     server::UpdateServer,
 };
 
@@ -33,6 +31,8 @@ pub struct PowerOn {
     pub repo: PathBuf,
     /// Port of the API; 0 is a free one.
     pub port: u16,
+    /// Whether the first time sets the PIN, which takes a while.
+    pub pin: bool,
     /// How the daemon is configured; the ports in it are filled in.
     pub settings: Settings,
     /// Time after which a system that does not come up is reset.
@@ -72,9 +72,11 @@ impl Device {
         let first = !layout.admin_token().exists();
         if first {
             make_token(&layout, &how.gatewayd)?;
+            if how.pin {
+                set_pin(&layout, &how.gatewayd)?;
+            }
         }
         let client = client(&layout, &url)?;
-        let console = Arc::clone(&how.console);
         let machine = Machine::power_on(Board {
             layout: layout.clone(),
             gatewayd: how.gatewayd,
@@ -84,9 +86,6 @@ impl Device {
         });
         let device = Self { layout, server, machine, client, _on: on };
         device.ready().await?;
-        if first {
-            device.set_pin(&console).await;
-        }
         device.settled().await;
         fs::write(device.layout.url(), format!("{url}\n"))?;
         Ok(device)
@@ -99,14 +98,6 @@ impl Device {
         while !allowed().await && Instant::now() < deadline {
             // tidy: waits for another process
             sleep(LOOK).await;
-        }
-    }
-
-    /// Sets the PIN that only a simulated device may have. A daemon that refuses it leaves the device without one.
-    async fn set_pin(&self, console: &Arc<dyn Fn(&str) + Send + Sync>) {
-        let request = SetPinRequest { new_pin: Secret::from(PIN.to_owned()), pin: None };
-        if let Err(error) = self.client.set_pin(&request).await {
-            console(&format!("factory: no PIN is set: {}", error.chain()));
         }
     }
 
@@ -164,6 +155,15 @@ fn client(layout: &Layout, url: &str) -> anyhow::Result<Client> {
     let mut options = Options::new(url.parse::<BaseUrl>()?);
     options.token = Some(Token::parse(&token)?);
     Ok(Client::new(options)?)
+}
+
+/// The PIN that only a simulated device may have.
+fn set_pin(layout: &Layout, gatewayd: &std::path::Path) -> anyhow::Result<()> {
+    let (config, pin) = (layout.gateway_toml(), layout.pin());
+    let mut args = vec!["--config".as_ref(), config.as_os_str()];
+    args.extend(["pin", "set", "--documented", "--file"].map(AsRef::<OsStr>::as_ref));
+    args.push(pin.as_os_str());
+    process::read(&gatewayd.to_string_lossy(), args).context("setting the PIN").map(drop)
 }
 
 /// The admin token, made as on the device itself.

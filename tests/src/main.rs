@@ -78,6 +78,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
                     .with_context(|| format!("opening {}", gatewayd.display()))?,
                 repo: layout.repo(),
                 port: port.unwrap_or_else(|| make::free_port(8080)),
+                pin: true,
                 settings: Settings { bytes_per_second, ..Settings::new(0, 0) },
                 watchdog: Duration::from_secs(3),
                 restart_pause: Duration::from_millis(500),

@@ -239,7 +239,18 @@ fn content_type(name: &str) -> &'static str {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn a_range_lies_within_the_file(value in "bytes=[0-9]{0,20}-[0-9]{0,20}", length in 0_u64..1000) {
+            if let Some(Some((start, end))) = range(&value, length) {
+                prop_assert!(start < end && end <= length);
+            }
+        }
+    }
 
     #[test]
     fn ranges_are_read_as_http_has_them() {

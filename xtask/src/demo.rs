@@ -11,7 +11,7 @@ use std::{fs, path::PathBuf};
 use anyhow::{Context, ensure};
 
 use self::device::Device;
-use crate::{process, tools, workspace::Workspace};
+use crate::{build, tools};
 
 /// What the demo is asked for.
 #[derive(clap::Args, Default)]
@@ -37,13 +37,12 @@ const TOOLS: [&str; 3] = ["fw_printenv", "openssl", "mksquashfs"];
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     step("Building the daemon, the command line tool and the simulated device");
     tools::debian_for(&TOOLS)?;
-    let packages = ["-p", "ota-gatewayd", "-p", "ota-admin", "-p", "ota-tests", "--bins"];
-    process::run(process::cargo().args(["build", "--quiet"]).args(packages))?;
-    let target = Workspace::read()?.target;
-    let dir = args.dir.clone().unwrap_or_else(|| target.join("demo"));
+    build::programs()?;
+    let bin = build::folder()?;
+    let dir = args.dir.clone().unwrap_or_else(|| bin.with_file_name("demo"));
 
     step("Making a device: two slots, a redundant U-Boot environment, keys, a signed update");
-    let device = Device::make(&target.join("debug"), &dir)?;
+    let device = Device::make(&bin, &dir)?;
     step("Switching it on: update server, boot loader, gateway with its dashboard");
     let mut device = device.power_on(args.port)?;
     println!("The gateway is ready at {}", device.url);

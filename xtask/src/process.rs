@@ -16,9 +16,13 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The cargo that runs us.
+/// The cargo that runs us. In CI nothing is compiled incrementally: nobody comes back to it.
 pub(crate) fn cargo() -> Command {
-    command(variable("CARGO").unwrap_or_else(|| "cargo".into()))
+    let mut cargo = command(variable("CARGO").unwrap_or_else(|| "cargo".into()));
+    if variable("CI").is_some() {
+        cargo.env("CARGO_INCREMENTAL", "0");
+    }
+    cargo
 }
 
 /// Shows the command, runs it, fails when it fails.

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the one command that runs every test, on a fresh machine too.
 
-use crate::{process, tools};
+use crate::{build, process, tools};
 
 /// What to run.
 #[derive(clap::Args, Default)]
@@ -15,14 +15,16 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     tools::debian()?;
     let python = tools::python()?;
+    let chosen = args.rest.iter().any(|arg| arg == "-p" || arg.starts_with("--package"));
+    if !chosen || args.rest.iter().any(|arg| arg.ends_with("ota-tests")) {
+        // The flow tests start them; `cargo test` alone builds none.
+        build::programs()?;
+    }
     let mut test = process::cargo();
-    test.arg("test");
-    if !args.rest.iter().any(|arg| arg == "-p" || arg.starts_with("--package")) {
+    test.arg("test").env("OTA_BIN_DIR", build::folder()?);
+    if !chosen {
         test.arg("--workspace");
     }
     test.args(&args.rest).env("OTA_PYTHON", python.interpreter()).env("PATH", python.search_path()?);
-    if process::variable("CI").is_some() {
-        test.env("CARGO_INCREMENTAL", "0");
-    }
     process::run(&mut test)
 }

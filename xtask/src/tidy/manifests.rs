@@ -7,6 +7,9 @@ use toml::Table;
 
 use crate::workspace::{Member, Workspace};
 
+/// One line for each package from outside, why it is here.
+const REASONS: &str = "docs/dependencies.md";
+
 /// All complaints about the manifests.
 pub(super) fn check(root: &Path, workspace: &Workspace) -> anyhow::Result<Vec<String>> {
     let mut complaints = Vec::new();
@@ -17,10 +20,18 @@ pub(super) fn check(root: &Path, workspace: &Workspace) -> anyhow::Result<Vec<St
         complaints.extend(unused_dependencies(name, member)?);
         used.extend(tables(&manifest).flat_map(Table::keys).cloned());
     }
-    let root = read(root)?;
-    let listed = root.get("workspace").and_then(|w| w.get("dependencies")).and_then(toml::Value::as_table);
-    for name in listed.context("no [workspace.dependencies]")?.keys().filter(|name| !used.contains(*name)) {
-        complaints.push(format!("Cargo.toml: {name} is in [workspace.dependencies] and no package uses it"));
+    let manifest = read(root)?;
+    let listed =
+        manifest.get("workspace").and_then(|w| w.get("dependencies")).and_then(toml::Value::as_table);
+    let reasons = fs::read_to_string(root.join(REASONS)).with_context(|| format!("reading {REASONS}"))?;
+    for name in listed.context("no [workspace.dependencies]")?.keys() {
+        if !used.contains(name) {
+            complaints
+                .push(format!("Cargo.toml: {name} is in [workspace.dependencies] and no package uses it"));
+        }
+        if !workspace.members.contains_key(name) && !has_reason(&reasons, name) {
+            complaints.push(format!("{REASONS}: no line says why {name} is here"));
+        }
     }
     Ok(complaints)
 }
@@ -61,6 +72,12 @@ fn unused_dependencies(name: &str, member: &Member) -> anyhow::Result<Vec<String
     Ok(unused.map(|d| format!("{name}: lists {} and does not use it", d.name)).collect())
 }
 
+/// Whether the first cell of a table row names the package.
+fn has_reason(reasons: &str, name: &str) -> bool {
+    let cells = reasons.lines().filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+    cells.flat_map(|cell| cell.split(", ")).any(|named| named.trim() == name)
+}
+
 fn mentions(text: &str, word: &str) -> bool {
     let part_of_name = |c: char| c.is_alphanumeric() || c == '_';
     text.match_indices(word).any(|(at, _)| {
@@ -79,6 +96,13 @@ mod tests {
         assert!(complaints.contains("lints.workspace"), "{complaints}");
         assert!(complaints.contains("serde does not say"), "{complaints}");
         assert!(!complaints.contains("nix"), "{complaints}");
+    }
+
+    #[test]
+    fn a_reason_stands_in_the_row_of_the_package() {
+        let rows = "| cms, x509-cert | CMS with der |\n";
+        assert!(has_reason(rows, "x509-cert"));
+        assert!(!has_reason(rows, "der"));
     }
 
     #[test]
