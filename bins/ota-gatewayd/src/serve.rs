@@ -1,10 +1,11 @@
 //! The daemon's life: recover, serve, stop.
 
-use std::{fs, sync::Arc};
+use std::{fs, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use ota_engine::Engine;
+use ota_engine::{AutoConfig, Engine};
 use ota_http::{AppState, HttpConfig, Server, TlsReloader};
+use ota_verify::HeadInspector;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,7 @@ pub(crate) fn openapi() -> anyhow::Result<String> {
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let for_wire = Arc::clone(&config);
-    let Wired { ports, engine, store, safety, clock } =
+    let Wired { ports, engine, store, safety, clock, uploads } =
         tokio::task::spawn_blocking(move || wire::wire(&for_wire)).await??;
     let stop = CancellationToken::new();
     let sensors = tokio::spawn(Arc::clone(&safety).run(stop.clone().cancelled_owned()));
@@ -33,6 +34,8 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         settings: Arc::clone(&store) as _,
         audit: Arc::clone(&store) as _,
         clock,
+        uploads: Arc::new(uploads),
+        inspector: Arc::new(HeadInspector),
     };
     let server = Server::bind(http_config(&config)?, state).await.context("opening the HTTP interface")?;
     let address = server.local_addr();
@@ -40,18 +43,33 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     if let Some(path) = &config.http.address_file {
         fs::write(path, format!("{address}\n")).with_context(|| format!("writing {}", path.display()))?;
     }
+    let initiative = tokio::spawn(act_by_itself(engine.clone(), auto_config(&config)));
     notify::ready();
     let watchdog = tokio::spawn(notify::feed_watchdog());
     tokio::spawn(ask_to_stop(stop.clone()));
     let hangups = tokio::spawn(reload_on_hangup(Arc::clone(&config), server.tls_reloader()));
     server.run(stop.clone().cancelled_owned()).await;
     notify::stopping();
+    initiative.abort();
     engine.shutdown().await;
     watchdog.abort();
     hangups.abort();
     let _ = sensors.await;
     tracing::info!("stopped");
     Ok(())
+}
+
+async fn act_by_itself(engine: Engine, config: Option<AutoConfig>) {
+    if let Some(config) = config {
+        engine.act_by_itself(&config).await;
+    }
+}
+
+fn auto_config(config: &Config) -> Option<AutoConfig> {
+    (config.auto.interval_seconds > 0).then(|| AutoConfig {
+        interval: Duration::from_secs(config.auto.interval_seconds.into()),
+        policies: config.sources.iter().map(|source| (source.name.clone(), source.policy)).collect(),
+    })
 }
 
 /// Ends when the service manager or a person asks.
@@ -95,6 +113,7 @@ fn http_config(config: &Config) -> anyhow::Result<HttpConfig> {
     http.origins.clone_from(&section.origins);
     http.public_docs = section.public_docs;
     http.public_metrics = section.public_metrics;
+    http.limits.upload_bytes = config.upload.max_bytes;
     http.tls = tls::material(config)?;
     Ok(http)
 }

@@ -5,11 +5,11 @@ use std::{fs, num::NonZeroU32, path::Path, sync::Arc};
 use anyhow::{Context as _, anyhow};
 use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
 use ota_core::{
-    Timestamp, Version,
+    ByteCount, Timestamp, Version,
     ports::{BootControl as _, Clock, Settings, UpdateSource},
 };
 use ota_engine::{EngineConfig, GatewayIdentity, Ports, SecurityFloor};
-use ota_fetch::{ClientIdentity, Proxy, SpeedLimit, Staging, TufConfig, TufSource};
+use ota_fetch::{ClientIdentity, Proxy, SpeedLimit, StagedUploads, Staging, TufConfig, TufSource};
 use ota_safety::SafetyEngine;
 use ota_store::{Condition, SqliteStore};
 use ota_verify::{Keyring, KeyringVerifier, VerifyConfig};
@@ -36,6 +36,7 @@ pub(crate) struct Wired {
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) safety: Arc<SafetyEngine>,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) uploads: StagedUploads,
 }
 
 /// Opens everything. Blocking.
@@ -46,6 +47,7 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
     let boot = Arc::new(open_boot(config)?);
     let slots = BlockSlotWriter::new(&config.slots.a, &config.slots.b, boot.booted());
     let staging = Staging::open(config.staging())?;
+    let uploads = StagedUploads::open(staging.clone(), config.upload.quota_bytes.map(ByteCount))?;
     let verifier = open_verifier(config, &clock, &store)?;
     let speed = SpeedLimit::new(config.download.bytes_per_second);
     let sources = config
@@ -71,7 +73,7 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
         clock: Arc::clone(&clock),
         safety_changes: safety.changes(),
     };
-    Ok(Wired { ports, engine: engine_config(config), store, safety, clock })
+    Ok(Wired { ports, engine: engine_config(config), store, safety, clock, uploads })
 }
 
 /// Checks what can be checked without touching the state of the device.
@@ -140,6 +142,7 @@ fn open_verifier(
     strict.stored_floor = Arc::new(move || stored_floor(&*settings));
     strict.threshold = NonZeroU32::new(config.verify.threshold).unwrap_or(NonZeroU32::MIN);
     strict.development_keys = config.verify.development_keys;
+    strict.model = Some(config.gateway.model.clone());
     Ok(KeyringVerifier::new(keyring, strict))
 }
 

@@ -1,8 +1,11 @@
 //! What every request can reach.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
-use ota_core::ports::{AuditLog, Clock, Settings, Tokens};
+use ota_core::ports::{AuditLog, Clock, ImageInspector, SafetyOverrides, Settings, Tokens, UploadStore};
 use ota_engine::Engine;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +24,8 @@ pub struct AppState {
     pub settings: Arc<dyn Settings>,
     pub audit: Arc<dyn AuditLog>,
     pub clock: Arc<dyn Clock>,
+    pub uploads: Arc<dyn UploadStore>,
+    pub inspector: Arc<dyn ImageInspector>,
 }
 
 /// [`AppState`] with what the server keeps itself; cheap to clone.
@@ -37,13 +42,19 @@ pub(crate) struct Inner {
     pub(crate) auditor: Auditor,
     pub(crate) metrics: Metrics,
     pub(crate) web_sockets: Arc<Semaphore>,
+    pub(crate) uploads: Arc<dyn UploadStore>,
+    pub(crate) inspector: Arc<dyn ImageInspector>,
+    /// One permit for each upload that may arrive at a time.
+    pub(crate) uploading: Semaphore,
+    /// Set once, where the gateway has a safety engine that may be overridden.
+    pub(crate) overrides: OnceLock<Arc<dyn SafetyOverrides>>,
     pub(crate) stopping: CancellationToken,
     pub(crate) config: HttpConfig,
 }
 
 impl App {
     pub(crate) fn new(state: AppState, config: HttpConfig) -> Self {
-        let AppState { engine, tokens, settings, audit, clock } = state;
+        let AppState { engine, tokens, settings, audit, clock, uploads, inspector } = state;
         Self(Arc::new(Inner {
             auth: Authenticator::new(Arc::clone(&tokens), Arc::clone(&clock)),
             sessions: Sessions::new(config.sessions),
@@ -51,6 +62,10 @@ impl App {
             auditor: Auditor::new(audit, Arc::clone(&clock)),
             metrics: Metrics::default(),
             web_sockets: Arc::new(Semaphore::new(config.limits.web_sockets)),
+            uploading: Semaphore::new(config.limits.uploads),
+            uploads,
+            inspector,
+            overrides: OnceLock::new(),
             stopping: CancellationToken::new(),
             engine,
             tokens,

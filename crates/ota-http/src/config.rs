@@ -60,6 +60,14 @@ pub struct Limits {
     pub json_depth: usize,
     /// Time within which a JSON body must have arrived, and an answer must find a reader.
     pub body_time: Duration,
+    /// Longest uploaded file in bytes, where there is a limit beside the slot's size.
+    pub upload_bytes: Option<u64>,
+    /// Uploads that may arrive at a time.
+    pub uploads: usize,
+    /// Least speed of an upload in bytes a second, over each `upload_window` of waiting for the client.
+    pub upload_bytes_per_second: u64,
+    /// Time over which the speed of an upload is judged.
+    pub upload_window: Duration,
     /// Connections in all.
     pub connections: usize,
     /// Connections of one address.
@@ -85,6 +93,10 @@ impl Default for Limits {
             json_bytes: 64 * 1024,
             json_depth: 32,
             body_time: Duration::from_secs(30),
+            upload_bytes: None,
+            uploads: 4,
+            upload_bytes_per_second: 64 * 1024,
+            upload_window: Duration::from_secs(30),
             connections: 512,
             connections_per_address: 64,
             web_sockets: 64,

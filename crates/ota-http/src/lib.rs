@@ -24,12 +24,13 @@ mod sessions;
 mod show;
 mod status;
 mod tls;
+mod upload;
 mod ws;
 
 pub use app::AppState;
 pub use auth::{NewToken, new_token};
 pub use config::{HttpConfig, Limits, SessionLimits};
-pub use pin::{BadPin, hash_pin};
+pub use pin::{BadPin, hash_pin, set_pin_locally, unlock_pin_locally};
 pub use router::openapi;
 pub use server::{Server, ServerError, TlsReloader};
 pub use tls::{TlsError, TlsMaterial, self_signed};

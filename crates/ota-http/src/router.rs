@@ -126,6 +126,8 @@ fn envelope_response(status: u16) -> RefOr<Response> {
 fn api() -> Routes {
     Routes::new()
         .merge(handlers::updates::routes())
+        .merge(handlers::rollback::routes())
+        .merge(handlers::upload::routes())
         .merge(handlers::jobs::routes())
         .merge(handlers::safety::routes())
         .merge(handlers::system::routes())

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::ensure;
+use ota_core::policy::AutoPolicy;
 use ota_safety::SafetyConfig;
 use serde::Deserialize;
 
@@ -23,7 +24,11 @@ pub(crate) struct Config {
     #[serde(default, rename = "source")]
     pub(crate) sources: Vec<SourceSection>,
     #[serde(default)]
+    pub(crate) auto: AutoSection,
+    #[serde(default)]
     pub(crate) download: DownloadSection,
+    #[serde(default)]
+    pub(crate) upload: UploadSection,
     #[serde(default)]
     pub(crate) safety: SafetyConfig,
     #[serde(default)]
@@ -196,10 +201,27 @@ pub(crate) struct SourceSection {
     /// `system` (default), `direct`, or the address of a proxy.
     #[serde(default)]
     pub(crate) proxy: Option<String>,
+    /// How far the gateway goes by itself with what this source offers.
+    #[serde(default)]
+    pub(crate) policy: AutoPolicy,
 }
 
 fn stable() -> String {
     "stable".into()
+}
+
+/// What the gateway does by itself.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AutoSection {
+    /// Seconds between two checks of the sources; 0 switches them off.
+    pub(crate) interval_seconds: u32,
+}
+
+impl Default for AutoSection {
+    fn default() -> Self {
+        Self { interval_seconds: 3600 }
+    }
 }
 
 /// Downloads of all sources.
@@ -210,6 +232,16 @@ pub(crate) struct DownloadSection {
     pub(crate) bytes_per_second: Option<u64>,
     /// Below this the transfer counts as stalled; see `update-sources.md` section 3.
     pub(crate) min_bytes_per_second: Option<u64>,
+}
+
+/// Images that people upload.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UploadSection {
+    /// Longest file; what fits into a slot by default.
+    pub(crate) max_bytes: Option<u64>,
+    /// Most that all uploads together may take; what the medium has by default.
+    pub(crate) quota_bytes: Option<u64>,
 }
 
 /// The health checks of a trial boot.

@@ -5,6 +5,8 @@ pub(crate) mod auth;
 pub(crate) mod events;
 pub(crate) mod jobs;
 pub(crate) mod outside;
+pub(crate) mod rollback;
 pub(crate) mod safety;
 pub(crate) mod system;
 pub(crate) mod updates;
+pub(crate) mod upload;

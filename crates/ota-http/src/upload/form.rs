@@ -1,0 +1,337 @@
+//! The form of an upload: its parts in any order, each within its limits.
+
+use std::time::Duration;
+
+use axum::{
+    body::Body,
+    extract::{DefaultBodyLimit, FromRequest, Multipart, Request, multipart::Field},
+};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use ota_core::{
+    ByteCount, ImageName, OtaError, Sha256Digest, Version,
+    ports::UploadWriter,
+    release::{DetachedSignature, SignatureKind, StagedImage},
+};
+
+use super::{
+    pace::Pace,
+    sink::Sink,
+    stream::{Meter, Metered},
+};
+use crate::{
+    app::{App, blocking},
+    status::{Refusal, Transport},
+};
+
+/// Longest text of a part.
+const TEXT: usize = 4096;
+/// Longest description, in characters.
+const DESCRIPTION: usize = 1000;
+/// Largest signature.
+const SIGNATURE: usize = 64 * 1024;
+/// Most parts of a form.
+const PARTS: usize = 32;
+/// What a form may have beside its file: the other parts and the boundaries.
+const BESIDE: u64 = 256 * 1024;
+/// What a one-file image may have behind the bytes that go into the slot. Source: `docs/image-trailer.md`.
+const TRAILER: u64 = 2 << 20;
+/// How long a refused client may go on sending before it gets its answer, so that it is reading when it comes.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// A whole upload that is not committed yet. Dropped, nothing of it is left.
+pub(crate) struct Received {
+    pub(crate) writer: Box<dyn UploadWriter>,
+    pub(crate) image: StagedImage,
+    pub(crate) version: Version,
+    pub(crate) description: Option<String>,
+    pub(crate) signature: Option<DetachedSignature>,
+}
+
+/// Takes an upload from a request.
+///
+/// # Errors
+/// `INVALID_REQUEST` naming the part, `UNSUPPORTED_MEDIA_TYPE`, `PAYLOAD_TOO_LARGE`, `REQUEST_TIMEOUT`,
+/// `TOO_MANY_REQUESTS`; `InsufficientSpace` (OTA_003), `ChecksumMismatch` (OTA_007). Nothing is left of it then.
+pub(crate) async fn receive(app: &App, request: Request) -> Result<Received, Refusal> {
+    if !is_form(request.headers()) {
+        return Err(Transport::UnsupportedMediaType { expected: "multipart/form-data" }.into());
+    }
+    let _turn = app.uploading.try_acquire().map_err(|_| Transport::TooManyRequests {
+        what: "too many uploads at once",
+        retry_after: Duration::from_secs(10),
+    })?;
+    let limits = &app.config.limits;
+    let announced = announced(request.headers());
+    let most = Most::of(app).await?;
+    most.check(announced.unwrap_or_default().saturating_sub(BESIDE))?;
+    let meter = Meter::default();
+    let (parts, body) = request.into_parts();
+    let body = Body::from_stream(Metered::new(body.into_data_stream(), meter.clone()));
+    let mut request = Request::from_parts(parts, body);
+    // Ours is the limit: the sum of what the parts may have.
+    DefaultBodyLimit::disable().apply(&mut request);
+    let mut form = Multipart::from_request(request, &())
+        .await
+        .map_err(|_| invalid(None, "the boundary of the form is missing or malformed"))?;
+    let pace = Pace::new(limits.upload_bytes_per_second, limits.upload_window);
+    let mut reading = Reading { app, most, announced, meter, pace, found: Found::default(), sink: None };
+    match reading.parts(&mut form).await {
+        Ok(()) => reading.whole().await,
+        Err(refusal) => {
+            reading.give_up(form).await;
+            Err(refusal)
+        }
+    }
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("multipart/form-data")
+}
+
+fn announced(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn invalid(part: Option<&str>, what: impl Into<String>) -> Refusal {
+    Transport::InvalidRequest { path: part.map(str::to_owned), what: what.into() }.into()
+}
+
+/// How long a file may be.
+struct Most {
+    /// As configured.
+    limit: Option<u64>,
+    /// What fits into the slot it would go to, where that is known.
+    slot: Option<(String, u64)>,
+}
+
+impl Most {
+    async fn of(app: &App) -> Result<Self, Refusal> {
+        let inactive = app.engine.status().await?.inactive;
+        let slot = inactive.and_then(|slot| Some((format!("slot {}", slot.slot), slot.capacity?.get())));
+        Ok(Self { limit: app.config.limits.upload_bytes, slot })
+    }
+
+    fn check(&self, length: u64) -> Result<(), Refusal> {
+        if let Some(limit) = self.limit.filter(|limit| length > *limit) {
+            return Err(Transport::PayloadTooLarge { limit }.into());
+        }
+        match &self.slot {
+            Some((place, capacity)) if length > capacity.saturating_add(TRAILER) => {
+                let (required, available) = (ByteCount(length), ByteCount(*capacity));
+                Err(OtaError::InsufficientSpace { place: place.clone(), required, available }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The parts that have come.
+#[derive(Default)]
+struct Found {
+    version: Option<Version>,
+    description: Option<String>,
+    signature: Option<DetachedSignature>,
+    sha256: Option<Sha256Digest>,
+}
+
+/// A form that is being read.
+struct Reading<'a> {
+    app: &'a App,
+    most: Most,
+    announced: Option<u64>,
+    meter: Meter,
+    pace: Pace,
+    found: Found,
+    sink: Option<Sink>,
+}
+
+impl Reading<'_> {
+    async fn parts(&mut self, form: &mut Multipart) -> Result<(), Refusal> {
+        for _ in 0..PARTS {
+            let Some(part) = self.pace.wait(form.next_field()).await?.map_err(broken)? else {
+                return Ok(());
+            };
+            self.part(part).await?;
+        }
+        Err(invalid(None, format!("a form has at most {PARTS} parts")))
+    }
+
+    async fn part(&mut self, part: Field<'_>) -> Result<(), Refusal> {
+        match part.name().unwrap_or_default() {
+            "file" => self.file(part).await,
+            "version" => {
+                let text = self.text(part, "version").await?;
+                let version = text.parse().map_err(|error| invalid(Some("version"), format!("{error}")))?;
+                once(&mut self.found.version, version, "version")
+            }
+            "description" => {
+                let text = self.text(part, "description").await?;
+                once(&mut self.found.description, description(text)?, "description")
+            }
+            "sha256" => {
+                let text = self.text(part, "sha256").await?;
+                let digest =
+                    text.trim().parse().map_err(|error| invalid(Some("sha256"), format!("{error}")))?;
+                once(&mut self.found.sha256, digest, "sha256")
+            }
+            "signature" => {
+                // A browser sends a file part that nobody filled as an empty one without a name.
+                let filled = part.file_name().is_some_and(|name| !name.is_empty());
+                let bytes = self.small(part, "signature", SIGNATURE).await?;
+                if bytes.is_empty() && !filled {
+                    return Ok(());
+                }
+                let signature = DetachedSignature { kind: kind_of(&bytes), bytes };
+                once(&mut self.found.signature, signature, "signature")
+            }
+            // As with JSON: what is not known is not looked at.
+            other => {
+                let other = other.chars().take(40).collect::<String>();
+                self.small(part, &other, SIGNATURE).await.map(drop)
+            }
+        }
+    }
+
+    async fn file(&mut self, mut part: Field<'_>) -> Result<(), Refusal> {
+        if self.sink.is_some() {
+            return Err(twice("file"));
+        }
+        let given = part.file_name().ok_or_else(|| invalid(Some("file"), "must be a file with a name"))?;
+        let name: ImageName = given.parse().map_err(|error| invalid(Some("file"), format!("{error}")))?;
+        refuse_in_use(self.app, &name)?;
+        let (store, announced) = (std::sync::Arc::clone(&self.app.uploads), self.announced.map(ByteCount));
+        let writer = blocking(move || store.begin(&name, announced)).await??;
+        self.sink = Some(Sink::new(writer));
+        let mut length = 0_u64;
+        while let Some(bytes) = self.chunk(&mut part).await? {
+            length = length.saturating_add(bytes.len() as u64);
+            self.most.check(length)?;
+            if let Some(sink) = &mut self.sink {
+                sink.push(&bytes).await?;
+            }
+        }
+        if length == 0 { Err(invalid(Some("file"), "is empty")) } else { Ok(()) }
+    }
+
+    async fn chunk(&mut self, part: &mut Field<'_>) -> Result<Option<Bytes>, Refusal> {
+        let bytes = self.pace.wait(part.chunk()).await?.map_err(broken)?;
+        let length = bytes.as_ref().map_or(0, Bytes::len);
+        self.pace.arrived(length);
+        self.meter.took(length);
+        Ok(bytes)
+    }
+
+    async fn small(&mut self, mut part: Field<'_>, name: &str, most: usize) -> Result<Vec<u8>, Refusal> {
+        let mut all = Vec::new();
+        while let Some(bytes) = self.chunk(&mut part).await? {
+            if all.len() + bytes.len() > most {
+                return Err(invalid(Some(name), format!("is longer than {most} bytes")));
+            }
+            all.extend_from_slice(&bytes);
+        }
+        Ok(all)
+    }
+
+    async fn text(&mut self, part: Field<'_>, name: &str) -> Result<String, Refusal> {
+        let bytes = self.small(part, name, TEXT).await?;
+        String::from_utf8(bytes).map_err(|_| invalid(Some(name), "is not text in UTF-8"))
+    }
+
+    /// All parts are there: whether they are what an upload needs.
+    async fn whole(self) -> Result<Received, Refusal> {
+        let Some(sink) = self.sink else { return Err(invalid(Some("file"), "is missing")) };
+        let Some(version) = self.found.version else {
+            sink.abort().await;
+            return Err(invalid(Some("version"), "is missing"));
+        };
+        let (writer, image) = sink.seal().await?;
+        if let Some(expected) = self.found.sha256.filter(|expected| *expected != image.sha256) {
+            blocking(move || drop(writer)).await?;
+            return Err(OtaError::digest_mismatch(&expected, &image.sha256).into());
+        }
+        let Found { description, signature, .. } = self.found;
+        Ok(Received { writer, image, version, description, signature })
+    }
+
+    /// Removes what has arrived, and lets the client go on for a moment, so that it sees why.
+    async fn give_up(self, mut form: Multipart) {
+        if let Some(sink) = self.sink {
+            sink.abort().await;
+        }
+        self.meter.discard();
+        let rest = async { while let Ok(Some(_)) = form.next_field().await {} };
+        let _ = tokio::time::timeout(LINGER, rest).await;
+    }
+}
+
+/// A running deployment reads its image: it is not replaced or removed under its hands.
+pub(crate) fn refuse_in_use(app: &App, name: &ImageName) -> Result<(), Refusal> {
+    let active = app.engine.active();
+    let active = active.borrow();
+    let user = active.as_ref().filter(|job| job.image.as_ref().is_some_and(|image| image.name == *name));
+    match user {
+        Some(job) => Err(OtaError::UpdateInProgress { running: job.id.clone() }.into()),
+        None => Ok(()),
+    }
+}
+
+fn once<T>(place: &mut Option<T>, value: T, part: &str) -> Result<(), Refusal> {
+    if place.replace(value).is_some() { Err(twice(part)) } else { Ok(()) }
+}
+
+fn twice(part: &str) -> Refusal {
+    invalid(Some(part), "is there twice")
+}
+
+/// Whatever breaks the form off is the client's doing: the parser does no IO of its own.
+fn broken(error: axum::extract::multipart::MultipartError) -> Refusal {
+    let what = match error.status() {
+        http::StatusCode::BAD_REQUEST => error.body_text(),
+        _ => "the form ended early, or a part of it has a head that is too long".into(),
+    };
+    invalid(None, what)
+}
+
+fn description(text: String) -> Result<String, Refusal> {
+    let printable = |c: char| !c.is_control() || "\n\r\t".contains(c);
+    if text.chars().count() > DESCRIPTION {
+        return Err(invalid(Some("description"), format!("is longer than {DESCRIPTION} characters")));
+    }
+    if text.chars().all(printable) {
+        Ok(text)
+    } else {
+        Err(invalid(Some("description"), "has control characters"))
+    }
+}
+
+/// PEM and DER begin with marks of their own; everything else is taken for OpenPGP, whose packets set the first bit.
+fn kind_of(signature: &[u8]) -> SignatureKind {
+    let text = signature.trim_ascii_start();
+    let armoured = text.starts_with(b"-----BEGIN PGP");
+    if (text.starts_with(b"-----BEGIN") && !armoured) || signature.first() == Some(&0x30) {
+        SignatureKind::Cms
+    } else {
+        SignatureKind::Openpgp
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kind_of_a_signature_shows_in_its_first_bytes() {
+        for (bytes, kind) in [
+            (&b"-----BEGIN PKCS7-----"[..], SignatureKind::Cms),
+            (b"-----BEGIN CMS-----", SignatureKind::Cms),
+            (b"\x30\x82\x01\x02", SignatureKind::Cms),
+            (b"-----BEGIN PGP SIGNATURE-----", SignatureKind::Openpgp),
+            (b"\x89\x02\x33", SignatureKind::Openpgp),
+            (b"\xc2\xc1\x73", SignatureKind::Openpgp),
+        ] {
+            assert_eq!(kind_of(bytes), kind, "{bytes:?}");
+        }
+    }
+}
