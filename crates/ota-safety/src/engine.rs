@@ -278,4 +278,4 @@ impl SafetyGate for SafetyEngine {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

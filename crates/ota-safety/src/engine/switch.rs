@@ -8,7 +8,12 @@ use super::SafetyEngine;
 use crate::overrides::{OverrideError, OverrideOutcome};
 
 impl SafetyOverrides for SafetyEngine {
-    fn request(&self, by: &str, reason: &str, duration: Duration) -> Result<OverrideGranted, OverrideRefused> {
+    fn request(
+        &self,
+        by: &str,
+        reason: &str,
+        duration: Duration,
+    ) -> Result<OverrideGranted, OverrideRefused> {
         match self.request_override(by, reason, duration) {
             Ok(OverrideOutcome::Enabled(report)) => Ok(OverrideGranted::Enabled(report)),
             Ok(OverrideOutcome::Proposed { constraints, expires_in }) => {
@@ -18,7 +23,9 @@ impl SafetyOverrides for SafetyEngine {
             Err(OverrideError::NothingViolated | OverrideError::SecondPersonNeeded) => {
                 Err(OverrideRefused::NothingViolated)
             }
-            Err(OverrideError::NotOverridable { constraints }) => Err(OverrideRefused::NotOverridable { constraints }),
+            Err(OverrideError::NotOverridable { constraints }) => {
+                Err(OverrideRefused::NotOverridable { constraints })
+            }
             Err(OverrideError::BadDuration { max }) => Err(OverrideRefused::BadDuration { max }),
         }
     }

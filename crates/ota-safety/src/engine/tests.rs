@@ -214,8 +214,14 @@ proptest! {
 }
 
 /// Tokio's clock as our clock, so that paused time moves both.
-struct TokioClock {
+pub(crate) struct TokioClock {
     start: tokio::time::Instant,
+}
+
+impl TokioClock {
+    pub(crate) fn started_now() -> Arc<Self> {
+        Arc::new(Self { start: tokio::time::Instant::now() })
+    }
 }
 
 impl Clock for TokioClock {
@@ -232,13 +238,13 @@ impl Clock for TokioClock {
 
 fn running(crane: &Path) -> Arc<SafetyEngine> {
     let text = CONFIG.replace("/nowhere/crane", &crane.display().to_string());
-    let clock = Arc::new(TokioClock { start: tokio::time::Instant::now() });
+    let clock = TokioClock::started_now();
     let engine = SafetyEngine::new(toml::from_str(&text).unwrap(), clock).unwrap();
     tokio::spawn(Arc::clone(&engine).run(std::future::pending()));
     engine
 }
 
-async fn until(engine: &SafetyEngine, state: ConstraintState) -> Duration {
+pub(crate) async fn until(engine: &SafetyEngine, state: ConstraintState) -> Duration {
     let began = tokio::time::Instant::now();
     let mut changes = engine.changes();
     while engine.report().constraints[0].state != state {
@@ -280,7 +286,7 @@ async fn a_file_that_goes_away_blocks_and_comes_back_by_itself() {
 #[tokio::test(start_paused = true)]
 async fn staleness_and_the_end_of_an_override_are_told_without_a_sample() {
     let text = CONFIG.replace("/nowhere/crane", "/dev/null").replace("/nowhere/people", "/dev/zero");
-    let clock = Arc::new(TokioClock { start: tokio::time::Instant::now() });
+    let clock = TokioClock::started_now();
     let mut config: SafetyConfig = toml::from_str(&text).unwrap();
     // One look at the start, then silence.
     for source in &mut config.sources {

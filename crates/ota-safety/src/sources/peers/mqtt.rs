@@ -1,9 +1,16 @@
 //! MQTT against Debian's mosquitto: values, last will, retained messages, TLS, a broker that is killed.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, sync::Arc};
+
+use ota_core::{
+    ports::SafetyGate,
+    safety::{ConstraintState, SafetyStep},
+};
 
 use super::{Peer, free_port};
 use crate::{
+    SafetyEngine,
+    engine::tests::{TokioClock, until},
     reading::{Fault, Value},
     sources::test_feed::Followed,
 };
@@ -134,21 +141,43 @@ async fn tls_trusts_the_configured_authority_only() {
     let follow = |ca: &str| broker.follow(&format!(", tls = {{ ca = {ca:?} }}"));
     follow(&other).until("refused", |o| matches!(o, Err(Fault::Disconnected(_)))).await;
     let mut source = follow(&ca);
-    let talk = [
-        "--cafile",
-        &ca,
-        "-t",
-        "plant/crane",
-        "-m",
-        "moving",
-        "--repeat",
-        "1000",
-        "--repeat-delay",
-        "0.02",
-    ];
+    let talk =
+        ["--cafile", &ca, "-t", "plant/crane", "-m", "moving", "--repeat", "1000", "--repeat-delay", "0.02"];
     let _talker = broker.client(&talk);
     source.until_value(moving()).await;
     assert!(broker.dir.path().exists());
+}
+
+/// The engine on top: what the plant says holds the reboot back, a broken chain does too, and it goes on by itself.
+#[tokio::test]
+async fn a_crane_over_mqtt_holds_the_reboot_back_and_lets_it_go() {
+    let broker = Broker::on(free_port(), "");
+    broker.until_up().await;
+    let config = format!(
+        "[[sources]]\nname = \"crane\"\nmqtt = {{ host = \"127.0.0.1\", port = {}, topic = \"plant/crane\" }}\n\
+         [[constraints]]\nname = \"crane_motion\"\nsource = \"crane\"\ncondition = {{ equals = \"stopped\" }}\n\
+         debounce = \"200ms\"\nmax_age = \"30s\"\n",
+        broker.port
+    );
+    let engine = SafetyEngine::new(toml::from_str(&config).unwrap(), TokioClock::started_now()).unwrap();
+    tokio::spawn(Arc::clone(&engine).run(std::future::pending()));
+    let status = || engine.judge(SafetyStep::Reboot).blocks.first().map(|block| block.status.clone());
+    let talker = broker.publish_again_and_again("plant/crane", "stopped");
+    until(&engine, ConstraintState::Ok).await;
+    assert_eq!(status(), None);
+    drop(talker);
+    broker.client(&["-t", "plant/crane", "-m", "moving"]).wait();
+    until(&engine, ConstraintState::Violated).await;
+    assert_eq!(status().as_deref(), Some("moving"));
+    let port = broker.port;
+    drop(broker);
+    until(&engine, ConstraintState::Unknown).await;
+    assert_eq!(status().as_deref(), Some("disconnected"));
+    let broker = Broker::on(port, "");
+    broker.until_up().await;
+    let _talker = broker.publish_again_and_again("plant/crane", "stopped");
+    until(&engine, ConstraintState::Ok).await;
+    assert_eq!(status(), None);
 }
 
 /// `name.ca`, an authority, and `name.pem` with `name.key`, its certificate for the loopback address.
