@@ -4,7 +4,7 @@ use std::{io::Write as _, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
-use ota_core::ports::Role;
+use ota_core::{ByteCount, Slot, Version, ports::Role};
 
 use crate::{config::Config, logs, serve, tokens};
 
@@ -39,6 +39,41 @@ enum Command {
         #[command(subcommand)]
         command: TokenCommand,
     },
+    /// Record what the factory wrote to a slot, before the first start.
+    Provision {
+        /// A or B.
+        #[arg(long)]
+        slot: Slot,
+        /// Version of the image in it.
+        #[arg(long)]
+        version: Version,
+        /// Length of the image in bytes; so much of the slot is read for its digest.
+        #[arg(long)]
+        size: u64,
+        /// The gateway starts from this slot.
+        #[arg(long)]
+        running: bool,
+    },
+    /// Manage the PIN on the device itself.
+    Pin {
+        #[command(subcommand)]
+        command: PinCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum PinCommand {
+    /// Set the PIN: read from a file, or one line of standard input. Ends a lock.
+    Set {
+        /// File that holds the PIN; standard input without it.
+        #[arg(long)]
+        file: Option<PathBuf>,
+        /// Accept the PIN of the documentation: for simulated devices only.
+        #[arg(long)]
+        documented: bool,
+    },
+    /// Forget failed tries and end a lock.
+    Unlock,
 }
 
 #[derive(Debug, Subcommand)]
@@ -95,6 +130,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             crate::wire::dry_run(&config)?;
             say(&format!("{}: the configuration is good", args.config.display()))
         }
+        Command::Provision { slot, version, size, running } => {
+            let store = tokens::open(&config)?;
+            say(&crate::provision::record(&config, &store, slot, version, ByteCount(size), running)?)
+        }
+        Command::Pin { command } => pin(&config, &command),
         Command::Token { command } => {
             let store = tokens::open(&config)?;
             match command {
@@ -102,6 +142,28 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 TokenCommand::List => say(&tokens::list(&store)?),
                 TokenCommand::Revoke { name } => say(&tokens::revoke(&store, &name)?),
             }
+        }
+    }
+}
+
+fn pin(config: &Config, command: &PinCommand) -> anyhow::Result<()> {
+    let store = tokens::open(config)?;
+    match command {
+        PinCommand::Set { file, documented } => {
+            let text = match file {
+                Some(path) => {
+                    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?
+                }
+                None => std::io::read_to_string(std::io::stdin().lock()).context("reading standard input")?,
+            };
+            let pin = text.lines().next().unwrap_or_default();
+            ota_http::set_pin_locally(&store, pin, *documented)
+                .map_err(|error| anyhow::anyhow!(error.chain()))?;
+            say("the PIN is set")
+        }
+        PinCommand::Unlock => {
+            ota_http::unlock_pin_locally(&store)?;
+            say("the PIN is unlocked")
         }
     }
 }

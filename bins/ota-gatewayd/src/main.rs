@@ -7,6 +7,7 @@ mod health;
 mod logs;
 mod notify;
 mod probe;
+mod provision;
 mod reboot;
 mod serve;
 mod tls;

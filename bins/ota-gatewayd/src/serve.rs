@@ -38,6 +38,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         inspector: Arc::new(HeadInspector),
     };
     let server = Server::bind(http_config(&config)?, state).await.context("opening the HTTP interface")?;
+    let server = server.with_overrides(safety);
     let address = server.local_addr();
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
     if let Some(path) = &config.http.address_file {

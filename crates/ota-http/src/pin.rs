@@ -62,6 +62,25 @@ pub fn hash_pin(pin: &str, documented: bool) -> Result<String, BadPin> {
     Ok(hash.to_string())
 }
 
+/// Sets the PIN on the device itself: no request, no present PIN. `documented` as in [`hash_pin`]. Blocking.
+///
+/// # Errors
+/// `Io` with the sentence of [`BadPin`] when the text cannot be a PIN; those of [`Settings`].
+pub fn set_pin_locally(settings: &dyn Settings, pin: &str, documented: bool) -> Result<(), PortError> {
+    let hash = hash_pin(pin, documented).map_err(|error| PortError::io("the PIN was not set", error))?;
+    let json = serde_json::Value::String(hash).to_string();
+    settings.set_value(HASH, Some(&json))?;
+    unlock_pin_locally(settings)
+}
+
+/// Forgets failed tries and ends a lock, on the device itself. Blocking.
+///
+/// # Errors
+/// Those of [`Settings`].
+pub fn unlock_pin_locally(settings: &dyn Settings) -> Result<(), PortError> {
+    settings.set_value(TRIES, None)
+}
+
 fn check_new(pin: &str, documented: bool) -> Result<(), BadPin> {
     if !(4..=64).contains(&pin.chars().count()) {
         return Err(BadPin::Length);

@@ -1,8 +1,9 @@
 //! The server as the daemon sees it: bind, run, stop.
 
-use std::{future::Future, io, net::SocketAddr};
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
+use ota_core::ports::SafetyOverrides;
 use tokio::net::TcpListener;
 
 use crate::{
@@ -81,6 +82,13 @@ impl Server {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Lets `safety/override` switch these. Without it that route answers `UNAVAILABLE`.
+    #[must_use]
+    pub fn with_overrides(self, overrides: Arc<dyn SafetyOverrides>) -> Self {
+        let _ = self.app.overrides.set(overrides);
+        self
     }
 
     /// For exchanging the certificate later.
