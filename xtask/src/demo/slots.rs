@@ -23,7 +23,8 @@ pub(super) fn compare(slot: &Path, image: &Path) -> anyhow::Result<u64> {
             return Ok(at);
         }
         slot.read_exact(&mut ours[..read]).context("the slot is shorter than the image")?;
-        if let Some(n) = (0..read).find(|n| ours[*n] != theirs[*n]) {
+        if ours[..read] != theirs[..read] {
+            let n = (0..read).take_while(|n| ours[*n] == theirs[*n]).count();
             bail!("byte {} of the slot differs from the image", at + n as u64);
         }
         at += read as u64;
