@@ -72,6 +72,7 @@ impl Device {
         let first = !layout.admin_token().exists();
         if first {
             make_token(&layout, &how.gatewayd)?;
+            provision(&layout, &how.gatewayd)?;
             if how.pin {
                 set_pin(&layout, &how.gatewayd)?;
             }
@@ -155,6 +156,18 @@ fn client(layout: &Layout, url: &str) -> anyhow::Result<Client> {
     let mut options = Options::new(url.parse::<BaseUrl>()?);
     options.token = Some(Token::parse(&token)?);
     Ok(Client::new(options)?)
+}
+
+/// Tells the daemon what the factory wrote to the slots, where it left a note of it.
+fn provision(layout: &Layout, gatewayd: &std::path::Path) -> anyhow::Result<()> {
+    let Ok(note) = fs::read_to_string(layout.factory()) else { return Ok(()) };
+    let config = layout.gateway_toml();
+    for line in note.lines() {
+        let args = ["--config".as_ref(), config.as_os_str(), "provision".as_ref()].into_iter();
+        let args = args.chain(line.split_whitespace().map(AsRef::as_ref));
+        process::read(&gatewayd.to_string_lossy(), args).context("telling what is in the slots")?;
+    }
+    Ok(())
 }
 
 /// The PIN that only a simulated device may have.

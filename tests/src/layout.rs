@@ -60,6 +60,12 @@ impl Layout {
         self.at("pin")
     }
 
+    /// What the factory wrote to the slots: arguments of `ota-gatewayd provision`, a line each.
+    #[must_use]
+    pub fn factory(&self) -> PathBuf {
+        self.at("run/factory")
+    }
+
     /// Where the copies of the environment are, for `fw_printenv -c`.
     #[must_use]
     pub fn fw_env_config(&self) -> PathBuf {

@@ -15,7 +15,7 @@ use crate::{
     environment::BootEnvironment,
     images::{self, Behaviour, ImageSpec, Payload},
     layout::MARK,
-    release::{NEW_VERSION, OLD_VERSION, Publisher, SignedBy},
+    release::{NEW_VERSION, OLD_VERSION, Publisher, SPARE_VERSION, SignedBy},
 };
 
 /// The PIN of every simulated device. No other device has one by default.
@@ -52,7 +52,7 @@ pub fn lock(mark: &Path) -> anyhow::Result<Option<fs::File>> {
     Ok(file.try_lock().is_ok().then_some(file))
 }
 
-/// Makes everything in an empty folder: slot A with v5.0.4, an empty slot B, and v5.0.5 on offer.
+/// Makes everything in an empty folder: slot A with v5.0.4, slot B with v5.0.3, and v5.0.5 on offer.
 ///
 /// # Errors
 /// When a tool is missing or fails.
@@ -64,11 +64,23 @@ pub fn make(layout: &Layout, payload: Payload) -> anyhow::Result<()> {
         images::build(&spec, tree.path(), &path)?;
         Ok(path)
     };
-    let (old, new) = (image(OLD_VERSION)?, image(NEW_VERSION)?);
+    let (spare, old, new) = (image(SPARE_VERSION)?, image(OLD_VERSION)?, image(NEW_VERSION)?);
     make_board(layout, &old, slot_size(fs::metadata(&new)?.len()))?;
+    fill_spare(layout, &spare, &old)?;
     let publisher = Publisher::make(&layout.keys())?;
     let repo = publisher.publish("tuf", &layout.repo(), &new, SignedBy::Us)?;
     publisher.ship(&repo, layout)
+}
+
+/// A version to go back to in slot B, and the factory's note of both slots, which the daemon is told at its first start.
+fn fill_spare(layout: &Layout, spare: &Path, old: &Path) -> anyhow::Result<()> {
+    let mut slot = fs::OpenOptions::new().write(true).open(layout.slot(Slot::B))?;
+    std::io::copy(&mut fs::File::open(spare)?, &mut slot).context("filling slot B")?;
+    let (spare, old) = (fs::metadata(spare)?.len(), fs::metadata(old)?.len());
+    let note = format!(
+        "--slot A --version v{OLD_VERSION} --size {old} --running\n--slot B --version v{SPARE_VERSION} --size {spare}\n"
+    );
+    Ok(fs::write(layout.factory(), note)?)
 }
 
 /// Everything but keys and repository: slots, environment, sensors, PIN.

@@ -19,6 +19,8 @@ pub const MODEL: &str = "IGW-5000";
 pub const UPDATE_ID: &str = "update_12345";
 /// Its version.
 pub const NEW_VERSION: &str = "5.0.5";
+/// Version that the factory left in the other slot.
+pub const SPARE_VERSION: &str = "5.0.3";
 /// Version that the device is shipped with.
 pub const OLD_VERSION: &str = "5.0.4";
 
@@ -71,7 +73,7 @@ impl Publisher {
         signed_by: SignedBy,
     ) -> anyhow::Result<RepoDir> {
         let repo = RepoDir::init(&InitOptions::new(repo, self.keys.join(name)), now())?;
-        let mut add = AddRelease::new(image, MODEL, NEW_VERSION.parse()?, RELEASE_DATE)?;
+        let mut add = AddRelease::new(image, MODEL, format!("v{NEW_VERSION}").parse()?, RELEASE_DATE)?;
         add.id = UPDATE_ID.parse()?;
         add.description = "Security patches and performance improvements".into();
         add.critical = true;

@@ -54,10 +54,25 @@ enum Command {
         #[arg(long)]
         running: bool,
     },
+    /// Try safety rules before they go live.
+    Safety {
+        #[command(subcommand)]
+        command: SafetyCommand,
+    },
     /// Manage the PIN on the device itself.
     Pin {
         #[command(subcommand)]
         command: PinCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum SafetyCommand {
+    /// Replay a recorded sensor trace against the configured rules and print every change of a verdict.
+    Simulate {
+        /// JSON lines; docs/safety.md has the format, docs/safety/ two traces.
+        #[arg(long)]
+        trace: PathBuf,
     },
 }
 
@@ -127,13 +142,15 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 .block_on(serve::serve(config))
         }
         Command::CheckConfig => {
-            crate::wire::dry_run(&config)?;
+            let warnings = crate::wire::dry_run(&config)?;
+            warnings.iter().try_for_each(|warning| say(&format!("warning: {warning}")))?;
             say(&format!("{}: the configuration is good", args.config.display()))
         }
         Command::Provision { slot, version, size, running } => {
             let store = tokens::open(&config)?;
             say(&crate::provision::record(&config, &store, slot, version, ByteCount(size), running)?)
         }
+        Command::Safety { command: SafetyCommand::Simulate { trace } } => simulate(&config, &trace),
         Command::Pin { command } => pin(&config, &command),
         Command::Token { command } => {
             let store = tokens::open(&config)?;
@@ -144,6 +161,14 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             }
         }
     }
+}
+
+fn simulate(config: &Config, trace: &std::path::Path) -> anyhow::Result<()> {
+    let file = std::fs::File::open(trace).with_context(|| format!("opening {}", trace.display()))?;
+    let changes = ota_safety::simulate::simulate(config.safety.clone(), std::io::BufReader::new(file))
+        .with_context(|| trace.display().to_string())?;
+    let lines: String = changes.iter().map(|change| format!("{change}\n")).collect();
+    say(&lines)
 }
 
 fn pin(config: &Config, command: &PinCommand) -> anyhow::Result<()> {

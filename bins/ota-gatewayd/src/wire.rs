@@ -6,7 +6,7 @@ use anyhow::{Context as _, anyhow};
 use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
 use ota_core::{
     ByteCount, Timestamp, Version,
-    ports::{BootControl as _, Clock, Settings, UpdateSource},
+    ports::{BootControl as _, Clock, Settings, SystemProbe, UpdateSource},
 };
 use ota_engine::{EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 use ota_fetch::{ClientIdentity, Proxy, SpeedLimit, StagedUploads, Staging, TufConfig, TufSource};
@@ -55,7 +55,8 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
         .iter()
         .map(|section| open_source(config, section, &staging, &speed, &clock))
         .collect::<anyhow::Result<Vec<_>>>()?;
-    let safety = SafetyEngine::new(config.safety.clone(), Arc::clone(&clock))?;
+    let probe: Arc<dyn SystemProbe> = Arc::new(KernelProbe::new(config.staging()));
+    let safety = SafetyEngine::with_probe(config.safety.clone(), Arc::clone(&clock), Arc::clone(&probe))?;
     let ports = Ports {
         boot,
         slots: Arc::new(slots),
@@ -69,25 +70,26 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
         safety: Arc::clone(&safety) as _,
         health: Arc::new(ConfiguredChecks::new(&config.health)?),
         rebooter: Arc::new(CommandRebooter::new(config.reboot.command.clone())),
-        probe: Arc::new(KernelProbe::new(config.staging())),
+        probe,
         clock: Arc::clone(&clock),
         safety_changes: safety.changes(),
     };
     Ok(Wired { ports, engine: engine_config(config), store, safety, clock, uploads })
 }
 
-/// Checks what can be checked without touching the state of the device.
-pub(crate) fn dry_run(config: &Config) -> anyhow::Result<()> {
+/// Checks what can be checked without touching the state of the device; gives what is allowed but surprising.
+pub(crate) fn dry_run(config: &Config) -> anyhow::Result<Vec<String>> {
     let clock: Arc<dyn Clock> =
         Arc::new(SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()));
     Keyring::load(&config.verify.keys)?;
-    SafetyEngine::new(config.safety.clone(), clock)?;
+    let probe: Arc<dyn SystemProbe> = Arc::new(KernelProbe::new(config.staging()));
+    let safety = SafetyEngine::with_probe(config.safety.clone(), clock, probe)?;
     for section in &config.sources {
         ota_url(&section.metadata_url).with_context(|| format!("source {}: metadata_url", section.name))?;
         ota_url(&section.targets_url).with_context(|| format!("source {}: targets_url", section.name))?;
         read(&section.initial_root).with_context(|| format!("source {}: initial_root", section.name))?;
     }
-    Ok(())
+    Ok(safety.warnings())
 }
 
 fn open_store(config: &Config, now: Timestamp) -> anyhow::Result<SqliteStore> {
