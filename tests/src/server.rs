@@ -190,6 +190,7 @@ fn body(shared: Arc<Shared>, name: String, file: File, start: u64, end: u64) -> 
         chunk.truncate(read);
         let pause = shared.told().bytes_per_second.map(|speed| pause(read, speed));
         if let Some(pause) = pause {
+            // tidy: waits as long as the link that is played would
             tokio::time::sleep(pause).await;
         }
         {

@@ -12,7 +12,8 @@ pub trait SafetyOverrides: Send + Sync {
     ///
     /// # Errors
     /// [`OverrideRefused`]; nothing has changed then.
-    fn request(&self, by: &str, reason: &str, duration: Duration) -> Result<OverrideGranted, OverrideRefused>;
+    fn request(&self, by: &str, reason: &str, duration: Duration)
+    -> Result<OverrideGranted, OverrideRefused>;
 
     /// Ends the override and forgets a proposal; `false` when there was neither.
     fn disable(&self) -> bool;

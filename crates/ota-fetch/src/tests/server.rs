@@ -164,7 +164,7 @@ fn respond(asked: &Asked, file: Option<Vec<u8>>, reply: Reply) -> Response {
         let head =
             stream::iter(head.chunks(64 * 1024).map(Bytes::copy_from_slice).collect::<Vec<_>>()).map(Ok);
         let tail = stream::once(async move {
-            // Lets what was sent arrive: a reset may overtake it.
+            // tidy: waits for what was sent to arrive, which a reset may overtake; the client is under test, not the time.
             tokio::time::sleep(if stalls { Duration::from_secs(3600) } else { Duration::from_millis(30) })
                 .await;
             Err(std::io::Error::other("cut"))
