@@ -1,14 +1,43 @@
-//! `safety/…`.
+//! `safety/…`: status, override.
 
-use axum::extract::State;
-use ota_api::safety::SafetyStatus;
-use ota_core::ports::Role;
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use http::StatusCode;
+use ota_api::{
+    auth::Secret,
+    safety::{OverrideRequest, OverrideResponse, SafetyStatus},
+    text,
+};
+use ota_core::{
+    OtaError,
+    event::EventKind,
+    ports::{OverrideGranted, OverrideRefused, Role, SafetyOverrides},
+    safety::{Block, OverrideReport},
+};
 use utoipa_axum::routes;
 
-use crate::{app::App, extract::Answer, router::Routes};
+use crate::{
+    app::{App, blocking},
+    auth::Caller,
+    extract::{Answer, Json},
+    handlers::updates::reason,
+    router::Routes,
+    status::{Refusal, Transport},
+};
+
+/// How often an active override is looked at, so that its end is announced.
+const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) fn routes() -> Routes {
-    Routes::new().read(Role::Viewer, routes!(status))
+    Routes::new().read(Role::Viewer, routes!(status)).change(
+        Role::Admin,
+        "safety.override",
+        routes!(switch_override),
+    )
 }
 
 /// Every safety constraint as it stands.
@@ -16,4 +45,139 @@ pub(crate) fn routes() -> Routes {
     responses((status = 200, body = SafetyStatus)))]
 async fn status(State(app): State<App>) -> Answer<SafetyStatus> {
     Answer::new(SafetyStatus::from(&app.engine.safety()))
+}
+
+/// Overrides the constraints that are violated now, for a limited time; needs the PIN. Turning it off does not.
+#[utoipa::path(post, path = "/safety/override", tag = "safety", request_body = OverrideRequest, responses(
+    (status = 200, body = OverrideResponse),
+    (status = 202, body = OverrideResponse, description = "Proposed: a second person has to agree"),
+    (status = 400, description = "INVALID_REQUEST; OTA_002: what is violated may not be overridden"),
+    (status = 403, description = "FORBIDDEN, OTA_010"),
+    (status = 429, description = "Too many wrong PINs"),
+))]
+async fn switch_override(
+    State(app): State<App>,
+    caller: Caller,
+    Json(body): Json<OverrideRequest>,
+) -> Result<Response, Refusal> {
+    let overrides = app.overrides.get().cloned().ok_or_else(|| Transport::Unavailable {
+        reason: "no_overrides",
+        what: "this gateway has no safety engine that could be overridden".into(),
+    })?;
+    if body.enable {
+        enable(&app, &caller, overrides, body).await
+    } else {
+        disable(&app, overrides, body).await
+    }
+}
+
+/// The safe direction: no PIN, no record that must come first.
+async fn disable(
+    app: &App,
+    overrides: Arc<dyn SafetyOverrides>,
+    body: OverrideRequest,
+) -> Result<Response, Refusal> {
+    if overrides.disable() {
+        announce(app, "override_disabled", "Safety override disabled").await?;
+    }
+    let response = OverrideResponse {
+        status: "override_disabled".into(),
+        duration: None,
+        expires_at: None,
+        constraints_overridden: Vec::new(),
+        warning: None,
+    };
+    Ok(Answer::noted(response, None, reason(body.reason)).into_response())
+}
+
+async fn enable(
+    app: &App,
+    caller: &Caller,
+    overrides: Arc<dyn SafetyOverrides>,
+    body: OverrideRequest,
+) -> Result<Response, Refusal> {
+    let reason =
+        reason(body.reason).ok_or_else(|| Refusal::field("$.reason", "is needed to enable an override"))?;
+    let seconds =
+        body.duration.ok_or_else(|| Refusal::field("$.duration", "is needed to enable an override"))?;
+    if !body.acknowledge_risks {
+        return Err(Refusal::field("$.acknowledge_risks", "must be true to enable an override"));
+    }
+    app.pin.check(body.pin.as_ref().map(Secret::expose)).await?;
+    app.auditor.intent(caller, "safety.override", Some(format!("{reason} ({seconds} s)"))).await?;
+    let person = caller.name.trim_start_matches("session:");
+    let granted =
+        overrides.request(person, &reason, Duration::from_secs(seconds)).map_err(|why| refused(app, &why))?;
+    let note = Some(format!("{reason} ({seconds} s)"));
+    match granted {
+        OverrideGranted::Enabled(report) => {
+            announce(app, "override_enabled", &format!("Safety override enabled: {reason}")).await?;
+            tokio::spawn(watch_end(app.clone(), report.clone()));
+            Ok(Answer::noted(enabled(&report, seconds), None, note).into_response())
+        }
+        OverrideGranted::Proposed { constraints, expires_in } => {
+            let expires_at = text::time(app.clock.wall() + expires_in);
+            let response = OverrideResponse {
+                status: "override_proposed".into(),
+                duration: None,
+                expires_at: Some(expires_at),
+                constraints_overridden: Vec::new(),
+                warning: Some(format!("A second person must agree to override {}", constraints.join(", "))),
+            };
+            Ok((StatusCode::ACCEPTED, Answer::noted(response, None, note)).into_response())
+        }
+    }
+}
+
+fn enabled(report: &OverrideReport, seconds: u64) -> OverrideResponse {
+    OverrideResponse {
+        status: "override_enabled".into(),
+        // Two people get the shorter of their durations.
+        duration: Some(
+            seconds.min(report.remaining.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
+        ),
+        expires_at: Some(text::time(report.expires_at)),
+        constraints_overridden: report.constraints.clone(),
+        warning: Some("Safety constraints overridden. Proceed with caution.".into()),
+    }
+}
+
+fn refused(app: &App, why: &OverrideRefused) -> Refusal {
+    match why {
+        OverrideRefused::NothingViolated => {
+            Transport::InvalidRequest { path: None, what: why.to_string() }.into()
+        }
+        OverrideRefused::BadDuration { .. } => Refusal::field("$.duration", why.to_string()),
+        OverrideRefused::NotOverridable { constraints } => {
+            let report = app.engine.safety();
+            let named = report.constraints.iter().filter(|c| constraints.contains(&c.name));
+            OtaError::UpdateBlocked(named.map(Block::from).collect()).into()
+        }
+    }
+}
+
+async fn announce(app: &App, event: &'static str, message: &str) -> Result<(), Refusal> {
+    let (bus, message) = (Arc::clone(app.engine.bus()), message.to_owned());
+    blocking(move || bus.publish(EventKind::System { event: event.into(), message, countdown: None }))
+        .await?;
+    Ok(())
+}
+
+/// Announces the end of an override that ran out; one that was ended or replaced by hand has been announced there.
+async fn watch_end(app: App, enabled: OverrideReport) {
+    let until = app.clock.monotonic() + enabled.remaining;
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = app.stopping.cancelled() => return,
+        }
+        match app.engine.safety().active_override {
+            Some(active) if active.reason == enabled.reason => {}
+            None if app.clock.monotonic() >= until => {
+                let _ = announce(&app, "override_expired", "Safety override has run out").await;
+                return;
+            }
+            _ => return,
+        }
+    }
 }

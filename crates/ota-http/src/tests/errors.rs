@@ -117,7 +117,7 @@ async fn a_failed_job_shows_its_code() {
     let gateway = Gateway::start().await;
     gateway.verifier.refuse(SignatureFault::Untrusted);
     let id = gateway.download().await;
-    gateway.store.until_ended(&id.parse().unwrap()).await;
+    gateway.until_idle().await;
     let (_, progress) = gateway.get(&format!("/updates/progress?job_id={id}")).await;
     assert_eq!((&progress["status"], &progress["failure"]["code"]), (&json!("failed"), &json!("OTA_006")));
     assert_eq!(progress["failure"]["reason"], "untrusted");

@@ -1,12 +1,21 @@
 //! A gateway on slot A at v5.0.4 with v5.0.5 on offer, served on loopback.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Method, StatusCode};
 use ota_core::{
     Sha256Digest, Slot, Timestamp,
-    job::JobStatus,
-    ports::{Role, TokenRecord, Tokens},
+    job::{Job, JobStatus},
+    ports::{Clock, OverrideGranted, OverrideRefused, Role, SafetyOverrides, TokenRecord, Tokens},
+    release::{DetachedSignature, SignatureKind},
+    safety::OverrideReport,
 };
 use ota_engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 use ota_testkit::{
@@ -39,6 +48,7 @@ pub(super) struct Gateway {
     pub(super) slots: Arc<MemSlots>,
     pub(super) uploads: MemUploads,
     pub(super) clock: Arc<FakeClock>,
+    pub(super) overrides: Arc<FakeOverrides>,
     pub(super) engine: Engine,
     pub(super) address: SocketAddr,
     pub(super) http: reqwest::Client,
@@ -52,11 +62,21 @@ impl Gateway {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut HttpConfig)) -> Self {
+        Self::build(false, change).await
+    }
+
+    /// One whose configuration lets images through that nobody signed.
+    pub(super) async fn unsigned() -> Self {
+        Self::build(true, |_| {}).await
+    }
+
+    async fn build(allow_unsigned: bool, change: impl FnOnce(&mut HttpConfig)) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let staging = Arc::new(MemStaging::default());
         let image = vec![7; IMAGE_BYTES];
+        let signature = DetachedSignature { kind: SignatureKind::Cms, bytes: b"signature".to_vec() };
         let source = Arc::new(ScriptedSource::new(Arc::clone(&staging)));
-        source.offer(samples::release("v5.0.5", &image), &image, Vec::new());
+        source.offer(samples::release("v5.0.5", &image), &image, vec![signature]);
         let slots = Arc::new(MemSlots::new(1 << 20));
         let uploads = MemUploads::new(Arc::clone(&staging));
         slots.set_booted(Some(Slot::A));
@@ -87,7 +107,7 @@ impl Gateway {
             identity: GatewayIdentity { name: "gw".into(), model: "IGW-5000".into(), serial: "SN1".into() },
             running_version: Some("v5.0.4".parse().unwrap()),
             tries: 3,
-            allow_unsigned: false,
+            allow_unsigned,
             reboot_countdown: 0,
             security_floor: SecurityFloor::Fixed,
             verify_slot_digest: true,
@@ -105,7 +125,8 @@ impl Gateway {
         };
         let mut config = HttpConfig::new(([127, 0, 0, 1], 0).into());
         change(&mut config);
-        let server = Server::bind(config, state).await.unwrap();
+        let overrides = Arc::new(FakeOverrides::default());
+        let server = Server::bind(config, state).await.unwrap().with_overrides(Arc::clone(&overrides) as _);
         let address = server.local_addr();
         let (stop, stopped) = oneshot::channel::<()>();
         let served = tokio::spawn(server.run(async {
@@ -123,6 +144,7 @@ impl Gateway {
             slots,
             uploads,
             clock,
+            overrides,
             engine,
             address,
             http,
@@ -164,9 +186,14 @@ impl Gateway {
     /// Waits until the active job has this status.
     pub(super) async fn until(&self, status: JobStatus) {
         let mut active = self.engine.active();
-        let is =
-            |job: &Option<ota_core::job::Job>| job.as_ref().is_some_and(|job| job.state.status() == status);
-        active.wait_for(is).await.unwrap();
+        let is = |job: &Option<Job>| job.as_ref().is_none_or(|job| job.state.status() == status);
+        let ended = active.wait_for(is).await.unwrap().is_none();
+        assert!(!ended, "ended instead: {:?}", self.engine.jobs(0, 1).await.unwrap().jobs);
+    }
+
+    /// Waits until no job is active.
+    pub(super) async fn until_idle(&self) {
+        self.engine.active().wait_for(Option::is_none).await.unwrap();
     }
 
     pub(super) async fn downloaded(&self) -> String {
@@ -209,5 +236,46 @@ fn add_tokens(store: &MemJournal) {
         let created = Timestamp::from_secs(1);
         let record = TokenRecord { name: name.into(), role, created, expires, last_used: None };
         store.add(&Sha256Digest::of(secret.as_bytes()), &record).unwrap();
+    }
+}
+
+/// Overrides that answer what the test says, and hold nothing back by themselves.
+#[derive(Default)]
+pub(super) struct FakeOverrides {
+    pub(super) refuse: Mutex<Option<OverrideRefused>>,
+    pub(super) needs_two: AtomicBool,
+    pub(super) asked: Mutex<Vec<(String, String, Duration)>>,
+    pub(super) on: AtomicBool,
+}
+
+impl SafetyOverrides for FakeOverrides {
+    fn request(
+        &self,
+        by: &str,
+        reason: &str,
+        duration: Duration,
+    ) -> Result<OverrideGranted, OverrideRefused> {
+        if let Some(refused) = self.refuse.lock().unwrap().clone() {
+            return Err(refused);
+        }
+        self.asked.lock().unwrap().push((by.into(), reason.into(), duration));
+        let constraints = vec!["crane_motion".to_owned()];
+        if self.needs_two.load(Ordering::Relaxed) {
+            return Ok(OverrideGranted::Proposed { constraints, expires_in: Duration::from_secs(300) });
+        }
+        self.on.store(true, Ordering::Relaxed);
+        let expires_at = FakeClock::default().wall() + duration;
+        // No time left: its end is announced at the first look.
+        let remaining = if duration == Duration::from_secs(1) { Duration::ZERO } else { duration };
+        Ok(OverrideGranted::Enabled(OverrideReport {
+            constraints,
+            reason: reason.into(),
+            remaining,
+            expires_at,
+        }))
+    }
+
+    fn disable(&self) -> bool {
+        self.on.swap(false, Ordering::Relaxed)
     }
 }

@@ -1,0 +1,135 @@
+//! `safety/override`: PIN and record before, announcements after, off at any time.
+
+use std::{sync::atomic::Ordering, time::Duration};
+
+use http::StatusCode;
+use ota_core::{
+    error::PortErrorKind,
+    ports::{AuditOutcome, OverrideRefused, Settings},
+};
+use serde_json::{Value, json};
+
+use super::harness::{ADMIN, Gateway, OPERATOR};
+use crate::{hash_pin, pin};
+
+/// The body of the spec's example, with this PIN.
+fn enable(pin: &str) -> Value {
+    json!({"enable": true, "pin": pin, "reason": "Emergency security update", "duration": 1800, "acknowledge_risks": true})
+}
+
+async fn with_pin() -> Gateway {
+    let gateway = Gateway::start().await;
+    let hash = serde_json::to_string(&hash_pin("7392", true).unwrap()).unwrap();
+    gateway.store.set_value(pin::HASH, Some(&hash)).unwrap();
+    gateway
+}
+
+async fn ask(gateway: &Gateway, body: Value) -> (StatusCode, Value) {
+    gateway.post("/safety/override", ADMIN, body).await
+}
+
+#[tokio::test]
+async fn the_spec_s_example_enables_it_and_anybody_with_the_role_ends_it_without_a_pin() {
+    let gateway = with_pin().await;
+    let (status, body) = ask(&gateway, enable("7392")).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    assert_eq!((&body["status"], &body["duration"]), (&json!("override_enabled"), &json!(1800)));
+    assert_eq!(
+        (&body["expires_at"], &body["constraints_overridden"]),
+        (&json!("2026-01-15T12:30:00Z"), &json!(["crane_motion"]))
+    );
+    assert_eq!(body["warning"], "Safety constraints overridden. Proceed with caution.");
+    let asked = gateway.overrides.asked.lock().unwrap().clone();
+    assert_eq!(
+        asked,
+        [("admin".to_owned(), "Emergency security update".to_owned(), Duration::from_secs(1800))]
+    );
+    let actions = gateway.store.audited();
+    assert!(actions.contains(&"safety.override.requested".to_owned()), "{actions:?}");
+    gateway.store.audit_faults.fail_always(PortErrorKind::Io("full".into()));
+    let (status, body) = ask(&gateway, json!({"enable": false})).await;
+    assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("override_disabled")));
+    assert!(!gateway.overrides.on.load(Ordering::Relaxed));
+    let (_, events) = gateway.get("/events").await;
+    let said: Vec<_> =
+        events["events"].as_array().unwrap().iter().map(|event| event["event"].clone()).collect();
+    assert!(
+        said.contains(&json!("override_enabled")) && said.contains(&json!("override_disabled")),
+        "{said:?}"
+    );
+}
+
+#[tokio::test]
+async fn without_role_pin_reason_or_record_nothing_is_overridden() {
+    let gateway = with_pin().await;
+    assert_eq!(gateway.post("/safety/override", OPERATOR, enable("7392")).await.0, StatusCode::FORBIDDEN);
+    for (field, path) in
+        [("reason", "$.reason"), ("duration", "$.duration"), ("acknowledge_risks", "$.acknowledge_risks")]
+    {
+        let mut body = enable("7392");
+        body.as_object_mut().unwrap().remove(field);
+        let (status, answer) = ask(&gateway, body).await;
+        assert_eq!((status, &answer["details"]["path"]), (StatusCode::BAD_REQUEST, &json!(path)));
+    }
+    let (status, body) = ask(&gateway, enable("0000")).await;
+    assert_eq!(
+        (status, &body["code"], &body["details"]["attempts_left"]),
+        (StatusCode::FORBIDDEN, &json!("OTA_010"), &json!(4))
+    );
+    let record = gateway.audited("safety.override").await;
+    assert_eq!(record.outcome, AuditOutcome::Refused);
+    assert!(!format!("{record:?}").contains("0000"));
+    gateway.store.audit_faults.fail_next(PortErrorKind::Io("full".into()));
+    let (status, body) = ask(&gateway, enable("7392")).await;
+    assert_eq!(
+        (status, &body["details"]["reason"]),
+        (StatusCode::SERVICE_UNAVAILABLE, &json!("audit_not_writable"))
+    );
+    assert!(gateway.overrides.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_wrong_pin_says_nothing_of_the_rest() {
+    let gateway = with_pin().await;
+    *gateway.overrides.refuse.lock().unwrap() = Some(OverrideRefused::NothingViolated);
+    assert_eq!(ask(&gateway, enable("0000")).await.1["code"], "OTA_010");
+    assert_eq!(ask(&gateway, enable("7392")).await.1["code"], "INVALID_REQUEST");
+    *gateway.overrides.refuse.lock().unwrap() =
+        Some(OverrideRefused::BadDuration { max: Duration::from_secs(60) });
+    assert_eq!(ask(&gateway, enable("7392")).await.1["details"]["path"], "$.duration");
+    gateway.violate();
+    let constraints = vec!["crane_motion".to_owned()];
+    *gateway.overrides.refuse.lock().unwrap() = Some(OverrideRefused::NotOverridable { constraints });
+    let (status, body) = ask(&gateway, enable("7392")).await;
+    assert_eq!(
+        (status, &body["code"], &body["details"]["constraint"]),
+        (StatusCode::BAD_REQUEST, &json!("OTA_002"), &json!("crane_motion"))
+    );
+}
+
+#[tokio::test]
+async fn where_two_must_agree_the_first_only_proposes() {
+    let gateway = with_pin().await;
+    gateway.overrides.needs_two.store(true, Ordering::Relaxed);
+    let (status, body) = ask(&gateway, enable("7392")).await;
+    assert_eq!(
+        (status, &body["status"], &body["expires_at"]),
+        (StatusCode::ACCEPTED, &json!("override_proposed"), &json!("2026-01-15T12:05:00Z"))
+    );
+}
+
+#[tokio::test]
+async fn the_end_of_an_override_is_announced() {
+    let gateway = with_pin().await;
+    let mut events = gateway.engine.subscribe(None);
+    let mut body = enable("7392");
+    body["duration"] = json!(1);
+    assert_eq!(ask(&gateway, body).await.0, StatusCode::OK);
+    loop {
+        let ota_engine::Delivery::Event(event) = events.next().await else { panic!("dropped") };
+        if matches!(event.kind, ota_core::event::EventKind::System { event, .. } if event == "override_expired")
+        {
+            break;
+        }
+    }
+}
