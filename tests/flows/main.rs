@@ -9,4 +9,5 @@ mod refusals;
 mod safety;
 mod trials;
 mod update;
+mod uploads;
 mod world;
