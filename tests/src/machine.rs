@@ -76,6 +76,8 @@ pub struct Record {
     pub starts: u32,
     /// Greatest peak of resident memory (`VmHWM`) seen in any daemon process, in KiB.
     pub peak_kib: u64,
+    /// The same without the pages of programs and libraries, which an unoptimised build has twice as many of.
+    pub peak_data_kib: u64,
     /// Set when the board is off, with why when it was not asked for.
     pub off: Option<Result<(), String>>,
 }
@@ -294,17 +296,22 @@ impl Runner {
 
     fn note_memory(&self) {
         self.tell.send_modify(|record| {
-            record.peak_kib = record.peak_kib.max(record.pid.and_then(peak_kib).unwrap_or(0));
+            let (whole, data) = record.pid.and_then(memory).unwrap_or_default();
+            record.peak_kib = record.peak_kib.max(whole);
+            record.peak_data_kib = record.peak_data_kib.max(data);
         });
     }
 }
 
-/// Peak of a process's resident memory in KiB.
-#[must_use]
-pub fn peak_kib(pid: i32) -> Option<u64> {
+/// Peak of a process's resident memory in KiB, with and without the files it has mapped.
+fn memory(pid: i32) -> Option<(u64, u64)> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.split_whitespace().next()?.parse().ok()
+    let number = |name: &str| -> Option<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.split_whitespace().next()?.parse().ok()
+    };
+    let whole = number("VmHWM:")?;
+    Some((whole, whole.saturating_sub(number("RssFile:")?)))
 }
 
 fn log(layout: &Layout) -> anyhow::Result<File> {
