@@ -1,14 +1,29 @@
-//! `cargo xtask bench`: figures of the product, each printed as a ratio to its floor in the same run.
+//! `cargo xtask bench NAME`: figures of the product, each beside its floor in the same run.
+//!
+//! Owns the list of benches; every bench is a module. What they share: [`meter`] runs a program and says what it took.
+//! Nothing here fails because something is slow.
+
+mod install;
+mod media;
+mod meter;
+mod peers;
 
 /// What is measured.
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Name of the bench, `install`.
-    #[arg(default_value = "install")]
-    name: String,
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// A staged image into a slot: our data path beside `dd`, SHA-256 alone, and other installers.
+    Install(install::Args),
 }
 
 /// Runs a bench.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    anyhow::bail!("the bench {:?} is not wired yet", args.name)
+    match &args.bench {
+        Bench::Install(args) => install::run(args),
+    }
 }

@@ -74,17 +74,22 @@ pub(crate) fn debian_for(programs: &[&str]) -> anyhow::Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    println!("tools: installing {}", missing.join(" "));
+    apt(&missing)
+}
+
+/// Installs Debian packages.
+pub(crate) fn apt(packages: &[&str]) -> anyhow::Result<()> {
+    println!("tools: installing {}", packages.join(" "));
     let install = || -> anyhow::Result<()> {
         process::read(process::command("apt-get").args(["update", "-qq"]))?;
         let apt = ["install", "-y", "-qq", "--no-install-recommends"];
         process::read(
-            process::command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(apt).args(&missing),
+            process::command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(apt).args(packages),
         )?;
         Ok(())
     };
     if let Err(error) = install() {
-        bail!("please run `apt-get install {}` (as root): {error:#}", missing.join(" "));
+        bail!("please run `apt-get install {}` (as root): {error:#}", packages.join(" "));
     }
     Ok(())
 }
