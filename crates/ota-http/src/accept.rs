@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::{Router, body::Body, response::Response};
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -232,6 +232,9 @@ async fn answer(
     // What follows a chunked body on the same connection cannot be trusted to be a request of the same sender.
     let last = request.headers().contains_key(header::TRANSFER_ENCODING);
     let mut response = router.oneshot(request).await.unwrap_or_else(|never| match never {});
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        conn.upgraded();
+    }
     if last {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }

@@ -81,6 +81,11 @@ impl Conn {
         Busy(Arc::clone(self))
     }
 
+    /// It speaks another protocol from now on, with time-outs of its own: never silent again, never closed to make room.
+    pub(crate) fn upgraded(&self) {
+        self.state().requests += 1;
+    }
+
     /// How long it has been waiting for its client, if it is; those are the ones that may be closed to make room.
     pub(crate) fn waiting(&self) -> Option<Duration> {
         let state = self.state();
@@ -362,6 +367,10 @@ mod tests {
         assert_eq!(busy.waiting(), None);
         drop(request);
         assert!(busy.waiting().is_some());
+        let request = busy.begin();
+        busy.upgraded();
+        drop(request);
+        assert_eq!(busy.waiting(), None);
 
         let start = Instant::now();
         let stuck = Conn::new([127, 0, 0, 1].into());
