@@ -10,7 +10,7 @@ use std::{
 
 use super::{
     media::{Medium, room},
-    meter::{Cost, measured, urgent},
+    meter::{Cost, Urgency, measured, urgent},
     peers::{Peer, Peers},
 };
 use crate::{process, workspace::Workspace};
@@ -91,6 +91,7 @@ fn on(dir: &Path, args: &Args, program: &Path) -> anyhow::Result<()> {
     let cache = if medium.direct { "past the page cache" } else { "through the page cache" };
     println!("\n## Loop device over a file in {}, {cache}: {} MiB", dir.display(), args.mib);
     let mut peers = Peers::prepare(&medium);
+    let urgency = Urgency::of_this_session();
     let mut runs: Vec<Vec<Cost>> = ROWS.iter().map(|_| Vec::new()).collect();
     for _ in 0..args.runs.max(1) {
         for (row, costs) in ROWS.iter().zip(&mut runs) {
@@ -98,6 +99,7 @@ fn on(dir: &Path, args: &Args, program: &Path) -> anyhow::Result<()> {
         }
         peers.round(&medium);
     }
+    drop(urgency);
     println!("{}\n", circumstances(args));
     let ours = Ours { runs, mib: args.mib };
     ours.print();

@@ -41,6 +41,26 @@ pub(super) fn urgent(program: impl AsRef<std::ffi::OsStr>) -> Command {
     command
 }
 
+/// Raises the priority of the whole session until dropped: where the kernel groups processes by session, a process'
+/// own priority counts only within its group. Source: sched(7), "The autogroup feature".
+pub(super) struct Urgency;
+
+impl Urgency {
+    /// Does nothing where it is not allowed, or the kernel has no such groups.
+    pub(super) fn of_this_session() -> Self {
+        let _ = fs::write(AUTOGROUP, "-15");
+        Self
+    }
+}
+
+impl Drop for Urgency {
+    fn drop(&mut self) {
+        let _ = fs::write(AUTOGROUP, "0");
+    }
+}
+
+const AUTOGROUP: &str = "/proc/self/autogroup";
+
 /// Runs the command to its end. `services` are processes that work for it; `log` takes what it says.
 pub(super) fn measured(command: &mut Command, services: &[u32], log: &Path) -> anyhow::Result<Cost> {
     let said = fs::File::create(log)?;
