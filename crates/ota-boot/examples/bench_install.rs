@@ -14,7 +14,7 @@ use std::{
 use ota_boot::{
     Pipeline,
     device::{Access, Devices, OsDevices},
-    slot_writer::{digest_device, write_image},
+    slot_writer::write_image,
 };
 use ota_core::{
     ByteCount, Sha256Digest,
@@ -96,12 +96,9 @@ fn install(arguments: &Arguments, read_back: bool) -> Outcome<()> {
     let expect = ImageExpectation { size: ByteCount(arguments.mib << 20), sha256: arguments.sha256.parse()? };
     let dev = OsDevices::default().open(&arguments.slot, Access::Exclusive)?;
     let mut image = Staged(File::open(&arguments.image)?);
-    write_image(&*dev, &mut image, expect, arguments.pipeline, &mut |_| Flow::Continue)?;
+    let trail = write_image(&*dev, &mut image, expect, arguments.pipeline, &mut |_| Flow::Continue)?;
     if read_back {
-        let digest = digest_device(&*dev, expect.size, arguments.pipeline, &mut |_| Flow::Continue)?;
-        if digest != expect.sha256 {
-            return Err("the slot reads back differently".into());
-        }
+        trail.compare(&*dev, arguments.pipeline, &mut |_| Flow::Continue)?;
     }
     Ok(())
 }

@@ -133,6 +133,10 @@ fn expectation(bytes: &[u8]) -> ImageExpectation {
 }
 
 fn write(dev: &FaultyDev, bytes: &[u8]) -> Result<(), BootError> {
+    written(dev, bytes).map(drop)
+}
+
+fn written(dev: &FaultyDev, bytes: &[u8]) -> Result<Trail, BootError> {
     write_image(dev, &mut Pieces(bytes), expectation(bytes), TINY, &mut |_| Flow::Continue)
 }
 
@@ -317,5 +321,66 @@ fn a_byte_that_the_medium_keeps_wrongly_is_found_by_the_read_back() {
             .write(Slot::B, &mut Pieces(&bytes), expectation(&bytes), &mut |_| Flow::Continue)
             .unwrap_err();
         assert!(matches!(error.kind(), PortErrorKind::Ota(e) if e.code() == ErrorCode::ChecksumMismatch));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn every_byte_is_compared_by_the_read_back(len in 0_usize..600_000, at in any::<prop::sample::Index>(), short in 0_usize..5000) {
+        let bytes = image(len);
+        let dev = FaultyDev { short: if short < 97 { 0 } else { short }, ..FaultyDev::of_size(600_000) };
+        let trail = written(&dev, &bytes).unwrap();
+        prop_assert_eq!(trail.digest(), Sha256Digest::of(&bytes));
+        let mut seen = vec![0];
+        trail.compare(&dev, TINY, &mut |progress| {
+            if let WriteProgress::ReadBack(n) = progress { seen.push(n.get()); }
+            Flow::Continue
+        }).unwrap();
+        prop_assert!(seen.is_sorted());
+        prop_assert_eq!(seen.last(), Some(&(len as u64)));
+        if len > 0 {
+            dev.model().bytes[at.index(len)] ^= 0x10;
+            let error = trail.compare(&dev, TINY, &mut |_| Flow::Continue).unwrap_err();
+            let BootError::ReadBack { expected, actual } = error else { panic!("{error:?}") };
+            prop_assert_eq!(expected, Sha256Digest::of(&bytes));
+            prop_assert_eq!(actual, Sha256Digest::of(&dev.model().bytes[..len]));
+        }
+    }
+}
+
+#[test]
+fn two_stretches_that_changed_places_are_found_by_the_read_back() {
+    let bytes: Vec<u8> = (0..10 * 4096 * 4).map(|i: usize| u8::try_from(i / 4096 % 251).unwrap()).collect();
+    let dev = FaultyDev::of_size(bytes.len());
+    let trail = written(&dev, &bytes).unwrap();
+    let stretch = 4 * 4096;
+    let (front, back) = (2 * stretch, 5 * stretch);
+    for i in 0..stretch {
+        dev.model().bytes.swap(front + i, back + i);
+    }
+    let error = trail.compare(&dev, TINY, &mut |_| Flow::Continue).unwrap_err();
+    assert!(matches!(error, BootError::ReadBack { .. }), "{error:?}");
+}
+
+#[test]
+fn a_read_back_stops_on_request_and_at_a_read_that_fails() {
+    let bytes = image(200_000);
+    let dev = FaultyDev::of_size(200_000);
+    let trail = written(&dev, &bytes).unwrap();
+    for stop_at in [0, 1, 30] {
+        let mut calls = 0;
+        let stopped = trail.compare(&dev, TINY, &mut |_| {
+            calls += 1;
+            if calls > stop_at { Flow::Stop } else { Flow::Continue }
+        });
+        assert!(matches!(stopped, Err(BootError::Stopped)));
+    }
+    for at in [0, 3, 40] {
+        let failing = FaultyDev { fail_at: Some((at, io::ErrorKind::Other)), ..FaultyDev::of_size(200_000) };
+        failing.model().bytes.copy_from_slice(&bytes);
+        let error = trail.compare(&failing, TINY, &mut |_| Flow::Continue).unwrap_err();
+        assert!(matches!(error, BootError::Io { operation: "read", .. }), "{error:?}");
     }
 }

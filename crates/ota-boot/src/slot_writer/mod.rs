@@ -1,9 +1,11 @@
 //! [`BlockSlotWriter`]: slots as the port [`SlotWriter`].
 //!
 //! Owns which device a slot is and who may be written: never the booted slot, never a mounted one, never one that is the
-//! other one by another name. How the bytes travel is in [`pipeline`].
+//! other one by another name. How the bytes travel is in [`pipeline`], how they
+//! are read back in [`read_back`].
 
 pub mod pipeline;
+pub mod read_back;
 
 use std::{
     path::{Path, PathBuf},
@@ -22,6 +24,7 @@ use crate::{
 };
 
 pub use pipeline::{Pipeline, digest_device, write_image};
+pub use read_back::Trail;
 
 /// Writes and reads the two slots of this device.
 pub struct BlockSlotWriter {
@@ -89,13 +92,8 @@ impl BlockSlotWriter {
         observer: Observer<'_>,
     ) -> Result<(), BootError> {
         let dev = self.open_to_write(slot, expect.size)?;
-        write_image(&*dev, image, expect, self.pipeline, observer)?;
-        let actual = digest_device(&*dev, expect.size, self.pipeline, observer)?;
-        if actual == expect.sha256 {
-            Ok(())
-        } else {
-            Err(BootError::ReadBack { expected: expect.sha256, actual })
-        }
+        let trail = write_image(&*dev, image, expect, self.pipeline, observer)?;
+        trail.compare(&*dev, self.pipeline, observer)
     }
 }
 

@@ -23,6 +23,7 @@ use ring::digest::{Context, SHA256};
 use crate::{
     device::{ALIGNMENT, BlockDev, read_full, sync, write_all},
     error::BootError,
+    slot_writer::read_back::Trail,
 };
 
 /// Size and number of the buffers.
@@ -55,7 +56,8 @@ struct Chunk {
 
 /// Writes `image` to the front of `dev`: all chunks but the first, sync, the first chunk, sync; no read-back.
 ///
-/// The digest is taken of the buffers that are written, and compared before the first chunk is.
+/// The digest is taken of the buffers that are written, and compared before the first chunk is. Gives what
+/// [`Trail::compare`] needs to read it back.
 ///
 /// # Errors
 /// `Source`, `Length`, `Digest`, `Stopped`, `Io` with the byte. On any error the content of `dev` is unknown.
@@ -65,7 +67,7 @@ pub fn write_image(
     expect: ImageExpectation,
     pipeline: Pipeline,
     observer: Observer<'_>,
-) -> Result<(), BootError> {
+) -> Result<Trail, BootError> {
     let buffers = pipeline.buffers.max(MIN_BUFFERS);
     let (filled, to_hash) = sync_channel(buffers);
     let (hashed, to_write) = sync_channel(buffers);
@@ -77,13 +79,15 @@ pub fn write_image(
     let (hash, read, written) = thread::scope(|scope| {
         let reader = scope.spawn(move || Source { image, size: expect.size.get() }.read(filled, empty));
         let writer = scope.spawn(|| write_chunks(dev, to_write, emptied));
-        let hash = hash_on_the_way(to_hash, hashed, observer);
+        let trail = Trail::new(expect.size.get(), pipeline.chunk);
+        let hash = hash_on_the_way(to_hash, hashed, trail, observer);
         (hash, reader.join(), writer.join())
     });
     // The first cause: a thread that failed made the others end early, without an error of their own.
     written.map_err(|_| BootError::Thread("writer"))??;
-    let (first, actual) = hash?;
+    let (first, trail) = hash?;
     read.map_err(|_| BootError::Thread("reader"))??;
+    let actual = trail.digest();
     if actual != expect.sha256 {
         return Err(BootError::Digest { expected: expect.sha256, actual });
     }
@@ -92,7 +96,8 @@ pub fn write_image(
         write_chunk(dev, &first)?;
     }
     sync(dev)?;
-    go_on(observer, WriteProgress::Written(expect.size))
+    go_on(observer, WriteProgress::Written(expect.size))?;
+    Ok(trail)
 }
 
 /// Digest of the first `size` bytes of `dev`, read from the medium; a second thread reads ahead.
@@ -169,12 +174,12 @@ impl Source<'_> {
 fn hash_on_the_way(
     filled: Receiver<Chunk>,
     hashed: SyncSender<Chunk>,
+    mut trail: Trail,
     observer: Observer<'_>,
-) -> Result<(Option<Chunk>, Sha256Digest), BootError> {
-    let mut hash = Context::new(&SHA256);
+) -> Result<(Option<Chunk>, Trail), BootError> {
     let (mut first, mut given) = (None, 0);
     for chunk in filled {
-        hash.update(&chunk.buffer[..chunk.len]);
+        trail.update(&chunk.buffer[..chunk.len]);
         if chunk.offset == 0 {
             first = Some(chunk);
         } else {
@@ -185,7 +190,7 @@ fn hash_on_the_way(
         }
         go_on(observer, WriteProgress::Written(ByteCount(given)))?;
     }
-    Ok((first, finish(hash)))
+    Ok((first, trail))
 }
 
 /// The writer thread. Ends at the first error; the closed channels tell the other side.
@@ -238,19 +243,19 @@ fn hash_chunks(
     Ok(finish(hash))
 }
 
-fn go_on(observer: Observer<'_>, progress: WriteProgress) -> Result<(), BootError> {
+pub(super) fn go_on(observer: Observer<'_>, progress: WriteProgress) -> Result<(), BootError> {
     match observer(progress) {
         Flow::Continue => Ok(()),
         Flow::Stop => Err(BootError::Stopped),
     }
 }
 
-fn finish(hash: Context) -> Sha256Digest {
+pub(super) fn finish(hash: Context) -> Sha256Digest {
     let mut digest = [0; 32];
     digest.copy_from_slice(hash.finish().as_ref());
     Sha256Digest(digest)
 }
 
-fn new_buffer(len: usize) -> Buffer {
+pub(super) fn new_buffer(len: usize) -> Buffer {
     AVec::from_iter(ALIGNMENT, std::iter::repeat_n(0, len))
 }
