@@ -23,7 +23,7 @@ pub(crate) fn openapi() -> anyhow::Result<String> {
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let for_wire = Arc::clone(&config);
-    let Wired { ports, engine, store, safety, clock, uploads } =
+    let Wired { ports, engine, store, safety, clock, uploads, lock } =
         tokio::task::spawn_blocking(move || wire::wire(&for_wire)).await??;
     let stop = CancellationToken::new();
     let sensors = tokio::spawn(Arc::clone(&safety).run(stop.clone().cancelled_owned()));
@@ -56,6 +56,7 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     watchdog.abort();
     hangups.abort();
     let _ = sensors.await;
+    drop(lock);
     tracing::info!("stopped");
     Ok(())
 }
@@ -111,6 +112,7 @@ fn http_config(config: &Config) -> anyhow::Result<HttpConfig> {
     let mut http = HttpConfig::new(section.listen);
     http.allow_plain = section.allow_plain;
     http.hosts.clone_from(&section.hosts);
+    http.hosts.push(config.gateway.name.clone());
     http.origins.clone_from(&section.origins);
     http.public_docs = section.public_docs;
     http.public_metrics = section.public_metrics;

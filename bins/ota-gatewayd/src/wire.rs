@@ -1,6 +1,12 @@
 //! Makes the adapters from the configuration and puts them into the engine's ports.
 
-use std::{fs, num::NonZeroU32, path::Path, sync::Arc};
+use std::{
+    fs,
+    num::NonZeroU32,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::Path,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, anyhow};
 use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
@@ -36,6 +42,8 @@ pub(crate) struct Wired {
     pub(crate) store: Arc<SqliteStore>,
     pub(crate) safety: Arc<SafetyEngine>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Held for as long as this daemon works on the state folder.
+    pub(crate) lock: fs::File,
     pub(crate) uploads: StagedUploads,
 }
 
@@ -43,6 +51,7 @@ pub(crate) struct Wired {
 pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
     let clock: Arc<dyn Clock> =
         Arc::new(SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()));
+    let lock = lock_state(&config.state.dir)?;
     let store = Arc::new(open_store(config, clock.wall())?);
     let boot = Arc::new(open_boot(config)?);
     let slots = BlockSlotWriter::new(&config.slots.a, &config.slots.b, boot.booted());
@@ -74,7 +83,7 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
         clock: Arc::clone(&clock),
         safety_changes: safety.changes(),
     };
-    Ok(Wired { ports, engine: engine_config(config), store, safety, clock, uploads })
+    Ok(Wired { ports, engine: engine_config(config), store, safety, clock, uploads, lock })
 }
 
 /// Checks what can be checked without touching the state of the device; gives what is allowed but surprising.
@@ -90,6 +99,17 @@ pub(crate) fn dry_run(config: &Config) -> anyhow::Result<Vec<String>> {
         read(&section.initial_root).with_context(|| format!("source {}: initial_root", section.name))?;
     }
     Ok(safety.warnings())
+}
+
+/// A second daemon on the same state would recover, and write, what the first is at work on.
+fn lock_state(folder: &Path) -> anyhow::Result<fs::File> {
+    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+    made.with_context(|| format!("making {}", folder.display()))?;
+    let path = folder.join("daemon.lock");
+    let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("opening {}", path.display()))?;
+    file.try_lock().with_context(|| format!("another ota-gatewayd works in {}", folder.display()))?;
+    Ok(file)
 }
 
 fn open_store(config: &Config, now: Timestamp) -> anyhow::Result<SqliteStore> {
@@ -262,6 +282,15 @@ fn built() -> Timestamp {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_second_daemon_on_the_same_state_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = lock_state(folder.path()).unwrap();
+        assert!(lock_state(folder.path()).unwrap_err().to_string().contains("another ota-gatewayd"));
+        drop(first);
+        lock_state(folder.path()).unwrap();
+    }
 
     #[test]
     fn the_running_version_is_read_from_an_os_release_file() {

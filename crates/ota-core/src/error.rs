@@ -271,9 +271,9 @@ pub enum OtaError {
         why: String,
     },
     /// Unknown job, or one that has ended.
-    #[error("job {id} {}", if *.ended { "has ended" } else { "is not known" })]
+    #[error("{}", job_not_found(id, *ended))]
     JobNotFound {
-        /// The id as it was asked for.
+        /// The id as it was asked for; empty when the active job was asked for and none is.
         id: String,
         /// Whether it existed.
         ended: bool,
@@ -292,6 +292,14 @@ pub enum OtaError {
         /// When it closes.
         until: Option<Timestamp>,
     },
+}
+
+fn job_not_found(id: &str, ended: bool) -> String {
+    match (id, ended) {
+        ("", _) => "no job is active".into(),
+        (id, true) => alloc::format!("job {id} has ended"),
+        (id, false) => alloc::format!("job {id} is not known"),
+    }
 }
 
 impl OtaError {

@@ -350,7 +350,7 @@ impl Engine {
             (Some(active), wanted) if wanted.as_ref().is_none_or(|w| is(&active, w)) => {
                 Ok(JobView { job: active, live: self.shared.live.now() })
             }
-            (_, None) => Err(OtaError::JobNotFound { id: "(active)".into(), ended: false }.into()),
+            (_, None) => Err(OtaError::JobNotFound { id: String::new(), ended: false }.into()),
             (_, Some(wanted)) => {
                 let id = wanted.to_string();
                 let job = self.blocking(move |shared| shared.find(&wanted)).await??;

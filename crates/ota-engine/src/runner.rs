@@ -275,7 +275,7 @@ impl Runner {
             (Some(job), None) => Ok(job.clone()),
             (Some(job), Some(name)) if is(job, name) => Ok(job.clone()),
             (_, name) => {
-                let id = name.map_or_else(|| "(active)".into(), ToString::to_string);
+                let id = name.map_or_else(String::new, ToString::to_string);
                 let ended = match name.cloned() {
                     Some(name) => {
                         let shared = Arc::clone(&self.shared);

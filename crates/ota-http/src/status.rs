@@ -271,7 +271,9 @@ fn ota_details(error: &OtaError) -> Map<String, Value> {
         OtaError::FactoryResetNotAllowed { why } | OtaError::RollbackNotAvailable { why } => {
             json!({"reason": why})
         }
-        OtaError::JobNotFound { id, ended } => json!({"job_id": id, "ended": ended}),
+        OtaError::JobNotFound { id, ended } => {
+            json!({"job_id": Some(id).filter(|id| !id.is_empty()), "ended": ended})
+        }
         OtaError::SystemBusy { with } => json!({"with": with}),
         OtaError::MaintenanceActive { window, until } => {
             json!({"window": window, "until": until.map(text::rfc3339)})
