@@ -20,7 +20,7 @@ async fn verdict(checks: Vec<HealthCheck>) -> Result<(), String> {
 #[tokio::test]
 async fn a_command_that_succeeds_passes_and_one_that_fails_says_what_it_said() {
     assert_eq!(verdict(vec![check(&["true"], 5)]).await, Ok(()));
-    let why = verdict(vec![check(&["sh", "-c", "echo no modem >&2; exit 3"], 0)]).await.unwrap_err();
+    let why = verdict(vec![check(&["sh", "-c", "echo no modem >&2; exit 3"], 2)]).await.unwrap_err();
     assert!(why.contains("probe") && why.contains("no modem"), "{why}");
 }
 
