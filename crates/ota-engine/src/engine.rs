@@ -226,7 +226,7 @@ impl Engine {
         }
         let create = Create {
             release,
-            source,
+            source: Some(source),
             kind: JobKind::Update,
             target,
             priority: request.priority,
@@ -258,7 +258,7 @@ impl Engine {
         self.blocking(|shared| shared.ports.boot.ready()).await??;
         let create = Create {
             release: request.release,
-            source: usize::MAX,
+            source: None,
             kind: JobKind::Deployment,
             target,
             priority: Priority::Normal,
@@ -282,7 +282,7 @@ impl Engine {
             self.blocking(move |shared| shared.release_in(target, request.target_version)).await??;
         let create = Create {
             release,
-            source: usize::MAX,
+            source: None,
             kind: JobKind::Rollback,
             target,
             priority: Priority::Normal,

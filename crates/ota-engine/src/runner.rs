@@ -68,7 +68,8 @@ impl Request {
 /// A job to be made.
 pub(crate) struct Create {
     pub(crate) release: Release,
-    pub(crate) source: usize,
+    /// Index of the source that offers it; none for what is here already.
+    pub(crate) source: Option<usize>,
     pub(crate) kind: JobKind,
     pub(crate) target: Slot,
     pub(crate) priority: Priority,
@@ -204,7 +205,7 @@ impl Runner {
                 JobKind::Rollback => SafetyStep::Rollback,
             }))?;
         }
-        self.source = Some(create.source);
+        self.source = create.source;
         let install = create.install.filter(|_| kind == JobKind::Deployment);
         let job = self.record_new(create).await?;
         tracing::info!(job = %job.id, version = %job.release.version, ?kind, "job made");
