@@ -14,7 +14,7 @@ use std::{
 use ota_boot::{
     Pipeline,
     device::{Access, Devices, OsDevices},
-    slot_writer::write_image,
+    slot_writer::{install_image, write_image},
 };
 use ota_core::{
     ByteCount, Sha256Digest,
@@ -96,10 +96,8 @@ fn install(arguments: &Arguments, read_back: bool) -> Outcome<()> {
     let expect = ImageExpectation { size: ByteCount(arguments.mib << 20), sha256: arguments.sha256.parse()? };
     let dev = OsDevices::default().open(&arguments.slot, Access::Exclusive)?;
     let mut image = Staged(File::open(&arguments.image)?);
-    let trail = write_image(&*dev, &mut image, expect, arguments.pipeline, &mut |_| Flow::Continue)?;
-    if read_back {
-        trail.compare(&*dev, arguments.pipeline, &mut |_| Flow::Continue)?;
-    }
+    let write = if read_back { install_image } else { write_image };
+    write(&*dev, &mut image, expect, arguments.pipeline, &mut |_| Flow::Continue)?;
     Ok(())
 }
 

@@ -135,12 +135,16 @@ pub enum BootError {
         /// Digest of the bytes.
         actual: Sha256Digest,
     },
-    /// The slot does not read back as it was written.
-    #[error("the slot reads back differently")]
+    /// The slot does not read back as it was written, somewhere in a range of its bytes.
+    #[error("the slot reads back differently between byte {from} and {until}")]
     ReadBack {
-        /// Digest that was written.
+        /// First byte of the range.
+        from: u64,
+        /// End of the range.
+        until: u64,
+        /// Digest of the image's bytes up to `until`.
         expected: Sha256Digest,
-        /// Digest of what was read.
+        /// The same with the range as it was read.
         actual: Sha256Digest,
     },
     /// The observer asked to stop.
@@ -197,7 +201,7 @@ impl BootError {
                 expected: format!("{expected} bytes"),
                 actual: format!("{actual} bytes"),
             }),
-            Self::Digest { expected, actual } | Self::ReadBack { expected, actual } => {
+            Self::Digest { expected, actual } | Self::ReadBack { expected, actual, .. } => {
                 PortErrorKind::Ota(OtaError::digest_mismatch(expected, actual))
             }
             Self::Stopped => PortErrorKind::Ota(OtaError::SystemBusy { with: "stopped on request".into() }),

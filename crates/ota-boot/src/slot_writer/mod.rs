@@ -5,7 +5,7 @@
 //! are read back in [`read_back`].
 
 pub mod pipeline;
-pub mod read_back;
+mod read_back;
 
 use std::{
     path::{Path, PathBuf},
@@ -23,8 +23,7 @@ use crate::{
     error::BootError,
 };
 
-pub use pipeline::{Pipeline, digest_device, write_image};
-pub use read_back::Trail;
+pub use pipeline::{Pipeline, digest_device, install_image, write_image};
 
 /// Writes and reads the two slots of this device.
 pub struct BlockSlotWriter {
@@ -92,8 +91,7 @@ impl BlockSlotWriter {
         observer: Observer<'_>,
     ) -> Result<(), BootError> {
         let dev = self.open_to_write(slot, expect.size)?;
-        let trail = write_image(&*dev, image, expect, self.pipeline, observer)?;
-        trail.compare(&*dev, self.pipeline, observer)
+        install_image(&*dev, image, expect, self.pipeline, observer)
     }
 }
 

@@ -1,9 +1,10 @@
-//! The data path: a few aligned buffers that go round between three threads.
+//! The data path: a few aligned buffers that go round between three threads, and the read-back behind them.
 //!
 //! ```text
 //! image ─► read ─filled─► hash (caller's thread) ─hashed─► write ─┐      first chunk kept back:
 //!           ▲                                                     │      rest, sync, first chunk, sync
-//!           └─────────────────────── empty ───────────────────────┘
+//!           └─────────────────────── empty ───────────────────────┤
+//!                                                                 └─ synced stretches ─► read back, compare
 //! ```
 //! Owns the order of operations and the bounded memory, `chunk × buffers` whatever the size. The image may come from a
 //! file or from the network: any [`ImageReader`]. Which slot and whether it may be written is the caller's.
@@ -23,7 +24,7 @@ use ring::digest::{Context, SHA256};
 use crate::{
     device::{ALIGNMENT, BlockDev, read_full, sync, write_all},
     error::BootError,
-    slot_writer::read_back::Trail,
+    slot_writer::read_back::{self, Checks, Stretch, Trail},
 };
 
 /// Size and number of the buffers.
@@ -54,20 +55,53 @@ struct Chunk {
     offset: u64,
 }
 
-/// Writes `image` to the front of `dev`: all chunks but the first, sync, the first chunk, sync; no read-back.
+/// Writes `image` to the front of `dev`: all chunks but the first, sync, the first chunk, sync; then every byte has been
+/// read back from the medium and compared.
 ///
-/// The digest is taken of the buffers that are written, and compared before the first chunk is. Gives what
-/// [`Trail::compare`] needs to read it back.
+/// The digest is taken of the buffers that are written, and compared before the first chunk is. What is behind a sync is
+/// read back while the rest is still being written: reading and writing then share the time, not the order.
 ///
 /// # Errors
-/// `Source`, `Length`, `Digest`, `Stopped`, `Io` with the byte. On any error the content of `dev` is unknown.
+/// `Source`, `Length`, `Digest`, `ReadBack`, `Stopped`, `Io` with the byte. On any error the content of `dev` is unknown.
+pub fn install_image(
+    dev: &dyn BlockDev,
+    image: &mut dyn ImageReader,
+    expect: ImageExpectation,
+    pipeline: Pipeline,
+    observer: Observer<'_>,
+) -> Result<(), BootError> {
+    thread::scope(|scope| {
+        let (checks, mut report) = read_back::start(scope, dev, pipeline);
+        // Dropped by then: the checkers end when they have read what they were given.
+        drop(write(dev, image, expect, pipeline, observer, checks, &mut || report.failed())?);
+        report.follow(expect.size, observer)
+    })
+}
+
+/// [`install_image`] without the read-back: what a measure of the writing alone needs.
+///
+/// # Errors
+/// As [`install_image`], without `ReadBack`.
 pub fn write_image(
     dev: &dyn BlockDev,
     image: &mut dyn ImageReader,
     expect: ImageExpectation,
     pipeline: Pipeline,
     observer: Observer<'_>,
-) -> Result<Trail, BootError> {
+) -> Result<(), BootError> {
+    write(dev, image, expect, pipeline, observer, Checks::none(), &mut || Ok(())).map(drop)
+}
+
+/// The writing. `checks` takes what is synced, `failed` tells of a check that has failed meanwhile.
+pub(super) fn write(
+    dev: &dyn BlockDev,
+    image: &mut dyn ImageReader,
+    expect: ImageExpectation,
+    pipeline: Pipeline,
+    observer: Observer<'_>,
+    checks: Checks,
+    failed: &mut dyn FnMut() -> Result<(), BootError>,
+) -> Result<Checks, BootError> {
     let buffers = pipeline.buffers.max(MIN_BUFFERS);
     let (filled, to_hash) = sync_channel(buffers);
     let (hashed, to_write) = sync_channel(buffers);
@@ -78,26 +112,27 @@ pub fn write_image(
     }
     let (hash, read, written) = thread::scope(|scope| {
         let reader = scope.spawn(move || Source { image, size: expect.size.get() }.read(filled, empty));
-        let writer = scope.spawn(|| write_chunks(dev, to_write, emptied));
+        let writer = scope.spawn(|| write_chunks(dev, to_write, emptied, checks));
         let trail = Trail::new(expect.size.get(), pipeline.chunk);
         let hash = hash_on_the_way(to_hash, hashed, trail, observer);
         (hash, reader.join(), writer.join())
     });
     // The first cause: a thread that failed made the others end early, without an error of their own.
-    written.map_err(|_| BootError::Thread("writer"))??;
-    let (first, trail) = hash?;
+    let mut checks = written.map_err(|_| BootError::Thread("writer"))??;
+    failed()?;
+    let Hashed { first, held, digest } = hash?;
     read.map_err(|_| BootError::Thread("reader"))??;
-    let actual = trail.digest();
-    if actual != expect.sha256 {
-        return Err(BootError::Digest { expected: expect.sha256, actual });
+    if digest != expect.sha256 {
+        return Err(BootError::Digest { expected: expect.sha256, actual: digest });
     }
     sync(dev)?;
     if let Some(first) = first {
         write_chunk(dev, &first)?;
     }
-    sync(dev)?;
+    checks.add(held);
+    checks.sync(dev)?;
     go_on(observer, WriteProgress::Written(expect.size))?;
-    Ok(trail)
+    Ok(checks)
 }
 
 /// Digest of the first `size` bytes of `dev`, read from the medium; a second thread reads ahead.
@@ -169,38 +204,62 @@ impl Source<'_> {
     }
 }
 
-/// Hashes what was read and hands it on, all but the first chunk, which it returns; `None` for an image of no bytes.
+/// What is left when all was hashed.
+struct Hashed {
+    /// `None` for an image of no bytes.
+    first: Option<Chunk>,
+    /// The stretch that begins with the first chunk: not whole on the medium before that is.
+    held: Option<Stretch>,
+    digest: Sha256Digest,
+}
+
+/// Hashes what was read and hands it on, all but the first chunk, with the stretch that ends with it.
 /// On the caller's thread, because the observer cannot leave it.
 fn hash_on_the_way(
     filled: Receiver<Chunk>,
-    hashed: SyncSender<Chunk>,
+    hashed: SyncSender<(Chunk, Option<Stretch>)>,
     mut trail: Trail,
     observer: Observer<'_>,
-) -> Result<(Option<Chunk>, Trail), BootError> {
-    let (mut first, mut given) = (None, 0);
+) -> Result<Hashed, BootError> {
+    let (mut first, mut held, mut given) = (None, None, 0);
     for chunk in filled {
-        trail.update(&chunk.buffer[..chunk.len]);
+        let mut ended = trail.update(&chunk.buffer[..chunk.len]);
+        if ended.as_ref().is_some_and(Stretch::is_first) {
+            held = ended.take();
+        }
         if chunk.offset == 0 {
             first = Some(chunk);
         } else {
             given += chunk.len as u64;
-            if hashed.send(chunk).is_err() {
+            if hashed.send((chunk, ended)).is_err() {
                 break;
             }
         }
         go_on(observer, WriteProgress::Written(ByteCount(given)))?;
     }
-    Ok((first, trail))
+    Ok(Hashed { first, held, digest: trail.digest() })
 }
 
-/// The writer thread. Ends at the first error; the closed channels tell the other side.
-fn write_chunks(dev: &dyn BlockDev, full: Receiver<Chunk>, emptied: Sender<Buffer>) -> Result<(), BootError> {
-    for chunk in full {
+/// The writer thread. Ends at the first error, and when nobody compares any more; the closed channels tell the other side.
+fn write_chunks(
+    dev: &dyn BlockDev,
+    full: Receiver<(Chunk, Option<Stretch>)>,
+    emptied: Sender<Buffer>,
+    mut checks: Checks,
+) -> Result<Checks, BootError> {
+    for (chunk, ended) in full {
         write_chunk(dev, &chunk)?;
         // Nobody waits for it at the end.
         let _ = emptied.send(chunk.buffer);
+        checks.add(ended);
+        if checks.due() {
+            checks.sync(dev)?;
+        }
+        if checks.gone() {
+            break;
+        }
     }
-    Ok(())
+    Ok(checks)
 }
 
 fn write_chunk(dev: &dyn BlockDev, chunk: &Chunk) -> Result<(), BootError> {
