@@ -12,8 +12,10 @@ mod build;
 mod ci;
 mod demo;
 mod deny;
+mod dist;
 mod layers;
 mod openapi;
+mod package;
 mod probe;
 mod process;
 mod test;
@@ -49,6 +51,10 @@ enum Command {
     Bench(bench::Args),
     /// Check the house rules that no compiler knows.
     Tidy,
+    /// Build what is installed on a gateway, as a Debian package.
+    Dist(dist::Args),
+    /// Install, start, upgrade and remove the package in a sandbox.
+    Package,
     /// Prove that ota-core needs no std.
     Probe,
     /// Check licences, bans and sources of everything from outside.
@@ -74,6 +80,8 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Openapi(args) => openapi::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Tidy => tidy::run(),
+        Command::Dist(args) => dist::run(&args),
+        Command::Package => package::run(),
         Command::Probe => probe::run(),
         Command::Deny => deny::run(),
     }

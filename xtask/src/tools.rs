@@ -7,7 +7,7 @@ use anyhow::{bail, ensure};
 use crate::{process, workspace::Workspace};
 
 /// Independent tools that the tests hold us against, and what the demo builds its image with.
-const DEBIAN: [(&str, &str); 10] = [
+const DEBIAN: [(&str, &str); 11] = [
     ("fw_printenv", "libubootenv-tool"),
     ("gpg", "gnupg"),
     ("openssl", "openssl"),
@@ -16,6 +16,7 @@ const DEBIAN: [(&str, &str); 10] = [
     ("sfdisk", "fdisk"),
     ("losetup", "mount"),
     ("setpriv", "util-linux"),
+    ("objdump", "binutils"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
 ];

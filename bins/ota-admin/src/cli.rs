@@ -68,4 +68,7 @@ pub(crate) enum Command {
     Repo(cmd::repo::Args),
     /// Print the completion script of a shell.
     Completions(cmd::completions::Args),
+    /// Write the manual pages, for packages.
+    #[command(hide = true)]
+    Manual(cmd::manual::Args),
 }

@@ -59,6 +59,12 @@ enum Command {
         #[command(subcommand)]
         command: SafetyCommand,
     },
+    /// Write the manual pages, for packages.
+    #[command(hide = true)]
+    Manual {
+        /// Folder for the pages; it must exist.
+        dir: PathBuf,
+    },
     /// Manage the PIN on the device itself.
     Pin {
         #[command(subcommand)]
@@ -128,6 +134,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     if args.print_openapi {
         return say(&serve::openapi()?);
     }
+    if let Some(Command::Manual { dir }) = args.command {
+        let command = <Args as clap::CommandFactory>::command();
+        return clap_mangen::generate_to(command, &dir).with_context(|| format!("writing into {}", dir.display()));
+    }
     let config = Config::load(&args.config)?;
     match args.command.unwrap_or(Command::Run) {
         Command::Run => {
@@ -151,6 +161,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             say(&crate::provision::record(&config, &store, slot, version, ByteCount(size), running)?)
         }
         Command::Safety { command: SafetyCommand::Simulate { trace } } => simulate(&config, &trace),
+        // Needs no configuration: done above.
+        Command::Manual { .. } => Ok(()),
         Command::Pin { command } => pin(&config, &command),
         Command::Token { command } => {
             let store = tokens::open(&config)?;

@@ -8,6 +8,7 @@ pub(crate) mod install;
 pub(crate) mod jobs;
 pub(crate) mod judge;
 pub(crate) mod keygen;
+pub(crate) mod manual;
 pub(crate) mod pause;
 pub(crate) mod pin;
 pub(crate) mod progress;
@@ -78,5 +79,6 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Sign(args) => sign::run(args, context),
         Command::Repo(args) => repo::run(args, context),
         Command::Completions(args) => completions::run(args, context),
+        Command::Manual(args) => manual::run(&args, context),
     }
 }

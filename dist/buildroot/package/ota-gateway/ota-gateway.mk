@@ -1,0 +1,29 @@
+################################################################################
+#
+# ota-gateway
+#
+################################################################################
+
+# Name your copy of the sources and a commit, for example in external.mk.
+OTA_GATEWAY_VERSION ?= main
+OTA_GATEWAY_SITE ?= /srv/git/ota-gateway.git
+OTA_GATEWAY_SITE_METHOD = git
+OTA_GATEWAY_LICENSE = MIT or Apache-2.0
+OTA_GATEWAY_LICENSE_FILES = LICENSE-MIT LICENSE-APACHE
+OTA_GATEWAY_CARGO_BUILD_OPTS = -p ota-gatewayd -p ota-admin --locked
+OTA_GATEWAY_CONFIG = $(or $(call qstrip,$(BR2_PACKAGE_OTA_GATEWAY_CONFIG)),$(@D)/dist/config/gateway.toml)
+
+define OTA_GATEWAY_INSTALL_TARGET_CMDS
+	$(INSTALL) -D -m 0755 $(@D)/target/$(RUSTC_TARGET_NAME)/release/ota-gatewayd $(TARGET_DIR)/usr/bin/ota-gatewayd
+	$(INSTALL) -D -m 0755 $(@D)/target/$(RUSTC_TARGET_NAME)/release/ota-admin $(TARGET_DIR)/usr/bin/ota-admin
+	$(INSTALL) -D -m 0640 $(OTA_GATEWAY_CONFIG) $(TARGET_DIR)/etc/ota-gateway/gateway.toml
+	$(INSTALL) -D -m 0644 $(@D)/dist/u-boot/ota-boot.cmd $(TARGET_DIR)/usr/share/ota-gateway/u-boot/ota-boot.cmd
+	$(INSTALL) -D -m 0644 $(@D)/dist/tmpfiles.d/ota-gateway.conf $(TARGET_DIR)/usr/lib/tmpfiles.d/ota-gateway.conf
+	$(INSTALL) -D -m 0644 $(@D)/dist/sysusers.d/ota-gateway.conf $(TARGET_DIR)/usr/lib/sysusers.d/ota-gateway.conf
+endef
+
+define OTA_GATEWAY_INSTALL_INIT_SYSTEMD
+	$(INSTALL) -D -m 0644 $(@D)/dist/systemd/ota-gatewayd.service $(TARGET_DIR)/usr/lib/systemd/system/ota-gatewayd.service
+endef
+
+$(eval $(cargo-package))

@@ -1,0 +1,187 @@
+//! `cargo xtask dist`: what is installed on a gateway, as a folder and as a Debian package.
+//!
+//! Owns the list of files and the package around them. The same sources and the same tool chain give the same bytes: times
+//! are those of the last commit, owners are root, paths of the builder are taken out of the programs.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, ensure};
+
+use crate::{process, workspace::Workspace};
+
+/// What to build.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Packages the programs that `cargo build` made last, unstripped: to try the package, not to ship it.
+    #[arg(long)]
+    pub(crate) development: bool,
+    /// Where the package goes; below the target directory by default.
+    #[arg(long)]
+    pub(crate) out: Option<PathBuf>,
+    /// Appended to the version, `+rebuild1` for example.
+    #[arg(long, default_value = "")]
+    pub(crate) suffix: String,
+}
+
+/// The programs.
+const PROGRAMS: [&str; 2] = ["ota-gatewayd", "ota-admin"];
+
+/// Files of the repository, where they are installed, and whether they can be run.
+const FILES: [(&str, &str); 10] = [
+    ("dist/config/gateway.toml", "etc/ota-gateway/gateway.toml"),
+    ("dist/systemd/ota-gatewayd.service", "usr/lib/systemd/system/ota-gatewayd.service"),
+    ("dist/sysusers.d/ota-gateway.conf", "usr/lib/sysusers.d/ota-gateway.conf"),
+    ("dist/tmpfiles.d/ota-gateway.conf", "usr/lib/tmpfiles.d/ota-gateway.conf"),
+    ("dist/u-boot/ota-boot.cmd", "usr/share/ota-gateway/u-boot/ota-boot.cmd"),
+    ("dist/u-boot/README.md", "usr/share/ota-gateway/u-boot/README.md"),
+    ("dist/prometheus/alerts.yml", "usr/share/ota-gateway/prometheus/alerts.yml"),
+    ("LICENSE-MIT", "usr/share/doc/ota-gateway/copyright"),
+    ("docs/operations.md", "usr/share/doc/ota-gateway/operations.md"),
+    ("docs/safety.md", "usr/share/doc/ota-gateway/safety.md"),
+];
+
+/// Shells, and where their completions are found.
+const COMPLETIONS: [(&str, &str); 3] = [
+    ("bash", "usr/share/bash-completion/completions/ota-admin"),
+    ("zsh", "usr/share/zsh/vendor-completions/_ota-admin"),
+    ("fish", "usr/share/fish/vendor_completions.d/ota-admin.fish"),
+];
+
+/// Builds the package and says where it is.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let package = package(args)?;
+    println!("dist: {}", package.display());
+    process::run(process::command("dpkg-deb").arg("--info").arg(&package))
+}
+
+/// Builds the package.
+pub(crate) fn package(args: &Args) -> anyhow::Result<PathBuf> {
+    let target = Workspace::read()?.target;
+    let programs = if args.development { target.join("debug") } else { release(&target)? };
+    let out = args.out.clone().unwrap_or_else(|| target.join("dist"));
+    let root = out.join("root");
+    if root.exists() {
+        fs::remove_dir_all(&root)?;
+    }
+    lay_out(&root, &programs)?;
+    let version = format!("{}{}", env!("CARGO_PKG_VERSION"), args.suffix);
+    control(&root, &version)?;
+    let arch = text(process::command("dpkg").arg("--print-architecture"))?;
+    let package = out.join(format!("ota-gateway_{version}_{arch}.deb"));
+    let mut build = process::command("dpkg-deb");
+    build.args(["--root-owner-group", "--uniform-compression", "-Zxz", "--build"]).arg(&root).arg(&package);
+    process::read(build.env("SOURCE_DATE_EPOCH", commit_time()?))?;
+    Ok(package)
+}
+
+/// The optimised programs, without the builder's paths in them.
+fn release(target: &Path) -> anyhow::Result<PathBuf> {
+    let home = process::variable("CARGO_HOME").or_else(|| process::variable("HOME").map(|home| home + "/.cargo"));
+    let mut flags = vec![format!("--remap-path-prefix={}=/ota-gateway", process::root().display())];
+    flags.extend(home.map(|home| format!("--remap-path-prefix={home}=/cargo")));
+    let target = target.join("dist-build");
+    let mut build = process::cargo();
+    build.args(["build", "--release", "--locked", "--target-dir"]).arg(&target);
+    for program in PROGRAMS {
+        build.args(["-p", program]);
+    }
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("SOURCE_DATE_EPOCH", commit_time()?);
+    process::run(&mut build)?;
+    Ok(target.join("release"))
+}
+
+/// Everything but the control files.
+fn lay_out(root: &Path, programs: &Path) -> anyhow::Result<()> {
+    for program in PROGRAMS {
+        install(&programs.join(program), &root.join("usr/bin").join(program), 0o755)?;
+    }
+    for (from, to) in FILES {
+        install(&process::root().join(from), &root.join(to), 0o644)?;
+    }
+    let admin = root.join("usr/bin/ota-admin");
+    for (shell, to) in COMPLETIONS {
+        let script = process::read(process::command(&admin).args(["completions", shell]))?;
+        write(&root.join(to), &script, 0o644)?;
+    }
+    manuals(root)
+}
+
+/// Manual pages, compressed as Debian wants them; the daemon's belong to section 8.
+fn manuals(root: &Path) -> anyhow::Result<()> {
+    for (program, section) in [("ota-gatewayd", "8"), ("ota-admin", "1")] {
+        let dir = root.join("usr/share/man").join(format!("man{section}"));
+        fs::create_dir_all(&dir)?;
+        process::read(process::command(root.join("usr/bin").join(program)).arg("manual").arg(&dir))?;
+        for page in fs::read_dir(&dir)? {
+            let path = page?.path();
+            let renamed = path.with_extension(section);
+            fs::rename(&path, &renamed)?;
+            process::read(process::command("gzip").args(["-9nf"]).arg(&renamed))?;
+        }
+    }
+    Ok(())
+}
+
+/// `DEBIAN/`: what the package is and what happens when it comes and goes.
+fn control(root: &Path, version: &str) -> anyhow::Result<()> {
+    let size = text(process::command("du").args(["-sk", "--apparent-size"]).arg(root))?;
+    let kib = size.split_whitespace().next().context("du said nothing")?;
+    let template = fs::read_to_string(process::root().join("dist/debian/control.in"))?;
+    let control = template
+        .replace("@VERSION@", version)
+        .replace("@ARCH@", &text(process::command("dpkg").arg("--print-architecture"))?)
+        .replace("@SIZE@", kib)
+        .replace("@DEPENDS@", &depends(root)?);
+    write(&root.join("DEBIAN/control"), control.as_bytes(), 0o644)?;
+    install(&process::root().join("dist/debian/conffiles"), &root.join("DEBIAN/conffiles"), 0o644)?;
+    for script in ["postinst", "prerm", "postrm"] {
+        install(&process::root().join("dist/debian").join(script), &root.join("DEBIAN").join(script), 0o755)?;
+    }
+    Ok(())
+}
+
+/// The C library that the programs need at least: the newest of the symbol versions they ask for.
+fn depends(root: &Path) -> anyhow::Result<String> {
+    let mut newest = (2, 17);
+    for program in PROGRAMS {
+        let symbols = text(process::command("objdump").arg("-T").arg(root.join("usr/bin").join(program)))?;
+        for word in symbols.split(|c: char| !(c.is_alphanumeric() || c == '.' || c == '_')) {
+            let Some((major, minor)) = word.strip_prefix("GLIBC_").and_then(|v| v.split_once('.')) else { continue };
+            if let (Ok(major), Ok(minor)) = (major.parse(), minor.split('.').next().unwrap_or_default().parse()) {
+                newest = newest.max((major, minor));
+            }
+        }
+    }
+    Ok(format!("libc6 (>= {}.{})", newest.0, newest.1))
+}
+
+fn install(from: &Path, to: &Path, mode: u32) -> anyhow::Result<()> {
+    let bytes = fs::read(from).with_context(|| format!("reading {}", from.display()))?;
+    write(to, &bytes, mode)
+}
+
+fn write(to: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
+    let dir = to.parent().context("a path without a folder")?;
+    fs::create_dir_all(dir)?;
+    fs::write(to, bytes)?;
+    // The umask of whoever builds is not part of the package.
+    for dir in dir.ancestors().take_while(|d| d.components().any(|c| c.as_os_str() == "root")) {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755))?;
+    }
+    fs::set_permissions(to, fs::Permissions::from_mode(mode)).with_context(|| to.display().to_string())
+}
+
+/// Seconds since 1970 of the last commit.
+fn commit_time() -> anyhow::Result<String> {
+    let time = text(process::command("git").args(["log", "-1", "--format=%ct"]))?;
+    ensure!(!time.is_empty(), "no commit to take the time from");
+    Ok(time)
+}
+
+fn text(command: &mut std::process::Command) -> anyhow::Result<String> {
+    Ok(String::from_utf8(process::read(command)?)?.trim().to_owned())
+}
