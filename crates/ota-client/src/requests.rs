@@ -2,7 +2,7 @@
 //!
 //! Every method fails with [`ClientError::Api`] when the gateway refuses, and with the transport's errors otherwise.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use http::Method;
 use ota_api::{
@@ -23,6 +23,9 @@ use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 
 use crate::{Client, ClientError, error::transport, http::answer};
+
+/// Longest wait for a verification: an hour for an image of many GiB on a slow medium.
+const VERIFICATION: Duration = Duration::from_secs(3600);
 
 /// Asks, downloads, installs, judges.
 impl Client {
@@ -198,9 +201,12 @@ impl Client {
         answer(&url, response).await
     }
 
-    /// `POST upload/verify`.
+    /// `POST upload/verify`. Takes as long as the gateway needs to read the whole image.
     pub async fn verify(&self, request: &VerifyRequest) -> Result<VerifyResponse, ClientError> {
-        self.post(&["upload", "verify"], request).await
+        let url = self.base().endpoint(["upload", "verify"]);
+        let request = self.request(Method::POST, url.clone()).json(request).timeout(VERIFICATION);
+        let response = request.send().await.map_err(|e| transport(&url, e))?;
+        answer(&url, response).await
     }
 
     /// `POST upload/deploy`.
