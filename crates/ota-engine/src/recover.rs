@@ -5,7 +5,10 @@ use std::sync::Arc;
 use ota_core::{
     ByteCount, JobId, Sha256Digest, Timestamp,
     error::PortError,
-    job::{Counters, Input, InstallOptions, Job, JobKind, JobState, Priority, Strategy, World, situation},
+    job::{
+        Counters, Input, InstallOptions, Job, JobKind, JobState, Priority, Situation, Strategy, World,
+        situation,
+    },
     release::{ImageKind, Release},
 };
 use tokio::sync::mpsc;
@@ -31,6 +34,9 @@ impl Runner {
         let situation = situation(&job, &world);
         let new_boot = job.boot_id != runner.shared.ports.boot.boot_id();
         tracing::info!(job = %job.id, state = job.state.name(), ?situation, new_boot, "job found after a start");
+        if new_boot && situation == Situation::OnNewTrial && job.state == JobState::Rebooting {
+            runner.rebooted_at = Some(job.updated);
+        }
         runner.active = Some(job.clone());
         runner.shared.active.send_replace(Some(job));
         match runner.feed(Input::Recovered { situation, new_boot }).await {

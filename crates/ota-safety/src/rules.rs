@@ -4,14 +4,13 @@ use std::{collections::BTreeSet, time::Duration};
 
 use ota_core::{
     Timestamp,
-    safety::{Block, ConstraintReport, ConstraintState, SafetyStep, Severity},
+    safety::{Block, ConstraintReport, ConstraintState, OnViolation, Opening, SafetyStep, Severity, Verdict},
 };
 
 use crate::{
     inhibitors::Lease,
     reading::{Fault, Value},
     track::{Assessment, Track, Unmet},
-    window::Opening,
 };
 
 /// A constraint, checked and ready to be judged. Made from [`crate::config::ConstraintConfig`].
@@ -35,6 +34,8 @@ pub struct Rule {
     pub overridable: bool,
     /// How much a violation matters.
     pub severity: Severity,
+    /// What a violation does to work that is under way.
+    pub on_violation: OnViolation,
     /// Unit of the number, for people.
     pub unit: String,
     /// Sentence while it holds.
@@ -73,6 +74,8 @@ pub struct World<'a> {
     pub service: Option<&'a Opening>,
     /// The leases that are held; those that have run out do not count.
     pub leases: &'a [Lease],
+    /// What a lease or a `service` window does to work that is under way.
+    pub on_violation: OnViolation,
     /// The monotonic clock.
     pub now: Duration,
     /// The wall clock at the same instant, for telling people when.
@@ -95,19 +98,17 @@ pub enum Judgement {
     Deny {
         /// Why, the window first.
         reasons: Vec<Block>,
-        /// Name of the window.
-        window: String,
-        /// When it closes.
-        until: Timestamp,
+        /// The window.
+        service: Opening,
     },
 }
 
 impl Judgement {
     /// Why not; empty when it is allowed.
     #[must_use]
-    pub fn into_reasons(self) -> Vec<Block> {
+    pub fn reasons(&self) -> &[Block] {
         match self {
-            Self::Allow => Vec::new(),
+            Self::Allow => &[],
             Self::Wait { reasons, .. } | Self::Deny { reasons, .. } => reasons,
         }
     }
@@ -117,6 +118,20 @@ impl Judgement {
         match self {
             Self::Allow => &mut [],
             Self::Wait { reasons, .. } | Self::Deny { reasons, .. } => reasons,
+        }
+    }
+}
+
+impl From<Judgement> for Verdict {
+    fn from(judgement: Judgement) -> Self {
+        match judgement {
+            Judgement::Allow => Self::default(),
+            Judgement::Wait { reasons, earliest } => Self { blocks: reasons, service: None, earliest },
+            Judgement::Deny { reasons, service } => {
+                // More than the window may hold it back: only alone it says when.
+                let earliest = (reasons.len() == 1).then_some(service.closes);
+                Self { blocks: reasons, service: Some(service), earliest }
+            }
         }
     }
 }
@@ -143,11 +158,11 @@ pub fn judge(world: World<'_>, step: SafetyStep) -> Judgement {
     }
     for lease in world.leases.iter().filter(|lease| lease.holds(step, world.now)) {
         earliest = earliest.map(|earliest| earliest.max(lease.until()));
-        reasons.push(lease.block(world.now));
+        reasons.push(lease.block(world.now, world.on_violation));
     }
     if let Some(service) = world.service.filter(|_| step != SafetyStep::Download) {
         reasons.insert(0, world.service_block(service));
-        return Judgement::Deny { reasons, window: service.window.clone(), until: service.closes };
+        return Judgement::Deny { reasons, service: service.clone() };
     }
     if reasons.is_empty() {
         return Judgement::Allow;
@@ -175,6 +190,7 @@ impl World<'_> {
             detected_at: Some(service.opens),
             resolution: "Wait until the service window closes".into(),
             estimated_wait: Some(service.closes.since(self.wall)),
+            on_violation: self.on_violation,
         }
     }
 
@@ -199,6 +215,7 @@ impl World<'_> {
             blocks: rule.blocks.iter().copied().collect(),
             resolution: rule.resolution.clone(),
             estimated_wait: settled_in,
+            on_violation: rule.on_violation,
         }
     }
 }

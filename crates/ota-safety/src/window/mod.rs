@@ -19,42 +19,13 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp as Instant;
-use ota_core::Timestamp;
-use serde::{Deserialize, Serialize};
+use ota_core::{
+    Timestamp,
+    safety::{Opening, WindowKind},
+};
 
 pub use config::WindowConfig;
 pub(crate) use schedule::Window;
-
-/// What a window is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WindowKind {
-    /// Scheduled work may run.
-    Update,
-    /// People are at the machine: nothing is written, switched, restarted or reset.
-    Service,
-}
-
-/// One opening of a window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Opening {
-    /// Name of the window.
-    pub window: String,
-    /// What it is for.
-    pub kind: WindowKind,
-    /// First instant at which it is open.
-    pub opens: Timestamp,
-    /// First instant at which it is closed again.
-    pub closes: Timestamp,
-}
-
-impl Opening {
-    /// Whether it is open at `wall`.
-    #[must_use]
-    pub fn contains(&self, wall: Timestamp) -> bool {
-        self.opens <= wall && wall < self.closes
-    }
-}
 
 /// All configured windows, with the last answer of each: asked at every verdict, computed once an opening.
 #[derive(Debug, Default)]
