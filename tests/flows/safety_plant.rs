@@ -8,7 +8,7 @@ use ota_api::{
     words::{ConstraintStatus, JobStatus},
     ws::{Message, SafetyAlert},
 };
-use ota_client::{EventStream, Happening, Patience};
+use ota_client::ws::{EventStream, Happening, Patience};
 use ota_core::{ErrorCode, Slot};
 use ota_testkit::peers::{Broker, Plc, free_port, stand_in};
 use ota_tests::config::Settings;
@@ -78,7 +78,8 @@ async fn alerts(device: &TestDevice) -> EventStream {
 async fn alert(events: &mut EventStream, status: ConstraintStatus) -> SafetyAlert {
     let found = async {
         loop {
-            if let Happening::Message(Message::SafetyAlert(alert)) = events.next().await.unwrap()
+            if let Happening::Message { message, .. } = events.next().await.unwrap()
+                && let Message::SafetyAlert(alert) = *message
                 && alert.constraint == "crane_motion"
                 && alert.status == status
             {

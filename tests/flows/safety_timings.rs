@@ -19,7 +19,10 @@ use ota_api::{
     words::{ConstraintStatus, JobStatus},
     ws::Message,
 };
-use ota_client::{Client, EventStream, Happening, Options, Patience, Token};
+use ota_client::{
+    Client, Options, Token,
+    ws::{EventStream, Happening, Patience},
+};
 use ota_core::{
     Sha256Digest, Slot, Timestamp, Version,
     error::PortError,
@@ -463,7 +466,8 @@ async fn until(what: &str, mut look: impl AsyncFnMut() -> bool) {
 /// The alerts of the crane with the instants at which they came.
 async fn listen(mut events: EventStream, heard: Arc<Mutex<Vec<Instant>>>) {
     while let Ok(happening) = events.next().await {
-        if let Happening::Message(Message::SafetyAlert(alert)) = happening
+        if let Happening::Message { message, .. } = happening
+            && let Message::SafetyAlert(alert) = *message
             && alert.status == ConstraintStatus::Violated
         {
             assert_eq!((alert.constraint.as_str(), alert.severity.as_str()), ("crane_motion", "warning"));
@@ -566,7 +570,7 @@ async fn whenever_a_crane_starts_to_move_nothing_is_switched_or_restarted_under_
     let (next, held) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicUsize::new(0)));
     let lanes = (0..LANES).map(|lane| {
         let (plant, next, held) = (Arc::clone(&plant), Arc::clone(&next), Arc::clone(&held));
-        tokio::spawn(async move {
+        async move {
             let (mut unsafe_acts, mut alerts) = (Vec::new(), Vec::new());
             loop {
                 let number = next.fetch_add(1, Ordering::Relaxed);
@@ -585,11 +589,10 @@ async fn whenever_a_crane_starts_to_move_nothing_is_switched_or_restarted_under_
                 unsafe_acts.extend(shown.unsafe_acts);
                 alerts.extend(shown.alerts);
             }
-        })
+        }
     });
     let (mut unsafe_acts, mut alerts) = (Vec::new(), Vec::new());
-    for lane in futures_util::future::join_all(lanes).await {
-        let (acts, told) = lane.unwrap();
+    for (acts, told) in futures_util::future::join_all(lanes).await {
         unsafe_acts.extend(acts);
         alerts.extend(told);
     }
