@@ -281,3 +281,5 @@ impl SafetyGate for SafetyEngine {
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod walk;

@@ -131,6 +131,6 @@ async fn a_dry_run_tells_what_holds_an_update_back_and_what_to_do() {
     );
     let run = run(&["--url", &fake.url(), "explain", "OTA-JOB-8821X", "--strategy", "seamless"]).await;
     assert_eq!(run.exit, 0, "{}", run.err);
-    insta::assert_snapshot!(run.out, @"");
+    insta::assert_snapshot!(run.out);
     assert_eq!(fake.requests(), [r#"POST updates/explain {"job_id":"OTA-JOB-8821X","strategy":"seamless"}"#]);
 }
