@@ -223,7 +223,7 @@ impl InPage {
     }
 
     /// Everything it says until it ends.
-    async fn to_the_end(&mut self) {
+    async fn rest(&mut self) {
         while self.next().await.is_some() {}
     }
 
@@ -252,7 +252,7 @@ async fn check_monitor(page: Page) {
     device.safety_is(true).await;
     device.install(&job).await.unwrap();
     // The reboot takes the WebSocket away.
-    view.to_the_end().await;
+    view.rest().await;
     assert_eq!(view.said.last().unwrap()["log"], json!(["WebSocket connection closed"]));
     assert_eq!(device.ended(&job).await.status, JobStatus::Succeeded);
     check_shown(&view);
@@ -297,14 +297,15 @@ async fn check_dashboard(page: Page) {
     let device = device(Offer::Good).await;
     device.server.slow_down(Some(SLOW));
     let mut view = InPage::open(&device, page, DASHBOARD, "dashboard");
-    view.to_the_end().await;
+    view.rest().await;
     let job = device.newest().await.unwrap().unwrap();
     assert_eq!(job.status, JobStatus::Downloaded, "{job:#?}");
     let id = json!([job.job_id]);
     let listed = &view.calls("renderUpdatesList")[0][0];
     assert_eq!((&listed[0]["id"], &listed[0]["version"]), (&json!(UPDATE_ID), &json!("v5.0.5")));
-    assert_eq!(view.calls("startProgressMonitoring"), [id.clone()]);
-    assert_eq!(view.calls("enableInstallButton"), [id]);
+    for call in ["startProgressMonitoring", "enableInstallButton"] {
+        assert_eq!(view.calls(call), std::slice::from_ref(&id), "{call}");
+    }
     let progress = view.calls("updateProgressUI");
     let last = &progress.last().unwrap()[0];
     assert_eq!((&last["status"], &last["progress"]["percentage"]), (&json!("downloaded"), &json!(100)));

@@ -14,8 +14,11 @@ const FREE: [(&str, &str, &str); 4] = [
     ("Message Types / Safety Alerts", "$.suggested_action", "the device's configuration has the sentence"),
 ];
 
+/// A name, and what is written so.
+type Format = (&'static str, fn(&str) -> bool);
+
 /// How a string is written that stands for something.
-const FORMATS: [(&str, fn(&str) -> bool); 9] = [
+const FORMATS: [Format; 9] = [
     ("an RFC 3339 time in UTC", time),
     ("HH:MM:SS", clock),
     ("a job id", |text| after(text, "OTA-JOB-").is_some_and(|id| id.len() >= 5 && id.chars().all(crockford))),
