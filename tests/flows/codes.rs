@@ -99,7 +99,7 @@ const ROWS: [Row; 15] = [
 ];
 
 /// Not raised by the daemon yet; each leaves this list with the change that raises it.
-const PENDING: [ErrorCode; 2] = [ErrorCode::FactoryResetNotAllowed, ErrorCode::MaintenanceActive];
+const PENDING: [ErrorCode; 1] = [ErrorCode::FactoryResetNotAllowed];
 
 /// Room for one upload of the small image and not for two.
 const QUOTA: &str = "[upload]\nquota_bytes = 1500000\n";
@@ -216,6 +216,7 @@ async fn in_service() -> Happened {
     device.server.break_off(None);
     let job = device.download().await;
     let refused = device.api.post("/updates/install", &json!({"job_id": job})).await;
+    assert_eq!(refused.body["details"]["window"], "inspection", "{refused:#?}");
     vec![(ErrorCode::NetworkError, broken), (ErrorCode::MaintenanceActive, refused)]
 }
 
