@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod browser;
 mod build;
 mod ci;
 mod demo;
@@ -39,6 +40,8 @@ enum Command {
     Demo(demo::Args),
     /// Install what the tests need, then run all of them.
     Test(test::Args),
+    /// Run the dashboard in Chromium on a simulated device.
+    Browser(browser::Args),
     /// All that CI runs.
     Ci,
     /// Compare the edges between our crates with docs/layers.txt.
@@ -69,6 +72,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Browser(args) => browser::run(&args),
         Command::Ci => ci::run(),
         Command::Layers => layers::run(),
         Command::Openapi(args) => openapi::run(&args),

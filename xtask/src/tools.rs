@@ -1,13 +1,16 @@
 //! What a fresh machine lacks: Debian packages, and Python and Node packages below the target directory.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{bail, ensure};
 
 use crate::{process, workspace::Workspace};
 
 /// Independent tools that the tests hold us against, and what the demo builds its image with.
-const DEBIAN: [(&str, &str); 12] = [
+const DEBIAN: [(&str, &str); 13] = [
     ("fw_printenv", "libubootenv-tool"),
     ("gpg", "gnupg"),
     ("openssl", "openssl"),
@@ -18,6 +21,7 @@ const DEBIAN: [(&str, &str); 12] = [
     ("setpriv", "util-linux"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
+    ("chromium", "chromium"),
     ("node", "nodejs"),
     ("npm", "npm"),
 ];
@@ -120,18 +124,24 @@ pub(crate) fn python() -> anyhow::Result<Python> {
 pub(crate) fn node() -> anyhow::Result<PathBuf> {
     let workspace = Workspace::read()?;
     let (from, dir) = (process::root().join("tests/js"), workspace.target.join("npm"));
-    let (packages, mark) = (dir.join("node_modules"), dir.join("installed"));
-    let wanted = std::fs::read_to_string(from.join("package-lock.json"))?;
-    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
-        return Ok(packages);
-    }
-    println!("tools: installing the packages of {} into {}", from.display(), dir.display());
     std::fs::create_dir_all(&dir)?;
     for file in ["package.json", "package-lock.json"] {
         std::fs::copy(from.join(file), dir.join(file))?;
     }
-    let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts"];
-    process::read(process::command("npm").args(npm).current_dir(&dir))?;
+    npm(&dir)?;
+    Ok(dir.join("node_modules"))
+}
+
+/// Installs a folder's Node packages exactly as its lock file names them, unless they are there. Needs `npm`.
+pub(crate) fn npm(dir: &Path) -> anyhow::Result<()> {
+    let mark = dir.join("node_modules/installed");
+    let wanted = std::fs::read_to_string(dir.join("package-lock.json"))?;
+    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("tools: installing the Node packages of {}", dir.display());
+    let ci = ["ci", "--no-audit", "--no-fund", "--ignore-scripts"];
+    process::read(process::command("npm").args(ci).current_dir(dir))?;
     std::fs::write(&mark, wanted)?;
-    Ok(packages)
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use ota_core::safety::{
-    ConstraintReport, ConstraintState, InhibitorReport, OverrideReport, SafetyReport, SafetyStep,
+    ConstraintReport, ConstraintState, InhibitorReport, Limits, OverrideReport, SafetyReport, SafetyStep,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -49,6 +49,15 @@ pub struct Constraint {
     pub since: Option<Timestamp>,
     /// The reading in a word or two: `moving`, `78.5 °C`, `stale`.
     pub reading: String,
+    /// The same as a number, where it is one and is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Its unit, `°C`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// What is demanded of the reading.
+    #[serde(default)]
+    pub limits: ConstraintLimits,
     /// How much a violation matters.
     pub severity: Severity,
     /// Whether an override may cover it.
@@ -83,6 +92,9 @@ impl From<&ConstraintReport> for Constraint {
             message: report.message.clone(),
             since: report.since.map(text::time),
             reading: report.reading.clone(),
+            value: report.value,
+            unit: Some(report.unit.clone()).filter(|unit| !unit.is_empty()),
+            limits: ConstraintLimits::from(&report.limits),
             severity: report.severity.into(),
             overridable: report.overridable,
             overridden: report.overridden,
@@ -91,6 +103,42 @@ impl From<&ConstraintReport> for Constraint {
             resolution: report.resolution.clone(),
             estimated_wait: wait.map(text::hms),
             estimated_wait_seconds: wait,
+        }
+    }
+}
+
+/// What a constraint demands of its readings; what is absent is not demanded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConstraintLimits {
+    /// At least that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// At most that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// Exactly that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equals: Option<String>,
+    /// Anything but that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_equals: Option<String>,
+    /// No larger change within `over_seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_change: Option<f64>,
+    /// See `max_change`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_seconds: Option<u64>,
+}
+
+impl From<&Limits> for ConstraintLimits {
+    fn from(core: &Limits) -> Self {
+        Self {
+            min: core.min,
+            max: core.max,
+            equals: core.equals.clone(),
+            not_equals: core.not_equals.clone(),
+            max_change: core.max_change.map(|(change, _)| change),
+            over_seconds: core.max_change.map(|(_, over)| over.as_secs()),
         }
     }
 }

@@ -103,6 +103,21 @@ impl Severity {
     }
 }
 
+/// What a constraint demands of its readings, for people and plots. `None`: not that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// At least that.
+    pub min: Option<f64>,
+    /// At most that.
+    pub max: Option<f64>,
+    /// Exactly that.
+    pub equals: Option<String>,
+    /// Anything but that.
+    pub not_equals: Option<String>,
+    /// No larger change within that time.
+    pub max_change: Option<(f64, Duration)>,
+}
+
 /// One constraint as it stands now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConstraintReport {
@@ -112,6 +127,15 @@ pub struct ConstraintReport {
     pub state: ConstraintState,
     /// The reading in a word or two: `moving`, `78.5 °C`, `stale`, `no sample`.
     pub reading: String,
+    /// The newest reading as a number, where it is one and is believed.
+    #[serde(default)]
+    pub value: Option<f64>,
+    /// Its unit, `°C`; empty without one.
+    #[serde(default)]
+    pub unit: String,
+    /// What is demanded of it.
+    #[serde(default)]
+    pub limits: Limits,
     /// A sentence for people.
     pub message: String,
     /// When `state` last changed.

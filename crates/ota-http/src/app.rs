@@ -63,7 +63,7 @@ impl App {
         let AppState { engine, tokens, settings, audit, clock, uploads, inspector } = state;
         Self(Arc::new(Inner {
             auth: Authenticator::new(Arc::clone(&tokens), Arc::clone(&clock)),
-            sessions: Sessions::new(config.sessions),
+            sessions: Sessions::restore(config.sessions, Arc::clone(&settings), Arc::clone(&clock)),
             pin: PinGate::new(Arc::clone(&settings), Arc::clone(&clock)),
             auditor: Auditor::new(audit, Arc::clone(&clock)),
             metrics: Metrics::default(),

@@ -4,7 +4,9 @@ use std::{collections::BTreeSet, time::Duration};
 
 use ota_core::{
     Timestamp,
-    safety::{Block, ConstraintReport, ConstraintState, OnViolation, Opening, SafetyStep, Severity, Verdict},
+    safety::{
+        Block, ConstraintReport, ConstraintState, Limits, OnViolation, Opening, SafetyStep, Severity, Verdict,
+    },
 };
 
 use crate::{
@@ -207,6 +209,9 @@ impl World<'_> {
             name: rule.name.clone(),
             state: assessment.state(),
             reading: reading(rule, track, assessment),
+            value: number(track, assessment),
+            unit: rule.unit.clone(),
+            limits: limits(&rule.condition),
             message: message(rule, assessment),
             since: None,
             severity: rule.severity,
@@ -216,6 +221,28 @@ impl World<'_> {
             resolution: rule.resolution.clone(),
             estimated_wait: settled_in,
             on_violation: rule.on_violation,
+        }
+    }
+}
+
+/// What is plotted: nothing where the sample is not believed.
+fn number(track: &Track, assessment: &Assessment) -> Option<f64> {
+    let believed = matches!(assessment.outcome, Ok(()) | Err(Unmet::Outside | Unmet::Settling { .. }));
+    track.value().filter(|_| believed).and_then(|value| match value {
+        Value::Number(number) => Some(*number),
+        _ => None,
+    })
+}
+
+fn limits(condition: &Condition) -> Limits {
+    match condition {
+        Condition::Equals(wanted) => Limits { equals: Some(wanted.to_string()), ..Limits::default() },
+        Condition::NotEquals(unwanted) => {
+            Limits { not_equals: Some(unwanted.to_string()), ..Limits::default() }
+        }
+        Condition::Within { min, max, .. } => Limits { min: *min, max: *max, ..Limits::default() },
+        Condition::Steady { max_change, over } => {
+            Limits { max_change: Some((*max_change, *over)), ..Limits::default() }
         }
     }
 }

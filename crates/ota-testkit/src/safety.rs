@@ -6,8 +6,8 @@ use ota_core::{
     Timestamp,
     ports::SafetyGate,
     safety::{
-        Block, ConstraintReport, ConstraintState, OnViolation, Opening, SafetyReport, SafetyStep, Severity,
-        Verdict, WindowKind,
+        Block, ConstraintReport, ConstraintState, Limits, OnViolation, Opening, SafetyReport, SafetyStep,
+        Severity, Verdict, WindowKind,
     },
 };
 
@@ -107,6 +107,9 @@ fn report(name: &str, state: ConstraintState, steps: &[SafetyStep]) -> Constrain
         name: name.into(),
         state,
         reading: if holds { "ok" } else { "moving" }.into(),
+        value: None,
+        unit: String::new(),
+        limits: Limits::default(),
         message: if holds { format!("{name} holds") } else { format!("{name} is violated") },
         since: None,
         severity: Severity::Warning,
