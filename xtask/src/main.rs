@@ -15,11 +15,13 @@ mod demo;
 mod deny;
 mod layers;
 mod openapi;
+mod power_cut;
 mod probe;
 mod process;
 mod test;
 mod tidy;
 mod tools;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -50,8 +52,12 @@ enum Command {
     Openapi(openapi::Args),
     /// Measure, each figure beside its floor.
     Bench(bench::Args),
+    /// Drive the real U-Boot, with our boot script and our daemon, through updates and power cuts.
+    Vm(vm::Args),
     /// Check the house rules that no compiler knows.
     Tidy,
+    /// Cut the power behind every durable operation, and print one page of evidence.
+    PowerCut(power_cut::Args),
     /// Prove that ota-core needs no std.
     Probe,
     /// Check licences, bans and sources of everything from outside.
@@ -77,7 +83,9 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Layers => layers::run(),
         Command::Openapi(args) => openapi::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Tidy => tidy::run(),
+        Command::PowerCut(args) => power_cut::run(&args),
         Command::Probe => probe::run(),
         Command::Deny => deny::run(),
     }

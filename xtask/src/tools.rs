@@ -19,6 +19,7 @@ const DEBIAN: [(&str, &str); 13] = [
     ("sfdisk", "fdisk"),
     ("losetup", "mount"),
     ("setpriv", "util-linux"),
+    ("strace", "strace"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("chromium", "chromium"),

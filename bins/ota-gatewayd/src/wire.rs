@@ -146,6 +146,7 @@ fn open_boot(config: &Config) -> anyhow::Result<UbootBootControl> {
     boot.boot_id.clone_from(&config.boot.boot_id);
     boot.allow_single_copy = config.boot.allow_single_copy;
     boot.require_canary = config.boot.require_canary;
+    boot.allow_old_loader = config.boot.allow_old_loader;
     boot.tries = config.boot.tries;
     if let Some(lock) = &config.boot.lock {
         boot.lock.clone_from(lock);
