@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::{
     EngineError,
     engine::Shared,
-    runner::{FeedError, Message, Runner, blocking},
+    runner::{Message, Runner, blocking},
 };
 
 impl Runner {
@@ -39,11 +39,9 @@ impl Runner {
         }
         runner.active = Some(job.clone());
         runner.shared.active.send_replace(Some(job));
-        match runner.feed(Input::Recovered { situation, new_boot }).await {
-            Ok(_) => Ok(runner),
-            Err(FeedError::Refused(refused)) => Err(EngineError::Internal { log: refused.to_string() }),
-            Err(FeedError::Record(error)) => Err(error),
-        }
+        // Where the record cannot be written now it is tried again, and reads are answered meanwhile.
+        runner.outcome(runner.epoch, Input::Recovered { situation, new_boot }).await;
+        Ok(runner)
     }
 }
 

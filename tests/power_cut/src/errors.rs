@@ -69,7 +69,7 @@ pub(crate) fn run() -> anyhow::Result<Errors> {
         Ok(())
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(&work)).collect();
+        let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| {
             worker.join().map_err(|_| anyhow::anyhow!("a thread of the suite panicked"))?
         })

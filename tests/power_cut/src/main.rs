@@ -92,11 +92,14 @@ fn gather(effort: Effort, every: usize) -> anyhow::Result<Evidence> {
         tally.total().more_cuts,
         tally.total().bad
     );
+    tally.total().told.iter().for_each(|told| eprintln!("power-cut: BAD: {told}"));
     let (calls, state) = trace::record()?;
     let traced = trace::play(&calls, &state, None)?;
     let trace = now();
     eprintln!("power-cut: store: {} states, {} bad", traced.states, traced.bad.len());
+    traced.bad.iter().for_each(|told| eprintln!("power-cut: BAD: {told}"));
     let errors = errors::run()?;
+    errors.bad.iter().take(12).for_each(|told| eprintln!("power-cut: BAD: {told}"));
     let failing = now();
     eprintln!("power-cut: errors: {} runs, {} bad", errors.runs, errors.bad.len());
     let mut mistakes = Vec::new();

@@ -98,17 +98,28 @@ impl Medium {
     }
 }
 
-/// Mixes old and new within the bytes that differ, so that a tear is always visible where that is possible at all.
+/// Bytes that a medium writes from front to back, or not at all.
+const SECTOR: usize = 512;
+
+/// Mixes old and new: some sectors are new and some old; or, by chance, one sector is new up to some byte and old behind it.
+/// Always within what differs, so that a tear is visible where that is possible at all.
 fn tear(old: &mut [u8], new: &[u8], random: &mut Random) {
     let differ = |(a, b): (&u8, &u8)| a != b;
     let Some(first) = old.iter().zip(new).position(differ) else { return };
     let last = old.iter().zip(new).rposition(differ).unwrap_or(first);
-    let at = if first == last { last } else { first + 1 + random.below(last - first) };
-    if random.below(2) == 0 {
-        old[..at].copy_from_slice(&new[..at]);
-    } else {
-        old[at..].copy_from_slice(&new[at..]);
+    let (from, to) = (first / SECTOR + 1, last / SECTOR);
+    if from <= to && random.below(2) == 0 {
+        // Sectors may reach the medium in any order.
+        let at = (from + random.below(to - from + 1)) * SECTOR;
+        if random.below(2) == 0 {
+            old[..at].copy_from_slice(&new[..at]);
+        } else {
+            old[at..].copy_from_slice(&new[at..]);
+        }
+        return;
     }
+    let at = if first == last { last } else { first + 1 + random.below(last - first) };
+    old[..at].copy_from_slice(&new[..at]);
 }
 
 /// Every choice of fates for `blocks` blocks, or `most` of them by chance where there are more; with all lost and all

@@ -248,6 +248,7 @@ async fn drive(engine: &Engine, world: &World, rebooter: &FakeRebooter, operator
         biased;
         _ = rebooter.until_reboots(1) => End::Restart,
         () = asked => End::Rest,
+        // tidy: waits for nothing to happen any more
         () = tokio::time::sleep(patience) => End::Stuck,
     };
     if let Some(unread) = unread(engine).await {

@@ -77,15 +77,16 @@ impl Scenario {
         }
     }
 
-    /// Every situation with one of `kinds`.
+    /// Situations with each of `kinds`, from each slot, with each image; the states of the environment take turns.
     pub(crate) fn grid(kinds: &[Kind]) -> Vec<Self> {
         use Behaviour::{Damaged, Good, Hangs, Unhealthy};
         use EnvStart::{First, OnlyFirst, Second, Wrapped};
         let mut all = Vec::new();
         for &kind in kinds {
             for from in Slot::ALL {
-                for image in [Good, Hangs, Unhealthy, Damaged] {
-                    for (env, tries) in [(Second, 3), (First, 2), (Wrapped, 3), (OnlyFirst, 1)] {
+                for (number, image) in [Good, Hangs, Unhealthy, Damaged].into_iter().enumerate() {
+                    let turns = [[(Second, 3), (OnlyFirst, 1)], [(Wrapped, 3), (First, 2)]];
+                    for (env, tries) in turns[(number + usize::from(from == Slot::B)) % 2] {
                         all.push(Self { kind, from, image, env, tries });
                     }
                 }

@@ -40,11 +40,11 @@ pub(crate) struct Effort {
 
 impl Effort {
     /// What CI runs.
-    pub(crate) const CI: Self = Self { second_cut_in: 3, outcomes: MOST_OUTCOMES, stop_at_first: false };
+    pub(crate) const CI: Self = Self { second_cut_in: 4, outcomes: MOST_OUTCOMES, stop_at_first: false };
     /// Three times as many second cuts.
     pub(crate) const LONG: Self = Self { second_cut_in: 1, ..Self::CI };
     /// Enough to find a mistake.
-    pub(crate) const SPOT: Self = Self { second_cut_in: 8, outcomes: 27, stop_at_first: true };
+    pub(crate) const SPOT: Self = Self { second_cut_in: 8, outcomes: 9, stop_at_first: true };
 }
 
 /// Runs the suite over `scenarios`, on all processors.
@@ -72,7 +72,7 @@ pub(crate) fn run(scenarios: &[Scenario], wrong: Option<Wrong>, effort: Effort) 
     };
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| {
             worker.join().map_err(|_| anyhow::anyhow!("a thread of the suite panicked"))?
         })

@@ -6,6 +6,8 @@ use crate::scenario::Kind;
 
 /// Complaints that are kept in full.
 const TOLD: usize = 8;
+/// Characters of each.
+const LENGTH: usize = 400;
 
 /// Counts of one kind of scenario.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +48,8 @@ impl Counts {
         }
         self.bad += 1;
         if self.told.len() < TOLD {
-            self.told.push(format!("{what}: {}", bad.join("; ")));
+            let told: String = format!("{what}: {}", bad.join("; ")).chars().take(LENGTH).collect();
+            self.told.push(told);
         }
     }
 

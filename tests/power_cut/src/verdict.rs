@@ -55,12 +55,12 @@ pub(crate) fn boots_on(play: &Play, disk: &Disk) -> Option<String> {
     let loaded = disk.places.load(disk.env.seen());
     let boot = bootloader::boot(&loaded.variables);
     let running = disk.running?;
-    if boot.slot != running || (boot.save.is_some() && play.wrong.is_none()) {
-        return Some(format!("R1: slot {running} runs and the next boot is {boot:?}"));
-    }
     if loaded.variables.contains_key("ota_trial") {
         // Waiting for somebody to restart the gateway.
         return None;
+    }
+    if boot.slot != running || (boot.save.is_some() && play.wrong.is_none()) {
+        return Some(format!("R1: slot {running} runs and the next boot is that of {}", boot.slot));
     }
     if play.behaviour(disk, running).is_none_or(|(_, behaviour)| behaviour != Behaviour::Good) {
         return Some(format!("R1: the gateway rests on slot {running}, which is not whole and good"));
@@ -124,7 +124,7 @@ fn ended(play: &Play, disk: &Disk, cuts: Cuts) -> Option<String> {
         // Three installs that were cut off are enough.
         JobStatus::Failed => !on_target && cuts >= 3,
         JobStatus::Downloaded => !on_target && !disk.answered.installed,
-        JobStatus::Rebooting => scenario.kind == Kind::Cancel && !disk.answered.cancelled && cuts == 0,
+        JobStatus::Rebooting => !on_target && scenario.kind == Kind::Cancel && !disk.answered.cancelled,
         _ => false,
     };
     (!right).then(|| wrong_end(&job, disk))
