@@ -47,9 +47,9 @@ export default function updating(world) {
     await page.locator('#job').getByRole('button', { name: 'Pause' }).click();
     await page.locator('#job-badge').getByText('Paused').waitFor();
     const there = await page.locator('#progress-text').textContent();
-    await page.locator('#job').getByRole('button', { name: 'Resume' }).click();
     await page.getByRole('img', { name: /^Throughput, now/ }).waitFor();
     await picture(page, 'updates-download', 'dashboard-download');
+    await page.locator('#job').getByRole('button', { name: 'Resume' }).click();
     await page.locator('#job-badge').getByText('Downloaded').waitFor();
     assert.ok(parseFloat(there) > 0, there);
     assert.equal(await page.locator('#progress-text').textContent(), '100.0%');
