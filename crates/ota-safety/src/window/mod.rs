@@ -43,7 +43,7 @@ struct Cached {
 #[derive(Debug)]
 struct Answer {
     asked: Timestamp,
-    /// The one that is open or comes next, and the one after it.
+    /// The one that is open or comes next, and the next one after it that is not open yet.
     first: Option<Opening>,
     second: Option<Opening>,
 }
@@ -102,14 +102,16 @@ impl Windows {
 impl Cached {
     fn answer(&mut self, wall: Timestamp) -> &Answer {
         let holds = self.answer.as_ref().is_some_and(|answer| {
-            answer.asked <= wall && answer.first.as_ref().is_none_or(|first| wall < first.closes)
+            answer.asked <= wall
+                && answer.first.as_ref().is_none_or(|first| wall < first.closes)
+                && answer.second.as_ref().is_none_or(|second| wall < second.opens)
         });
         let window = &self.window;
         let compute = || {
             let mut openings = window.openings(wall);
             let first = openings.next();
-            // The second begins after the first began: windows that overlap themselves are still told in order.
-            Answer { asked: wall, first, second: openings.next() }
+            // Of a window that overlaps itself several may be open already.
+            Answer { asked: wall, first, second: openings.find(|opening| opening.opens > wall) }
         };
         if !holds {
             self.answer = None;
