@@ -3,10 +3,20 @@
 //! They need the daemon's program: `cargo xtask test` builds it first and says where it is in `OTA_BIN_DIR`.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
+mod api;
+mod codes;
 mod cuts;
+mod document;
+mod examples;
 mod memory;
+mod programs;
+mod racing;
 mod refusals;
 mod safety;
+mod safety_people;
+mod safety_plant;
+mod safety_timings;
+mod spec;
 mod trials;
 mod update;
 mod uploads;

@@ -18,17 +18,14 @@ async fn a_whole_update_ends_confirmed_on_the_other_slot() {
     assert_eq!(device.boots(), [Some(Slot::A), Some(Slot::B)]);
     assert!(device.holds_the_image(Slot::B));
     assert_eq!(fs::read(device.layout.slot(Slot::A)).unwrap(), before);
-    assert_eq!(device.server.sent("rootfs.squashfs"), device.release.size() + signature(&device));
+    let signature = fs::metadata(device.release.signature()).unwrap().len();
+    assert_eq!(device.server.sent("rootfs.squashfs"), device.release.size() + signature);
     let status = device.client.status().await.unwrap();
     let (active, other) = (status.partitions.active.unwrap(), status.partitions.inactive.unwrap());
     assert_eq!((active.version.as_deref(), other.version.as_deref()), (Some("v5.0.5"), Some("v5.0.4")));
     assert!(!device.client.check().await.unwrap().available);
     // Foreign variables of the board are still there.
     assert_eq!(device.environment().printed().unwrap()["board_name"], "igw-5000");
-}
-
-fn signature(device: &crate::world::TestDevice) -> u64 {
-    fs::metadata(device.release.image.with_extension("squashfs.p7s")).unwrap().len()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

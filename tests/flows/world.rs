@@ -28,6 +28,8 @@ use ota_tests::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::api::Api;
+
 /// Longest wait for anything, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
 /// Pause between two looks.
@@ -66,6 +68,13 @@ pub(crate) struct Release {
 impl Release {
     pub(crate) fn size(&self) -> u64 {
         fs::metadata(&self.image).unwrap().len()
+    }
+
+    /// The signature beside the image.
+    pub(crate) fn signature(&self) -> PathBuf {
+        let mut name = self.image.clone().into_os_string();
+        name.push(".p7s");
+        name.into()
     }
 }
 
@@ -168,6 +177,7 @@ pub(crate) fn settings() -> Settings {
 pub(crate) struct TestDevice {
     device: Device,
     pub(crate) release: Arc<Release>,
+    pub(crate) api: Api,
 }
 
 impl Deref for TestDevice {
@@ -192,6 +202,15 @@ pub(crate) async fn device(offer: Offer) -> TestDevice {
 
 /// The same with other settings.
 pub(crate) async fn device_with(offer: Offer, settings: Settings) -> TestDevice {
+    power_on(offer, settings, false).await
+}
+
+/// The same with the PIN that only simulated devices have.
+pub(crate) async fn device_with_pin(offer: Offer, settings: Settings) -> TestDevice {
+    power_on(offer, settings, true).await
+}
+
+async fn power_on(offer: Offer, settings: Settings, pin: bool) -> TestDevice {
     let made = tokio::task::spawn_blocking(move || {
         let world = world();
         let release = world.release(offer);
@@ -207,13 +226,15 @@ pub(crate) async fn device_with(offer: Offer, settings: Settings) -> TestDevice 
         gatewayd: world().gatewayd.clone(),
         repo: release.repo.clone(),
         port: 0,
-        pin: false,
+        pin,
         settings,
         watchdog: Duration::from_millis(100),
         restart_pause: Duration::from_millis(20),
         console: Arc::new(|_| {}),
     };
-    TestDevice { device: Device::start(layout, how).await.unwrap(), release }
+    let device = Device::start(layout, how).await.unwrap();
+    let api = Api::of(&device.layout);
+    TestDevice { device, release, api }
 }
 
 /// Driving.

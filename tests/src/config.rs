@@ -23,6 +23,14 @@ pub struct Settings {
     pub check_seconds: u32,
     /// `info`, `debug`.
     pub log_level: &'static str,
+    /// Tables that the device has beside its own, as TOML.
+    pub more: &'static str,
+    /// Where the crane's state comes from: a kind of source; a file that tests write by default.
+    pub crane: Option<String>,
+    /// What that says while the crane is at rest.
+    pub crane_at_rest: &'static str,
+    /// Lines of the section `safety` itself, and more of its tables: windows, constraints.
+    pub safety: String,
 }
 
 impl Settings {
@@ -38,6 +46,10 @@ impl Settings {
             bytes_per_second: None,
             check_seconds: 3600,
             log_level: "info",
+            more: "",
+            crane: None,
+            crane_at_rest: "stopped",
+            safety: String::new(),
         }
     }
 }
@@ -53,10 +65,16 @@ pub fn gateway_toml(layout: &Layout, settings: &Settings) -> String {
         debounce,
         check_seconds,
         log_level,
+        more,
+        safety,
+        crane_at_rest,
         ..
     } = settings;
     let path = |path: &Path| toml::Value::String(path.to_string_lossy().into_owned()).to_string();
     let run = |name: &str| path(&layout.run(name));
+    let from_file =
+        || format!("file = {{ path = {}, every = \"20ms\" }}", path(&layout.sensor("crane_motion")));
+    let crane = settings.crane.clone().unwrap_or_else(from_file);
     let limit = settings.bytes_per_second.map_or_else(String::new, |n| format!("bytes_per_second = {n}\n"));
     format!(
         r#"# Written by ota-simdevice at every power-on; see docs/simulated-device.md.
@@ -100,9 +118,12 @@ interval_seconds = {check_seconds}
 
 [download]
 {limit}
+[safety]
+{safety}
+
 [[safety.sources]]
 name = "crane"
-file = {{ path = {crane}, every = "20ms" }}
+{crane}
 
 [[safety.sources]]
 name = "cabinet"
@@ -111,7 +132,7 @@ file = {{ path = {temperature}, every = "50ms" }}
 [[safety.constraints]]
 name = "crane_motion"
 source = "crane"
-condition = {{ equals = "stopped" }}
+condition = {{ equals = "{crane_at_rest}" }}
 debounce = "{debounce}"
 message_ok = "Crane stopped"
 message_violated = "Crane movement detected"
@@ -143,7 +164,8 @@ trust = "always"
 [log]
 format = "human"
 level = "{log_level}"
-"#,
+
+{more}"#,
         os_release = run("os-release"),
         a = path(&layout.slot(ota_core::Slot::A)),
         b = path(&layout.slot(ota_core::Slot::B)),
@@ -155,7 +177,6 @@ level = "{log_level}"
         address = run("address"),
         keys = path(&layout.trusted_keys()),
         root = path(&layout.initial_root()),
-        crane = path(&layout.sensor("crane_motion")),
         temperature = path(&layout.sensor("temperature")),
         health = run("health"),
         reboot = run("reboot"),

@@ -44,6 +44,7 @@ struct Shared {
 #[derive(Default)]
 struct Told {
     damaged: Option<Damage>,
+    broken: Option<String>,
     bytes_per_second: Option<u32>,
     sent: BTreeMap<String, u64>,
     starts: Vec<(String, u64)>,
@@ -90,6 +91,16 @@ impl UpdateServer {
     /// Changes one byte of what is sent from now on; `None`: nothing is changed any more.
     pub fn damage(&self, damage: Option<Damage>) {
         self.shared.told().damaged = damage;
+    }
+
+    /// Breaks the connection off in the middle of files whose path holds `part`; `None`: of none any more.
+    pub fn break_off(&self, part: Option<&str>) {
+        self.shared.told().broken = part.map(str::to_owned);
+    }
+
+    /// Goes away: nothing listens on the port any more.
+    pub fn stop(&self) {
+        self.task.abort();
     }
 
     /// Sends no faster than this from now on.
@@ -195,6 +206,9 @@ fn body(shared: Arc<Shared>, name: String, file: File, start: u64, end: u64) -> 
         }
         {
             let mut told = shared.told();
+            if told.broken.as_ref().is_some_and(|part| name.contains(part)) {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
             if let Some(damage) = told.damaged.as_ref().filter(|d| d.path == name) {
                 let hit = damage.offset.checked_sub(at).and_then(|n| usize::try_from(n).ok());
                 if let Some(byte) = hit.and_then(|n| chunk.get_mut(n)) {

@@ -7,6 +7,7 @@ mod install;
 mod media;
 mod meter;
 mod peers;
+mod safety;
 
 /// What is measured.
 #[derive(clap::Args)]
@@ -19,11 +20,14 @@ pub(crate) struct Args {
 enum Bench {
     /// A staged image into a slot: our data path beside `dd`, SHA-256 alone, and other installers.
     Install(install::Args),
+    /// A thousand safety constraints: processor time and memory.
+    Safety(safety::Args),
 }
 
 /// Runs a bench.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.bench {
         Bench::Install(args) => install::run(args),
+        Bench::Safety(args) => safety::run(args),
     }
 }

@@ -8,6 +8,7 @@
 )]
 
 mod bench;
+mod browser;
 mod build;
 mod ci;
 mod demo;
@@ -16,11 +17,13 @@ mod dist;
 mod layers;
 mod openapi;
 mod package;
+mod power_cut;
 mod probe;
 mod process;
 mod test;
 mod tidy;
 mod tools;
+mod vm;
 mod workspace;
 
 use std::process::ExitCode;
@@ -41,6 +44,8 @@ enum Command {
     Demo(demo::Args),
     /// Install what the tests need, then run all of them.
     Test(test::Args),
+    /// Run the dashboard in Chromium on a simulated device.
+    Browser(browser::Args),
     /// All that CI runs.
     Ci,
     /// Compare the edges between our crates with docs/layers.txt.
@@ -49,12 +54,16 @@ enum Command {
     Openapi(openapi::Args),
     /// Measure, each figure beside its floor.
     Bench(bench::Args),
+    /// Drive the real U-Boot, with our boot script and our daemon, through updates and power cuts.
+    Vm(vm::Args),
     /// Check the house rules that no compiler knows.
     Tidy,
     /// Build what is installed on a gateway, as a Debian package.
     Dist(dist::Args),
     /// Install, start, upgrade and remove the package in a sandbox.
     Package,
+    /// Cut the power behind every durable operation, and print one page of evidence.
+    PowerCut(power_cut::Args),
     /// Prove that ota-core needs no std.
     Probe,
     /// Check licences, bans and sources of everything from outside.
@@ -75,13 +84,16 @@ fn perform(command: Command) -> anyhow::Result<()> {
     match command {
         Command::Demo(args) => demo::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Browser(args) => browser::run(&args),
         Command::Ci => ci::run(),
         Command::Layers => layers::run(),
         Command::Openapi(args) => openapi::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Vm(args) => vm::run(&args),
         Command::Tidy => tidy::run(),
         Command::Dist(args) => dist::run(&args),
         Command::Package => package::run(),
+        Command::PowerCut(args) => power_cut::run(&args),
         Command::Probe => probe::run(),
         Command::Deny => deny::run(),
     }

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: the one command that runs every test, on a fresh machine too.
 
-use crate::{build, process, tools};
+use crate::{browser, build, process, tools};
 
 /// What to run.
 #[derive(clap::Args, Default)]
@@ -10,11 +10,12 @@ pub(crate) struct Args {
     rest: Vec<String>,
 }
 
-/// Installs what the tests hold us against, then runs them. `OTA_PYTHON` names the interpreter that has the packages, and
-/// `python3` is that one too.
+/// Installs what the tests hold us against, then runs them; those in the browser last, unless some were chosen. `OTA_PYTHON`
+/// names the interpreter that has the packages, and `python3` is that one too; `OTA_NODE_MODULES` is where the Node packages are.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     tools::debian()?;
     let python = tools::python()?;
+    let modules = tools::node()?;
     let chosen = args.rest.iter().any(|arg| arg == "-p" || arg.starts_with("--package"));
     if !chosen || args.rest.iter().any(|arg| arg.ends_with("ota-tests")) {
         // The flow tests start them; `cargo test` alone builds none.
@@ -25,6 +26,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !chosen {
         test.arg("--workspace");
     }
-    test.args(&args.rest).env("OTA_PYTHON", python.interpreter()).env("PATH", python.search_path()?);
-    process::run(&mut test)
+    test.args(&args.rest).env("OTA_PYTHON", python.interpreter()).env("OTA_NODE_MODULES", modules);
+    test.env("PATH", python.search_path()?);
+    process::run(&mut test)?;
+    if args.rest.is_empty() { browser::suite(&browser::Args::default()) } else { Ok(()) }
 }

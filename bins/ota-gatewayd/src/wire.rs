@@ -21,6 +21,7 @@ use ota_store::{Condition, SqliteStore};
 use ota_verify::{Keyring, KeyringVerifier, VerifyConfig};
 
 use crate::{
+    bandwidth::StoredBandwidth,
     clock::SystemClock,
     config::{Config, SourceSection},
     health::ConfiguredChecks,
@@ -45,6 +46,7 @@ pub(crate) struct Wired {
     /// Held for as long as this daemon works on the state folder.
     pub(crate) lock: fs::File,
     pub(crate) uploads: StagedUploads,
+    pub(crate) bandwidth: StoredBandwidth,
 }
 
 /// Opens everything. Blocking.
@@ -64,6 +66,7 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
         .iter()
         .map(|section| open_source(config, section, &staging, &speed, &clock))
         .collect::<anyhow::Result<Vec<_>>>()?;
+    let bandwidth = StoredBandwidth::open(speed, Arc::clone(&store) as _);
     let probe: Arc<dyn SystemProbe> = Arc::new(KernelProbe::new(config.staging()));
     let safety = SafetyEngine::with_probe(config.safety.clone(), Arc::clone(&clock), Arc::clone(&probe))?;
     let ports = Ports {
@@ -83,7 +86,7 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
         clock: Arc::clone(&clock),
         safety_changes: safety.changes(),
     };
-    Ok(Wired { ports, engine: engine_config(config), store, safety, clock, uploads, lock })
+    Ok(Wired { ports, engine: engine_config(config), store, safety, clock, uploads, bandwidth, lock })
 }
 
 /// Checks what can be checked without touching the state of the device; gives what is allowed but surprising.
@@ -143,6 +146,7 @@ fn open_boot(config: &Config) -> anyhow::Result<UbootBootControl> {
     boot.boot_id.clone_from(&config.boot.boot_id);
     boot.allow_single_copy = config.boot.allow_single_copy;
     boot.require_canary = config.boot.require_canary;
+    boot.allow_old_loader = config.boot.allow_old_loader;
     boot.tries = config.boot.tries;
     if let Some(lock) = &config.boot.lock {
         boot.lock.clone_from(lock);

@@ -79,6 +79,7 @@ pub struct TokenList {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct CreateTokenRequest {
     /// Its name, unique: 1 to 64 characters of `[A-Za-z0-9._-]`.
+    #[schema(pattern = r"^[A-Za-z0-9._-]{1,64}$")]
     pub name: String,
     /// What it may do.
     pub role: Role,

@@ -203,7 +203,7 @@ impl Waiting {
     pub fn of(state: &JobState) -> Option<Self> {
         let plain = |reason: &str| Some(Self { reason: reason.into(), constraints: Vec::new() });
         match state {
-            JobState::Installed { held: Some(held) } | JobState::Armed { held: Some(held) } => match held {
+            state if state.held().is_some() => match state.held()? {
                 Held::Safety(blocks) => Some(Self {
                     reason: "safety".into(),
                     constraints: blocks.iter().map(Blocking::from).collect(),

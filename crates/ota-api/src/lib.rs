@@ -7,12 +7,16 @@
 pub mod audit;
 pub mod auth;
 pub mod envelope;
+pub mod explain;
+pub mod inhibitors;
 pub mod jobs;
 pub mod safety;
+pub mod settings;
 pub mod system;
 pub mod text;
 pub mod updates;
 pub mod upload;
+pub mod windows;
 pub mod words;
 pub mod ws;
 

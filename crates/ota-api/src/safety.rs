@@ -1,14 +1,18 @@
 //! `safety/…`: status and override.
 
 use jiff::Timestamp;
-use ota_core::safety::{ConstraintReport, ConstraintState, OverrideReport, SafetyReport, SafetyStep};
+use ota_core::safety::{
+    ConstraintReport, ConstraintState, InhibitorReport, Limits, OverrideReport, SafetyReport, SafetyStep,
+};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
     auth::Secret,
+    inhibitors::Inhibitor,
     text,
-    words::{ConstraintStatus, Severity, Step},
+    windows::WindowOpening,
+    words::{ConstraintStatus, OnViolation, Severity, Step},
 };
 
 /// Answer of `safety/status`.
@@ -23,6 +27,12 @@ pub struct SafetyStatus {
     /// The active override; absent when there is none.
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub active_override: Option<ActiveOverride>,
+    /// Leases by which people and programs hold updates back, oldest first.
+    #[serde(default)]
+    pub inhibitors: Vec<Inhibitor>,
+    /// The `service` window that is open: people are at the machine; absent when there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_window: Option<WindowOpening>,
 }
 
 /// One constraint as it stands now.
@@ -39,6 +49,15 @@ pub struct Constraint {
     pub since: Option<Timestamp>,
     /// The reading in a word or two: `moving`, `78.5 °C`, `stale`.
     pub reading: String,
+    /// The same as a number, where it is one and is believed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<f64>,
+    /// Its unit, `°C`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unit: Option<String>,
+    /// What is demanded of the reading.
+    #[serde(default)]
+    pub limits: ConstraintLimits,
     /// How much a violation matters.
     pub severity: Severity,
     /// Whether an override may cover it.
@@ -47,6 +66,9 @@ pub struct Constraint {
     pub overridden: bool,
     /// Which steps it holds back.
     pub blocks: Vec<Step>,
+    /// What a violation does to work that is under way.
+    #[serde(default = "hold_reboot")]
+    pub on_violation: OnViolation,
     /// What the operator can do about a violation.
     pub resolution: String,
     /// `HH:MM:SS` it may last, from history.
@@ -55,6 +77,10 @@ pub struct Constraint {
     /// The same in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub estimated_wait_seconds: Option<u64>,
+}
+
+const fn hold_reboot() -> OnViolation {
+    OnViolation::HoldReboot
 }
 
 impl From<&ConstraintReport> for Constraint {
@@ -66,13 +92,53 @@ impl From<&ConstraintReport> for Constraint {
             message: report.message.clone(),
             since: report.since.map(text::time),
             reading: report.reading.clone(),
+            value: report.value,
+            unit: Some(report.unit.clone()).filter(|unit| !unit.is_empty()),
+            limits: ConstraintLimits::from(&report.limits),
             severity: report.severity.into(),
             overridable: report.overridable,
             overridden: report.overridden,
             blocks: report.blocks.iter().map(|step| (*step).into()).collect(),
+            on_violation: report.on_violation.into(),
             resolution: report.resolution.clone(),
             estimated_wait: wait.map(text::hms),
             estimated_wait_seconds: wait,
+        }
+    }
+}
+
+/// What a constraint demands of its readings; what is absent is not demanded.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ConstraintLimits {
+    /// At least that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min: Option<f64>,
+    /// At most that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max: Option<f64>,
+    /// Exactly that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub equals: Option<String>,
+    /// Anything but that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_equals: Option<String>,
+    /// No larger change within `over_seconds`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_change: Option<f64>,
+    /// See `max_change`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over_seconds: Option<u64>,
+}
+
+impl From<&Limits> for ConstraintLimits {
+    fn from(core: &Limits) -> Self {
+        Self {
+            min: core.min,
+            max: core.max,
+            equals: core.equals.clone(),
+            not_equals: core.not_equals.clone(),
+            max_change: core.max_change.map(|(change, _)| change),
+            over_seconds: core.max_change.map(|(_, over)| over.as_secs()),
         }
     }
 }
@@ -114,22 +180,31 @@ impl From<&OverrideReport> for ActiveOverride {
 impl From<&SafetyReport> for SafetyStatus {
     fn from(report: &SafetyReport) -> Self {
         Self {
-            update_allowed: !report.constraints.iter().any(holds_back_an_update),
+            update_allowed: report.service_window.is_none()
+                && !report.constraints.iter().any(holds_back_an_update)
+                && !report.inhibitors.iter().any(inhibits_an_update),
             constraints: report.constraints.iter().map(Constraint::from).collect(),
             maintenance_window: MaintenanceWindow {
                 active: report.window_active,
                 next_window: report.next_window.map(text::time),
             },
             active_override: report.active_override.as_ref().map(ActiveOverride::from),
+            inhibitors: report.inhibitors.iter().map(Inhibitor::from).collect(),
+            service_window: report.service_window.as_ref().map(WindowOpening::from),
         }
     }
 }
 
 fn holds_back_an_update(report: &ConstraintReport) -> bool {
-    let needed = [SafetyStep::Write, SafetyStep::Switch, SafetyStep::Reboot];
-    report.state != ConstraintState::Ok
-        && !report.overridden
-        && report.blocks.iter().any(|step| needed.contains(step))
+    report.state != ConstraintState::Ok && !report.overridden && report.blocks.iter().any(is_needed)
+}
+
+fn inhibits_an_update(report: &InhibitorReport) -> bool {
+    report.blocks.iter().any(is_needed)
+}
+
+const fn is_needed(step: &SafetyStep) -> bool {
+    matches!(step, SafetyStep::Write | SafetyStep::Switch | SafetyStep::Reboot)
 }
 
 /// Body of `safety/override`.

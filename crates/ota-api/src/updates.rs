@@ -78,6 +78,7 @@ const fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DownloadRequest {
     /// Which release.
+    #[schema(pattern = r"^[A-Za-z0-9._:+-]{1,128}$")]
     pub update_id: String,
     /// If given, must be the release's.
     #[serde(default, skip_serializing_if = "Option::is_none")]

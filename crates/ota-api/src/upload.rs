@@ -108,6 +108,7 @@ const fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct VerifyRequest {
     /// Base name of the staged file.
+    #[schema(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$")]
     pub filename: String,
     /// Whether a trusted signature is required.
     #[serde(default = "yes")]
@@ -151,6 +152,7 @@ pub struct VerifiedFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct DeployRequest {
     /// Base name of the staged file.
+    #[schema(pattern = r"^[A-Za-z0-9_-][A-Za-z0-9._-]{0,199}$")]
     pub filename: String,
     /// If given, must be the label of the upload.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 macro_rules! twin {
-    ($(#[$doc:meta])* $name:ident, $core:ty, $case:literal { $($variant:ident = $word:literal),+ $(,)? }) => {
+    ($(#[$doc:meta])* $name:ident, $core:ty, $case:tt { $($variant:ident = $word:literal),+ $(,)? }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
         #[serde(rename_all = $case)]
@@ -116,6 +116,18 @@ twin! {
 }
 
 twin! {
+    /// What a violation does to work that is under way. The switch and the reboot wait in any case.
+    OnViolation, ota_core::safety::OnViolation, "snake_case" {
+        HoldReboot = "hold_reboot", PauseWrite = "pause_write", Abort = "abort",
+    }
+}
+
+twin! {
+    /// What a window is for.
+    WindowKind, ota_core::safety::WindowKind, "snake_case" { Update = "update", Service = "service" }
+}
+
+twin! {
     /// The gateway as a whole.
     SystemStatusWord, ota_core::event::SystemState, "snake_case" {
         Idle = "idle", Downloading = "downloading", Updating = "updating", RebootPending = "reboot_pending",
@@ -170,6 +182,8 @@ mod tests {
         check(ConstraintStatus::ALL, ConstraintStatus::as_str);
         check(Severity::ALL, Severity::as_str);
         check(Step::ALL, Step::as_str);
+        check(OnViolation::ALL, OnViolation::as_str);
+        check(WindowKind::ALL, WindowKind::as_str);
         check(SystemStatusWord::ALL, SystemStatusWord::as_str);
         check(Phase::ALL, Phase::as_str);
         check(Outcome::ALL, Outcome::as_str);

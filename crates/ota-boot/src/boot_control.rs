@@ -19,7 +19,7 @@ use crate::{
     cmdline::{SlotPaths, booted_slot},
     device::{Devices, OsDevices},
     error::BootError,
-    scheme,
+    loader, scheme,
     uboot_env::{EnvSettings, EnvStore, Environment, store::TOOLS_LOCK},
 };
 
@@ -47,6 +47,8 @@ pub struct BootConfig {
     pub tries: u8,
     /// Where the boot loader may have left its version in the device tree; the variable `ver` is the second source.
     pub loader_version: PathBuf,
+    /// Whether a boot loader older than [`loader::OLDEST`] may be used.
+    pub allow_old_loader: bool,
 }
 
 impl BootConfig {
@@ -64,6 +66,7 @@ impl BootConfig {
             require_canary: true,
             tries: scheme::DEFAULT_TRIES,
             loader_version: "/proc/device-tree/chosen/u-boot,version".into(),
+            allow_old_loader: false,
         }
     }
 }
@@ -146,6 +149,23 @@ impl BootControl for UbootBootControl {
         let current = self.env.read()?;
         let version = loader_version(&self.config.loader_version, &current.environment);
         Ok(scheme::status(&current.environment, current.redundant, version))
+    }
+
+    fn ready(&self) -> Result<(), PortError> {
+        self.known_booted()?;
+        let status = self.status()?;
+        if !status.redundant && !self.config.allow_single_copy {
+            let what = "one copy is configured, two are needed".into();
+            return Err(BootError::EnvNotRedundant { what }.into());
+        }
+        if !status.canary && self.config.require_canary {
+            return Err(BootError::NoCanary.into());
+        }
+        let version = status.loader_version.filter(|version| loader::is_too_old(version));
+        match version {
+            Some(version) if !self.config.allow_old_loader => Err(BootError::OldLoader { version }.into()),
+            _ => Ok(()),
+        }
     }
 
     fn fence(&self, slot: Slot) -> Result<(), PortError> {

@@ -161,3 +161,30 @@ fn the_device_tree_tells_the_loader_version_first() {
     fs::write(&device.config.loader_version, "2024.07-board\0").unwrap();
     assert_eq!(device.control().status().unwrap().loader_version.as_deref(), Some("2024.07-board"));
 }
+
+#[test]
+fn an_old_boot_loader_is_told_and_refused_unless_it_is_allowed() {
+    let mut device = Device::new("ota.slot=A", "ota_canary=1\nver=U-Boot 2019.04\nBOOT_ORDER=A B");
+    let refused = device.control().ready().unwrap_err();
+    let PortErrorKind::Unavailable { reason, what } = refused.kind() else { panic!("{refused:?}") };
+    assert_eq!(*reason, "loader_too_old");
+    assert!(what.contains("U-Boot 2019.04") && what.contains("allow_old_loader"), "{what}");
+    device.config.allow_old_loader = true;
+    device.control().ready().unwrap();
+    Device::running_a().control().ready().unwrap();
+}
+
+#[test]
+fn one_copy_is_ready_only_where_it_is_allowed() {
+    let mut device = Device::running_a();
+    let mut environment = Environment::default();
+    environment.set("ota_canary", "1");
+    let copy = Format::Single.seal(0, &environment.serialise(0x1000 - 4).unwrap());
+    fs::write(device.dir.path().join("env"), copy).unwrap();
+    let env = device.dir.path().join("env");
+    fs::write(&device.config.fw_env_config, format!("{} 0 1000\n", env.display())).unwrap();
+    let refused = device.control().ready().unwrap_err();
+    assert!(matches!(refused.kind(), PortErrorKind::Unavailable { reason: "env_not_redundant", .. }));
+    device.config.allow_single_copy = true;
+    device.control().ready().unwrap();
+}

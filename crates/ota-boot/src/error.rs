@@ -77,6 +77,12 @@ pub enum BootError {
     /// The mark that only the boot loader leaves is missing.
     #[error("the boot loader has not left its mark in this environment")]
     NoCanary,
+    /// The boot loader is older than what updates are installed with.
+    #[error("the boot loader is {version}")]
+    OldLoader {
+        /// As it tells it.
+        version: String,
+    },
     /// The variables do not fit into a copy.
     #[error("the boot environment needs {required} bytes, a copy holds {available}")]
     EnvFull {
@@ -187,6 +193,7 @@ impl BootError {
             | Self::Layout { .. }
             | Self::EnvNotRedundant { .. }
             | Self::NoCanary
+            | Self::OldLoader { .. }
             | Self::BootedSlotUnknown => self.unavailable(),
             Self::BootedSlot(slot) => PortErrorKind::Ota(OtaError::running_slot(*slot)),
             Self::NotBootedSlot(_) | Self::SameSlot { .. } | Self::InUse { .. } | Self::WrongKind { .. } => {
@@ -226,6 +233,10 @@ impl BootError {
             }
             Self::Layout { path, source } => ("env_unreadable", format!("{}: {source}", path.display())),
             Self::NoCanary => ("env_no_canary", "boot once through the boot script of dist/u-boot".into()),
+            Self::OldLoader { version } => (
+                "loader_too_old",
+                format!("{version} is older than 2024.01: update it, or set boot.allow_old_loader"),
+            ),
             Self::BootedSlotUnknown => (
                 "booted_slot_unknown",
                 "the boot loader has to pass ota.slot=A or ota.slot=B to the kernel".into(),

@@ -10,6 +10,7 @@ pub mod cmdline;
 pub mod device;
 pub mod error;
 pub mod layout;
+pub mod loader;
 pub mod scheme;
 pub mod slot_writer;
 pub mod uboot_env;

@@ -2,14 +2,17 @@
 //!
 //! Every method fails with [`ClientError::Api`] when the gateway refuses, and with the transport's errors otherwise.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use http::Method;
 use ota_api::{
     audit::{AuditPage, AuditQuery, AuditVerdict},
     auth::{CreateTokenRequest, CreatedToken, Done, RevokeTokenQuery, SetPinRequest, TokenList},
+    explain::{ExplainRequest, Explanation},
+    inhibitors::{InhibitRequest, Inhibitor, InhibitorList, ReleaseInhibitorQuery},
     jobs::{JobInfo, JobList, JobsQuery},
     safety::{OverrideRequest, OverrideResponse, SafetyStatus},
+    settings::Bandwidth,
     system::{Probe, SystemStatus},
     updates::{
         CancelRequest, CheckResponse, DownloadRequest, DownloadResponse, FactoryResetRequest,
@@ -17,12 +20,16 @@ use ota_api::{
         ProgressQuery, ProgressResponse, RollbackRequest, RollbackResponse,
     },
     upload::{DeployRequest, DeployResponse, UploadResponse, VerifyRequest, VerifyResponse},
+    windows::{WindowList, WindowsQuery},
     ws::{EventPage, EventsQuery},
 };
 use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 
 use crate::{Client, ClientError, error::transport, http::answer};
+
+/// Longest wait for a verification: an hour for an image of many GiB on a slow medium.
+const VERIFICATION: Duration = Duration::from_secs(3600);
 
 /// Asks, downloads, installs, judges.
 impl Client {
@@ -73,6 +80,11 @@ impl Client {
         self.post(&["updates", "reject"], &JudgeRequest { reason: reason.map(str::to_owned) }).await
     }
 
+    /// `POST updates/explain`: a dry run.
+    pub async fn explain(&self, request: &ExplainRequest) -> Result<Explanation, ClientError> {
+        self.post(&["updates", "explain"], request).await
+    }
+
     /// `POST updates/rollback`.
     pub async fn rollback(&self, request: &RollbackRequest) -> Result<RollbackResponse, ClientError> {
         self.post(&["updates", "rollback"], request).await
@@ -112,6 +124,37 @@ impl Client {
     /// `POST safety/override`.
     pub async fn safety_override(&self, request: &OverrideRequest) -> Result<OverrideResponse, ClientError> {
         self.post(&["safety", "override"], request).await
+    }
+
+    /// `GET safety/windows`: the next openings of all windows.
+    pub async fn windows(&self, limit: Option<u32>) -> Result<WindowList, ClientError> {
+        self.query(&["safety", "windows"], &WindowsQuery { limit }).await
+    }
+
+    /// `GET safety/inhibitors`.
+    pub async fn inhibitors(&self) -> Result<InhibitorList, ClientError> {
+        self.fetch(&["safety", "inhibitors"]).await
+    }
+
+    /// `POST safety/inhibitors`: takes a lease, or renews one.
+    pub async fn inhibit(&self, request: &InhibitRequest) -> Result<Inhibitor, ClientError> {
+        self.post(&["safety", "inhibitors"], request).await
+    }
+
+    /// `DELETE safety/inhibitors?id=`: gives a lease back.
+    pub async fn release_inhibitor(&self, id: u64) -> Result<Done, ClientError> {
+        let url = self.with_query(&["safety", "inhibitors"], &ReleaseInhibitorQuery { id })?;
+        self.call(Method::DELETE, url, None).await
+    }
+
+    /// `GET settings/bandwidth`.
+    pub async fn bandwidth(&self) -> Result<Bandwidth, ClientError> {
+        self.fetch(&["settings", "bandwidth"]).await
+    }
+
+    /// `PUT settings/bandwidth`; `None`: no limit.
+    pub async fn set_bandwidth(&self, bytes_per_second: Option<u64>) -> Result<Bandwidth, ClientError> {
+        self.send(Method::PUT, &["settings", "bandwidth"], &Bandwidth { bytes_per_second }).await
     }
 
     /// `GET events`: the messages of the event stream without a stream.
@@ -198,9 +241,12 @@ impl Client {
         answer(&url, response).await
     }
 
-    /// `POST upload/verify`.
+    /// `POST upload/verify`. Takes as long as the gateway needs to read the whole image.
     pub async fn verify(&self, request: &VerifyRequest) -> Result<VerifyResponse, ClientError> {
-        self.post(&["upload", "verify"], request).await
+        let url = self.base().endpoint(["upload", "verify"]);
+        let request = self.request(Method::POST, url.clone()).json(request).timeout(VERIFICATION);
+        let response = request.send().await.map_err(|e| transport(&url, e))?;
+        answer(&url, response).await
     }
 
     /// `POST upload/deploy`.

@@ -59,6 +59,37 @@ pub enum Severity {
     Critical,
 }
 
+/// What a violation does to work that is under way. The switch and the reboot wait in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnViolation {
+    /// Bytes go on flowing; the switch and the reboot wait.
+    #[default]
+    HoldReboot,
+    /// The download or the write stands still, too.
+    PauseWrite,
+    /// The job ends as failed; a switch is undone.
+    Abort,
+}
+
+impl OnViolation {
+    /// The strictest reaction that any of the reasons asks for.
+    #[must_use]
+    pub fn strictest(blocks: &[Block]) -> Self {
+        blocks.iter().map(|block| block.on_violation).max().unwrap_or_default()
+    }
+
+    /// The word in the configuration and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::HoldReboot => "hold_reboot",
+            Self::PauseWrite => "pause_write",
+            Self::Abort => "abort",
+        }
+    }
+}
+
 impl Severity {
     /// The word on the wire.
     #[must_use]
@@ -72,6 +103,21 @@ impl Severity {
     }
 }
 
+/// What a constraint demands of its readings, for people and plots. `None`: not that.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Limits {
+    /// At least that.
+    pub min: Option<f64>,
+    /// At most that.
+    pub max: Option<f64>,
+    /// Exactly that.
+    pub equals: Option<String>,
+    /// Anything but that.
+    pub not_equals: Option<String>,
+    /// No larger change within that time.
+    pub max_change: Option<(f64, Duration)>,
+}
+
 /// One constraint as it stands now.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ConstraintReport {
@@ -81,6 +127,15 @@ pub struct ConstraintReport {
     pub state: ConstraintState,
     /// The reading in a word or two: `moving`, `78.5 °C`, `stale`, `no sample`.
     pub reading: String,
+    /// The newest reading as a number, where it is one and is believed.
+    #[serde(default)]
+    pub value: Option<f64>,
+    /// Its unit, `°C`; empty without one.
+    #[serde(default)]
+    pub unit: String,
+    /// What is demanded of it.
+    #[serde(default)]
+    pub limits: Limits,
     /// A sentence for people.
     pub message: String,
     /// When `state` last changed.
@@ -97,6 +152,9 @@ pub struct ConstraintReport {
     pub resolution: String,
     /// How long it may last, from history.
     pub estimated_wait: Option<Duration>,
+    /// What a violation does to work that is under way.
+    #[serde(default)]
+    pub on_violation: OnViolation,
 }
 
 /// One reason why a step may not happen now. The OTA_002 details come from it.
@@ -114,6 +172,9 @@ pub struct Block {
     pub resolution: String,
     /// How long it may last.
     pub estimated_wait: Option<Duration>,
+    /// What it does to work that is under way.
+    #[serde(default)]
+    pub on_violation: OnViolation,
 }
 
 impl From<&ConstraintReport> for Block {
@@ -125,15 +186,20 @@ impl From<&ConstraintReport> for Block {
             detected_at: report.since,
             resolution: report.resolution.clone(),
             estimated_wait: report.estimated_wait,
+            on_violation: report.on_violation,
         }
     }
 }
 
 /// The answer to "may this step happen now".
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Empty means yes.
     pub blocks: Vec<Block>,
+    /// The `service` window that is open and forbids it (OTA_015): people are at the machine.
+    pub service: Option<Opening>,
+    /// Not before this, when every reason ends at a known time.
+    pub earliest: Option<Timestamp>,
 }
 
 impl Verdict {
@@ -157,6 +223,58 @@ pub struct OverrideReport {
     pub expires_at: Timestamp,
 }
 
+/// What a window is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WindowKind {
+    /// Scheduled work may run.
+    Update,
+    /// People are at the machine: nothing is written, switched, restarted or reset.
+    Service,
+}
+
+/// One opening of a window.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Opening {
+    /// Name of the window.
+    pub window: String,
+    /// What it is for.
+    pub kind: WindowKind,
+    /// First instant at which it is open.
+    pub opens: Timestamp,
+    /// First instant at which it is closed again.
+    pub closes: Timestamp,
+}
+
+impl Opening {
+    /// Whether it is open at `wall`.
+    #[must_use]
+    pub fn contains(&self, wall: Timestamp) -> bool {
+        self.opens <= wall && wall < self.closes
+    }
+}
+
+/// An inhibitor that is held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InhibitorReport {
+    /// Its number, never given twice while the daemon runs.
+    pub id: u64,
+    /// Who holds it, in words.
+    pub owner: String,
+    /// Name of the token that took it.
+    pub holder: String,
+    /// Why.
+    pub reason: String,
+    /// Which steps it holds back.
+    pub blocks: Vec<SafetyStep>,
+    /// When it was taken.
+    pub since: Timestamp,
+    /// Time left on the monotonic clock.
+    pub remaining: Duration,
+    /// The same as wall-clock time, for people.
+    pub expires_at: Timestamp,
+}
+
 /// The whole picture, for `safety/status`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SafetyReport {
@@ -168,6 +286,12 @@ pub struct SafetyReport {
     pub window_active: bool,
     /// When the next `update` window opens.
     pub next_window: Option<Timestamp>,
+    /// The inhibitors that are held, oldest first.
+    pub inhibitors: Vec<InhibitorReport>,
+    /// The `service` window that is open.
+    pub service_window: Option<Opening>,
+    /// Whether the wall clock is believed; no window is open without that.
+    pub clock_trusted: bool,
 }
 
 /// Free resources, for `system/status` and the space checks.

@@ -1,10 +1,7 @@
 //! Performs effects: the only place that calls the ports that change something.
 
 use std::{
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -12,7 +9,7 @@ use ota_core::{
     ByteCount, ImageName, Sha256Digest,
     error::{OtaError, PortError, PortErrorKind},
     event::{EventKind, Operation, Outcome, Phase},
-    job::{Effect, Failure, Held, Input, Job, JobKind, JobState, JobStatus},
+    job::{Effect, Failure, Held, Input, Job, JobKind, JobState, JobStatus, Strategy},
     ports::{FetchObserver, FetchOrder, Flow, ImageExpectation, RebootReason, VerifyPolicy, WriteProgress},
     release::{ImageKind, Vouched},
     safety::{SafetyStep, Severity},
@@ -20,10 +17,11 @@ use ota_core::{
 use tokio::sync::mpsc;
 
 use crate::{
+    brake::Brake,
     engine::Shared,
     examine::Front,
     facts::failure,
-    runner::{Message, Runner, lost_work},
+    runner::{Message, Runner, blocking, lost_work},
 };
 
 /// A checkpoint of the download is recorded whenever this much more is durable.
@@ -66,8 +64,11 @@ impl Runner {
             Effect::RebootBack => self.reboot(job, RebootReason::GoBack),
             Effect::CheckHealth => self.check_health(job),
             Effect::AwaitUnblocked => self.wait_for_safety(job),
-            Effect::AwaitWindow => self.awaiting_window = true,
+            Effect::AwaitWindow => self.await_window(job).await,
+            Effect::PauseWrite => self.brake.pause(),
+            Effect::ResumeWrite => self.brake.release(),
             Effect::RecordSuccess => {
+                self.note_restart();
                 self.note(job, |shared, job| {
                     shared.slot_confirmed(job)?;
                     shared.raise_floor_after(job)
@@ -95,7 +96,7 @@ impl Runner {
         let report = self.launch();
         let shared = Arc::clone(&self.shared);
         let have = match job.state {
-            JobState::Downloading { have } | JobState::Paused { have } => have,
+            JobState::Downloading { have, .. } | JobState::Paused { have } => have,
             _ => ByteCount::ZERO,
         };
         shared.live.begin(Operation::Downloading, have, job.release.size);
@@ -128,20 +129,51 @@ impl Runner {
         work: fn(&Shared, &Job, &mut dyn FnMut(WriteProgress) -> Flow) -> Input,
     ) {
         let report = self.launch();
-        self.stop = Arc::new(AtomicBool::new(false));
-        let (shared, job, stop) = (Arc::clone(&self.shared), job.clone(), Arc::clone(&self.stop));
+        self.brake = Arc::default();
+        let (shared, job, brake) = (Arc::clone(&self.shared), job.clone(), Arc::clone(&self.brake));
         self.tell_end_of_progress();
         shared.live.begin(operation, ByteCount::ZERO, job.release.size);
         self.device.run(move || {
+            let now = || shared.ports.clock.monotonic();
+            let (began, mut stood_still) = (now(), Duration::ZERO);
             let mut observer = |progress| {
                 match progress {
                     WriteProgress::Written(bytes) => shared.live.at(operation, bytes),
                     WriteProgress::ReadBack(bytes) => shared.live.at(Operation::ReadingBack, bytes),
                 }
-                if stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue }
+                let asked = now();
+                let flow = brake.flow();
+                stood_still += now().saturating_sub(asked);
+                flow
             };
-            report.send(work(&shared, &job, &mut observer));
+            let outcome = work(&shared, &job, &mut observer);
+            if operation == Operation::WritingPartition && outcome == Input::Written {
+                let took = now().saturating_sub(began).saturating_sub(stood_still);
+                shared.note_write(job.release.size, took);
+            }
+            report.send(outcome);
         });
+    }
+
+    /// A job that is to be started needs a window it fits into; one that is under way needs an open one.
+    async fn await_window(&mut self, job: &Job) {
+        let starts = job.state == JobState::Scheduled;
+        let (shared, known) = (Arc::clone(&self.shared), job.clone());
+        let work = blocking(move || Ok(shared.expected_work(&known))).await.unwrap_or(Duration::MAX);
+        let work = if starts { work } else { Duration::ZERO };
+        tracing::info!(job = %job.id, ?work, "waits for an update window");
+        self.awaiting_window = Some(work);
+        if !starts {
+            self.tell_status(job);
+        }
+    }
+
+    /// How long the restart took, now that the new slot is confirmed.
+    fn note_restart(&mut self) {
+        let Some(rebooted) = self.rebooted_at.take() else { return };
+        let shared = Arc::clone(&self.shared);
+        let took = shared.ports.clock.wall().since(rebooted);
+        self.device.run(move || shared.note_restart(took));
     }
 
     /// One write of the boot environment, in the order of the requests.
@@ -156,11 +188,10 @@ impl Runner {
     fn reboot(&mut self, job: &Job, reason: RebootReason) {
         let report = self.launch();
         let (shared, device) = (Arc::clone(&self.shared), self.device.clone());
-        let in_window = job.install.is_some_and(|o| o.strategy == ota_core::job::Strategy::MaintenanceWindow);
+        let in_window = reason == RebootReason::Trial && waits_for_windows(job);
         let task = tokio::spawn(async move {
-            let blocks = shared.ports.safety.judge(SafetyStep::Reboot).blocks;
-            if !blocks.is_empty() {
-                return report.send(Input::Blocked(blocks));
+            if let Some(held) = reboot_held(&shared, in_window) {
+                return report.send(held);
             }
             let countdown = shared.config.reboot_countdown;
             shared.bus.publish(EventKind::System {
@@ -168,7 +199,9 @@ impl Runner {
                 message: format!("System reboot scheduled in {countdown} seconds"),
                 countdown: Some(countdown),
             });
-            tokio::time::sleep(Duration::from_secs(countdown.into())).await;
+            if let Some(held) = count_down(&shared, countdown, in_window).await {
+                return report.send(held);
+            }
             let outcome = device.ask(move || restart(&shared, reason, in_window)).await;
             report.send(outcome.unwrap_or_else(|| Input::RebootFailed(lost_work())));
         });
@@ -177,12 +210,12 @@ impl Runner {
 
     fn check_health(&mut self, job: &Job) {
         let report = self.launch();
-        self.stop = Arc::new(AtomicBool::new(false));
-        let stop = Arc::clone(&self.stop);
+        self.brake = Arc::default();
+        let brake = Arc::clone(&self.brake);
         let (shared, device, job) = (Arc::clone(&self.shared), self.device.clone(), job.clone());
         let task = tokio::spawn(async move {
             let own = Arc::clone(&shared);
-            let digest = device.ask(move || own_digest(&own, &job, &stop)).await;
+            let digest = device.ask(move || own_digest(&own, &job, &brake)).await;
             let outcome = match digest {
                 None => Err(lost_work()),
                 Some(Err(why)) => Err(why),
@@ -387,6 +420,9 @@ fn arm(shared: &Shared, job: &Job) -> Input {
     if !blocks.is_empty() {
         return Input::Blocked(blocks);
     }
+    if waits_for_windows(job) && !shared.ports.safety.fits_window(Duration::ZERO) {
+        return Input::WindowClosed;
+    }
     match shared.ports.boot.arm(job.target, shared.config.tries) {
         Ok(()) => Input::Armed,
         Err(error) => Input::ArmFailed(failure(&error)),
@@ -407,22 +443,47 @@ fn go_back(shared: &Shared, job: &Job) -> Input {
     }
 }
 
+/// Whether the job was asked for with the strategy that works inside `update` windows only.
+fn waits_for_windows(job: &Job) -> bool {
+    job.install.is_some_and(|options| options.strategy == Strategy::MaintenanceWindow)
+}
+
+/// Why the reboot may not happen now.
+fn reboot_held(shared: &Shared, in_window: bool) -> Option<Input> {
+    let blocks = shared.ports.safety.judge(SafetyStep::Reboot).blocks;
+    if !blocks.is_empty() {
+        return Some(Input::Blocked(blocks));
+    }
+    (in_window && !shared.ports.safety.fits_window(Duration::ZERO)).then_some(Input::WindowClosed)
+}
+
+/// Waits for the announced reboot; ends at once with what has come to hold it back.
+async fn count_down(shared: &Shared, seconds: u32, in_window: bool) -> Option<Input> {
+    let mut changes = shared.ports.safety_changes.clone();
+    let end = tokio::time::sleep(Duration::from_secs(seconds.into()));
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => return None,
+            changed = changes.changed() => {
+                let held = reboot_held(shared, in_window);
+                if held.is_some() {
+                    return held;
+                }
+                if changed.is_err() {
+                    // No more changes are announced: the last look, right before the restart, still asks.
+                    end.await;
+                    return None;
+                }
+            }
+        }
+    }
+}
+
 /// Safety is asked in the same breath as the restart.
 fn restart(shared: &Shared, reason: RebootReason, in_window: bool) -> Input {
-    let report = shared.ports.safety.report();
-    let mut blocks = shared.ports.safety.judge(SafetyStep::Reboot).blocks;
-    if in_window && !report.window_active {
-        blocks.push(ota_core::safety::Block {
-            constraint: "maintenance_window".into(),
-            status: "closed".into(),
-            message: "The maintenance window has closed".into(),
-            detected_at: None,
-            resolution: "Wait for the next window, or install with another strategy".into(),
-            estimated_wait: report.next_window.map(|next| next.since(shared.ports.clock.wall())),
-        });
-    }
-    if !blocks.is_empty() {
-        return Input::Blocked(blocks);
+    if let Some(held) = reboot_held(shared, in_window) {
+        return held;
     }
     match shared.ports.rebooter.reboot(reason) {
         Ok(()) => Input::RebootStarted,
@@ -431,11 +492,11 @@ fn restart(shared: &Shared, reason: RebootReason, in_window: bool) -> Input {
 }
 
 /// The running slot must hold what was written before anything of it is believed.
-fn own_digest(shared: &Shared, job: &Job, stop: &AtomicBool) -> Result<(), Failure> {
+fn own_digest(shared: &Shared, job: &Job, brake: &Brake) -> Result<(), Failure> {
     if !shared.config.verify_slot_digest {
         return Ok(());
     }
-    let mut observer = |_| if stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue };
+    let mut observer = |_| brake.flow();
     let mut run = || {
         let record = shared.ports.facts.slot(job.target)?;
         let (Some(expected), Some(size)) = (record.sha256, record.size) else { return Ok(()) };
@@ -469,13 +530,14 @@ fn end_sentence(job: &Job, phase: Phase, outcome: Outcome) -> String {
 
 /// What `status_change` says.
 pub(crate) fn status_sentence(job: &Job) -> (String, Severity) {
-    if let JobState::Installed { held: Some(Held::Safety(blocks)) }
-    | JobState::Armed { held: Some(Held::Safety(blocks)) } = &job.state
-    {
+    if let Some(Held::Safety(blocks)) = job.state.held() {
         let names: Vec<&str> = blocks.iter().map(|block| block.constraint.as_str()).collect();
         return (format!("Update waits for safety: {}", names.join(", ")), Severity::Warning);
     }
-    if matches!(job.state, JobState::Armed { held: Some(Held::ExternalReboot) }) {
+    if job.state.held() == Some(&Held::Window) {
+        return ("Update waits for the next maintenance window".into(), Severity::Info);
+    }
+    if job.state.held() == Some(&Held::ExternalReboot) {
         return ("Update installed, waiting for a reboot".into(), Severity::Info);
     }
     let (text, severity) = match job.state.status() {

@@ -7,6 +7,7 @@
 //! Recovery after a restart happens exactly once, in [`Engine::start`], before any request is taken.
 
 mod auto;
+mod brake;
 mod bus;
 mod command;
 mod device;
@@ -14,8 +15,11 @@ mod effects;
 mod engine;
 mod error;
 mod examine;
+mod explain;
 mod facts;
+mod guard;
 mod live;
+mod pace;
 mod recover;
 mod runner;
 mod view;
@@ -28,6 +32,7 @@ pub use command::{
 pub use engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 pub use error::EngineError;
 pub use examine::ExamineRequest;
+pub use explain::{ExplainRequest, Explanation, WindowView};
 pub use view::{JobView, LiveProgress, SlotView, SystemView};
 
 #[cfg(test)]

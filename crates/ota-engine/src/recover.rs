@@ -5,7 +5,10 @@ use std::sync::Arc;
 use ota_core::{
     ByteCount, JobId, Sha256Digest, Timestamp,
     error::PortError,
-    job::{Counters, Input, InstallOptions, Job, JobKind, JobState, Priority, Strategy, World, situation},
+    job::{
+        Counters, Input, InstallOptions, Job, JobKind, JobState, Priority, Situation, Strategy, World,
+        situation,
+    },
     release::{ImageKind, Release},
 };
 use tokio::sync::mpsc;
@@ -13,7 +16,7 @@ use tokio::sync::mpsc;
 use crate::{
     EngineError,
     engine::Shared,
-    runner::{FeedError, Message, Runner, blocking},
+    runner::{Message, Runner, blocking},
 };
 
 impl Runner {
@@ -31,13 +34,14 @@ impl Runner {
         let situation = situation(&job, &world);
         let new_boot = job.boot_id != runner.shared.ports.boot.boot_id();
         tracing::info!(job = %job.id, state = job.state.name(), ?situation, new_boot, "job found after a start");
+        if new_boot && situation == Situation::OnNewTrial && job.state == JobState::Rebooting {
+            runner.rebooted_at = Some(job.updated);
+        }
         runner.active = Some(job.clone());
         runner.shared.active.send_replace(Some(job));
-        match runner.feed(Input::Recovered { situation, new_boot }).await {
-            Ok(_) => Ok(runner),
-            Err(FeedError::Refused(refused)) => Err(EngineError::Internal { log: refused.to_string() }),
-            Err(FeedError::Record(error)) => Err(error),
-        }
+        // Where the record cannot be written now it is tried again, and reads are answered meanwhile.
+        runner.outcome(runner.epoch, Input::Recovered { situation, new_boot }).await;
+        Ok(runner)
     }
 }
 

@@ -1,12 +1,9 @@
 //! The one task that owns the active job.
 
-use std::{
-    sync::{Arc, atomic::AtomicBool},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use ota_core::{
-    ByteCount, DeploymentId, JobId, Slot, Version,
+    ByteCount, DeploymentId, JobId, Slot, Timestamp, Version,
     error::OtaError,
     event::{EventKind, Operation, Progress},
     job::{
@@ -15,7 +12,7 @@ use ota_core::{
     },
     ports::{AuditEntry, AuditOutcome},
     release::{Release, StagedImage, Vouched},
-    safety::{ConstraintState, SafetyReport, SafetyStep, Severity, Verdict},
+    safety::{ConstraintState, SafetyStep},
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -25,9 +22,11 @@ use tokio::{
 
 use crate::{
     EngineError, InstallRequest, JobRef, LiveProgress,
+    brake::Brake,
     device::Device,
     engine::{Shared, busy, is},
     facts::system_state,
+    guard::refuse_blocked,
 };
 
 /// How often progress is told and waits are reconsidered. Safety changes wake the runner at once.
@@ -56,7 +55,7 @@ pub(crate) enum Request {
 }
 
 impl Request {
-    pub(crate) const fn name(&self) -> &'static str {
+    pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Create(_) => "Create",
             Self::Install(_) => "Install",
@@ -92,14 +91,16 @@ pub(crate) struct Runner {
     pub(crate) epoch: u64,
     /// The async work of the active job.
     pub(crate) task: Option<AbortHandle>,
-    /// Tells blocking work of the active job to stop.
-    pub(crate) stop: Arc<AtomicBool>,
+    /// Tells blocking work of the active job to stop, or to stand still.
+    pub(crate) brake: Arc<Brake>,
     /// The step that waits for safety.
     pub(crate) waiting: Option<SafetyStep>,
-    /// Whether the job waits for a window.
-    pub(crate) awaiting_window: bool,
+    /// What has to fit into the window that the job waits for.
+    pub(crate) awaiting_window: Option<Duration>,
+    /// When the reboot into the trial was recorded, seen after it.
+    pub(crate) rebooted_at: Option<Timestamp>,
     /// Constraint states as last told.
-    told: Vec<(String, ConstraintState)>,
+    pub(crate) told: Vec<(String, ConstraintState)>,
 }
 
 /// Why an input was not taken.
@@ -122,9 +123,10 @@ impl Runner {
             source: None,
             epoch: 0,
             task: None,
-            stop: Arc::default(),
+            brake: Arc::default(),
             waiting: None,
-            awaiting_window: false,
+            awaiting_window: None,
+            rebooted_at: None,
             told: Vec::new(),
         })
     }
@@ -175,10 +177,10 @@ impl Runner {
         if let Some(task) = self.task.take() {
             task.abort();
         }
-        self.stop.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.brake.stop();
         self.epoch = self.epoch.wrapping_add(1);
         self.waiting = None;
-        self.awaiting_window = false;
+        self.awaiting_window = None;
     }
 
     async fn request(&mut self, request: Request) -> Result<Job, EngineError> {
@@ -289,7 +291,7 @@ impl Runner {
         }
     }
 
-    async fn outcome(&mut self, epoch: u64, input: Input) {
+    pub(crate) async fn outcome(&mut self, epoch: u64, input: Input) {
         if epoch != self.epoch {
             tracing::debug!(input = input.name(), "outcome of work that was stopped");
             return;
@@ -387,25 +389,6 @@ impl Runner {
         .await
     }
 
-    /// Looks again at what waits for safety or a window, and tells constraints that changed.
-    async fn reconsider(&mut self) {
-        self.tell_safety();
-        let allowed = |step| self.shared.ports.safety.judge(step).allowed();
-        let input = if let Some(step) = self.waiting {
-            allowed(step).then_some(Input::Unblocked)
-        } else if self.awaiting_window {
-            let open = self.shared.ports.safety.report().window_active;
-            (open && allowed(SafetyStep::Write)).then_some(Input::WindowOpen)
-        } else {
-            None
-        };
-        if let Some(input) = input {
-            self.waiting = None;
-            self.awaiting_window = false;
-            self.outcome(self.epoch, input).await;
-        }
-    }
-
     fn tell_progress(&self) {
         let live = self.shared.live.sample(self.shared.ports.clock.monotonic());
         if let (Some(live), Some(job)) = (live, &self.active) {
@@ -420,7 +403,7 @@ impl Runner {
         }
     }
 
-    fn tell_status(&self, job: &Job) {
+    pub(crate) fn tell_status(&self, job: &Job) {
         let active = (!job.state.is_end()).then_some(job);
         let (message, severity) = crate::effects::status_sentence(job);
         self.shared.bus.publish(EventKind::StatusChange {
@@ -428,39 +411,6 @@ impl Runner {
             message,
             severity,
         });
-    }
-
-    /// Alerts for constraints that changed since they were last told.
-    fn tell_safety(&mut self) {
-        let report: SafetyReport = self.shared.ports.safety.report();
-        let first = self.told.is_empty();
-        let action_required = self.active.as_ref().is_some_and(|job| job.install.is_some());
-        for constraint in &report.constraints {
-            let known = self.told.iter().find(|(name, _)| *name == constraint.name).map(|(_, state)| *state);
-            if known == Some(constraint.state) || (first && constraint.state == ConstraintState::Ok) {
-                continue;
-            }
-            let holds = constraint.state == ConstraintState::Ok;
-            self.shared.bus.publish(EventKind::SafetyAlert {
-                constraint: constraint.name.clone(),
-                state: constraint.state,
-                message: constraint.message.clone(),
-                severity: if holds { Severity::Info } else { constraint.severity },
-                action_required: !holds && action_required,
-                suggested_action: if holds { String::new() } else { constraint.resolution.clone() },
-            });
-        }
-        self.told = report.constraints.into_iter().map(|c| (c.name, c.state)).collect();
-    }
-
-    /// Marks the job as held, for those who watch; recovery finds the hold again.
-    pub(crate) fn wait_for_safety(&mut self, job: &Job) {
-        self.waiting = Some(match job.state {
-            JobState::Fencing => SafetyStep::Write,
-            JobState::Installed { .. } => SafetyStep::Switch,
-            _ => SafetyStep::Reboot,
-        });
-        self.tell_status(job);
     }
 }
 
@@ -480,10 +430,6 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
     tokio::task::spawn_blocking(work).await.map_err(|e| EngineError::Internal { log: e.to_string() })?
-}
-
-fn refuse_blocked(verdict: Verdict) -> Result<(), EngineError> {
-    if verdict.allowed() { Ok(()) } else { Err(OtaError::UpdateBlocked(verdict.blocks).into()) }
 }
 
 /// What people are told when a job does not take their request.

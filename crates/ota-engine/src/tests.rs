@@ -1,5 +1,7 @@
 //! The engine over fakes, through whole updates, refusals and restarts.
 
+mod safety;
+
 use std::sync::Arc;
 
 use ota_core::{

@@ -161,7 +161,8 @@ impl From<OtaError> for Kind {
 
 fn transfer(error: &TransferError, whole: &FetchError, during: During) -> OtaError {
     let what = whole.chain();
-    if during == During::Fetch {
+    // A server whose connection ends early was reached: what is missing is the network.
+    if during == During::Fetch || matches!(error.fault, TransferFault::Reset) {
         return OtaError::Network { what };
     }
     let reason = match error.fault {

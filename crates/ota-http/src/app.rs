@@ -5,7 +5,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use ota_core::ports::{AuditLog, Clock, ImageInspector, SafetyOverrides, Settings, Tokens, UploadStore};
+use ota_core::ports::{
+    AuditLog, Bandwidth, Clock, ImageInspector, Inhibitors, SafetyOverrides, Settings, Tokens, UploadStore,
+};
 use ota_engine::Engine;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -48,6 +50,10 @@ pub(crate) struct Inner {
     pub(crate) uploading: Semaphore,
     /// Set once, where the gateway has a safety engine that may be overridden.
     pub(crate) overrides: OnceLock<Arc<dyn SafetyOverrides>>,
+    /// The same for what may hold updates back.
+    pub(crate) inhibitors: OnceLock<Arc<dyn Inhibitors>>,
+    /// Set once, where downloads can be slowed down.
+    pub(crate) bandwidth: OnceLock<Arc<dyn Bandwidth>>,
     pub(crate) stopping: CancellationToken,
     pub(crate) config: HttpConfig,
 }
@@ -57,7 +63,7 @@ impl App {
         let AppState { engine, tokens, settings, audit, clock, uploads, inspector } = state;
         Self(Arc::new(Inner {
             auth: Authenticator::new(Arc::clone(&tokens), Arc::clone(&clock)),
-            sessions: Sessions::new(config.sessions),
+            sessions: Sessions::restore(config.sessions, Arc::clone(&settings), Arc::clone(&clock)),
             pin: PinGate::new(Arc::clone(&settings), Arc::clone(&clock)),
             auditor: Auditor::new(audit, Arc::clone(&clock)),
             metrics: Metrics::default(),
@@ -66,6 +72,8 @@ impl App {
             uploads,
             inspector,
             overrides: OnceLock::new(),
+            inhibitors: OnceLock::new(),
+            bandwidth: OnceLock::new(),
             stopping: CancellationToken::new(),
             engine,
             tokens,

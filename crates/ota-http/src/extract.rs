@@ -20,7 +20,7 @@ use crate::{
 /// A JSON body.
 pub(crate) struct Json<T>(pub(crate) T);
 
-/// A JSON body that may be absent.
+/// A JSON body that may be absent, or `null`.
 pub(crate) struct OptionalJson<T>(pub(crate) T);
 
 impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
@@ -46,7 +46,8 @@ impl<T: DeserializeOwned + Default> FromRequest<App> for OptionalJson<T> {
         if !is_json(&parts.headers) {
             return Err(Transport::UnsupportedMediaType { expected: "application/json" }.into());
         }
-        json::parse(&body, app.config.limits.json_depth).map(Self)
+        let body: Option<T> = json::parse(&body, app.config.limits.json_depth)?;
+        Ok(Self(body.unwrap_or_default()))
     }
 }
 

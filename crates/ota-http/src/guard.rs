@@ -102,7 +102,7 @@ async fn authenticate(app: &App, parts: &Parts, caller: &mut Caller) -> Result<T
             (digest, record, name)
         }
         Credential::Cookie(cookie) => {
-            let digest = app.sessions.token(cookie, app.clock.monotonic()).ok_or(NO_SESSION)?;
+            let digest = app.sessions.token(cookie).ok_or(NO_SESSION)?;
             let record = app.auth.find(digest).await?.ok_or(NO_SESSION)?;
             address::check_cookie_request(&parts.method, &parts.headers)?;
             let name = format!("session:{}", record.name);

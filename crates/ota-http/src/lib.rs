@@ -7,6 +7,7 @@
 mod accept;
 mod address;
 mod app;
+mod assets;
 mod audit;
 mod auth;
 mod config;

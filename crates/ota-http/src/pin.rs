@@ -278,6 +278,37 @@ mod tests {
         assert_eq!(answer(&device.gate(), Some("4711")).await, "ok");
     }
 
+    /// The wrong order: tries become durable after the comparison, and the power is cut before that.
+    struct CountedTooLate(Arc<MemJournal>);
+
+    impl Settings for CountedTooLate {
+        fn value(&self, name: &str) -> Result<Option<String>, PortError> {
+            self.0.value(name)
+        }
+        fn set_value(&self, name: &str, value: Option<&str>) -> Result<(), PortError> {
+            if name == TRIES { Ok(()) } else { self.0.set_value(name, value) }
+        }
+    }
+
+    /// How many wrong PINs are compared when the power is cut right after each answer; `None`: there is no end.
+    async fn guesses(device: &Device, settings: Arc<dyn Settings>) -> Option<usize> {
+        for guess in 0..12 {
+            let gate = PinGate::new(Arc::clone(&settings), Arc::clone(&device.clock) as _);
+            if answer(&gate, Some("0815")).await.starts_with("locked") {
+                return Some(guess);
+            }
+        }
+        None
+    }
+
+    #[tokio::test]
+    async fn a_power_cut_after_each_answer_gives_no_more_than_five_guesses_and_counting_too_late_would() {
+        let device = Device::with_pin("4711");
+        assert_eq!(guesses(&device, Arc::clone(&device.store) as _).await, Some(5));
+        let device = Device::with_pin("4711");
+        assert_eq!(guesses(&device, Arc::new(CountedTooLate(Arc::clone(&device.store)))).await, None);
+    }
+
     #[tokio::test]
     async fn a_missing_pin_is_refused_and_not_counted() {
         let device = Device::with_pin("4711");

@@ -3,7 +3,7 @@
 use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use axum::Router;
-use ota_core::ports::SafetyOverrides;
+use ota_core::ports::{Bandwidth, Inhibitors, SafetyOverrides};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -88,6 +88,20 @@ impl Server {
     #[must_use]
     pub fn with_overrides(self, overrides: Arc<dyn SafetyOverrides>) -> Self {
         let _ = self.app.overrides.set(overrides);
+        self
+    }
+
+    /// Lets `safety/inhibitors` take leases here. Without it that route answers `UNAVAILABLE`.
+    #[must_use]
+    pub fn with_inhibitors(self, inhibitors: Arc<dyn Inhibitors>) -> Self {
+        let _ = self.app.inhibitors.set(inhibitors);
+        self
+    }
+
+    /// Lets `settings/bandwidth` show and change this cap. Without it that route answers `UNAVAILABLE`.
+    #[must_use]
+    pub fn with_bandwidth(self, bandwidth: Arc<dyn Bandwidth>) -> Self {
+        let _ = self.app.bandwidth.set(bandwidth);
         self
     }
 

@@ -76,8 +76,8 @@ fn numbers(view: &JobView) -> (ByteCount, ByteCount) {
         return (live.current, live.total);
     }
     let current = match view.job.state {
-        JobState::Downloading { have } | JobState::Paused { have } => have,
-        JobState::Writing { written } => written,
+        JobState::Downloading { have, .. } | JobState::Paused { have } => have,
+        JobState::Writing { written, .. } => written,
         JobState::Queued | JobState::Verifying | JobState::Fencing => ByteCount::ZERO,
         JobState::Failed { .. } | JobState::Cancelled { .. } if view.job.image.is_none() => ByteCount::ZERO,
         _ => size,
@@ -158,7 +158,7 @@ mod tests {
             total: ByteCount(1000),
             bytes_per_second: Some(5),
         };
-        let shown = progress(&view(JobState::Downloading { have: ByteCount(0) }, Some(live)));
+        let shown = progress(&view(JobState::Downloading { have: ByteCount(0), held: None }, Some(live)));
         assert!((shown.progress.percentage - 65.5).abs() < 0.01);
         assert_eq!((shown.eta.as_str(), shown.eta_seconds), ("00:01:09", Some(69)));
         assert_eq!(shown.current_operation, "Downloading update package");

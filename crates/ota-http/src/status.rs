@@ -388,6 +388,7 @@ mod tests {
             detected_at: Some(Timestamp::from_secs(0)),
             resolution: "Wait".into(),
             estimated_wait: Some(Duration::from_secs(150)),
+            on_violation: ota_core::safety::OnViolation::HoldReboot,
         };
         let blocked = OtaError::UpdateBlocked(vec![block]);
         assert_eq!(ota_details(&blocked)["estimated_wait"], "00:02:30");

@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
-use ota_core::safety::{SafetyStep, Severity};
+use ota_core::safety::{OnViolation, SafetyStep, Severity};
 use serde::Deserialize;
 
 use crate::{
@@ -31,6 +31,9 @@ pub struct SafetyConfig {
     pub max_override: Duration,
     /// Whether two people must agree to an override, default no.
     pub two_person_override: bool,
+    /// What a violation does to work that is under way, where the constraint does not say: `hold_reboot` (default),
+    /// `pause_write` or `abort`. Also what an inhibitor or a `service` window does.
+    pub on_violation: OnViolation,
     /// Longest time that an inhibitor lasts without a renewal, default one hour.
     #[serde(with = "duration")]
     pub max_inhibit: Duration,
@@ -46,6 +49,7 @@ impl Default for SafetyConfig {
             sources: Vec::new(),
             max_override: hour,
             two_person_override: false,
+            on_violation: OnViolation::default(),
             max_inhibit: hour,
             windows: Vec::new(),
         }
@@ -80,6 +84,9 @@ pub struct ConstraintConfig {
     /// How much a violation matters, default `warning`.
     #[serde(default = "default_severity")]
     pub severity: Severity,
+    /// What a violation does to work that is under way; the one of the section when it is not given.
+    #[serde(default)]
+    pub on_violation: Option<OnViolation>,
     /// Unit of the number, for people.
     #[serde(default)]
     pub unit: String,
@@ -220,7 +227,7 @@ impl SafetyConfig {
                     constraint: constraint.name.clone(),
                     source_name: constraint.source.clone(),
                 })?;
-            rules.push(constraint.rule(*source)?);
+            rules.push(constraint.rule(*source, self.on_violation)?);
         }
         Ok(rules)
     }
@@ -250,7 +257,7 @@ fn check_name(name: &str) -> Result<(), SafetyConfigError> {
 }
 
 impl ConstraintConfig {
-    fn rule(&self, source: usize) -> Result<Rule, SafetyConfigError> {
+    fn rule(&self, source: usize, on_violation: OnViolation) -> Result<Rule, SafetyConfigError> {
         let bad = |why| SafetyConfigError::BadConstraint { constraint: self.name.clone(), why };
         if self.max_age.is_zero() {
             return Err(bad("max_age is zero: every sample would be stale"));
@@ -274,6 +281,7 @@ impl ConstraintConfig {
             blocks: self.blocks.iter().copied().collect(),
             overridable: self.overridable,
             severity: self.severity,
+            on_violation: self.on_violation.unwrap_or(on_violation),
             unit: self.unit.clone(),
             message_ok: text(&self.message_ok, "Within limits"),
             message_violated: text(&self.message_violated, "Outside its limits"),

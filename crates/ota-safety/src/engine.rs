@@ -16,7 +16,7 @@ use std::{
 
 use ota_core::{
     ports::{Clock, SafetyGate, SystemProbe},
-    safety::{SafetyReport, SafetyStep, Verdict},
+    safety::{OnViolation, Opening, SafetyReport, SafetyStep, Verdict, WindowKind},
 };
 use tokio::sync::{Notify, watch};
 
@@ -26,7 +26,7 @@ use crate::{
     reading::Sample,
     rules::{self, Judgement, Rule, World},
     sources::{self, Env, SourceConfig},
-    window::{Opening, WindowKind, Windows},
+    window::Windows,
 };
 
 /// A configured source, by its position.
@@ -42,6 +42,7 @@ pub struct SafetyEngine {
     max_override: Duration,
     two_person: bool,
     max_inhibit: Duration,
+    on_violation: OnViolation,
     env: Env,
     state: Mutex<State>,
     changes: watch::Sender<u64>,
@@ -88,6 +89,7 @@ impl SafetyEngine {
             max_override: config.max_override,
             two_person: config.two_person_override,
             max_inhibit: config.max_inhibit,
+            on_violation: config.on_violation,
             env,
             state: Mutex::new(state),
             changes: watch::Sender::new(0),
@@ -163,14 +165,6 @@ impl SafetyEngine {
         })
     }
 
-    /// Whether work of that length, begun now, ends before the open `update` window closes. `false` when none is open.
-    #[must_use]
-    pub fn fits_window(&self, work: Duration) -> bool {
-        let closes = self.with_world(|_, state, _| state.update.as_ref().map(|open| open.closes));
-        let now = self.now().wall;
-        closes.is_some_and(|closes| now + work <= closes)
-    }
-
     /// Whether any `update` window is configured: without one scheduled work never starts.
     #[must_use]
     pub fn has_update_windows(&self) -> bool {
@@ -184,13 +178,6 @@ impl SafetyEngine {
             WindowKind::Update => state.update.clone(),
             WindowKind::Service => state.service.clone(),
         })
-    }
-
-    /// The next `count` openings of all windows, those that are open now first. As the wall clock has it, trusted or not.
-    #[must_use]
-    pub fn preview_windows(&self, count: usize) -> Vec<Opening> {
-        let wall = self.now().wall;
-        self.lock().windows.preview(wall, count)
     }
 
     /// What the check of the configuration should tell the operator: days on which a window has no run.
@@ -238,6 +225,7 @@ impl SafetyEngine {
             covered: state.active_override.as_ref().map_or(&nothing, |active| &active.covers),
             service: state.service.as_ref(),
             leases: state.inhibitors.leases(),
+            on_violation: self.on_violation,
             now: now.monotonic,
             wall: now.wall,
         };
@@ -255,7 +243,7 @@ impl SafetyEngine {
 
 impl SafetyGate for SafetyEngine {
     fn judge(&self, step: SafetyStep) -> Verdict {
-        Verdict { blocks: self.judgement(step).into_reasons() }
+        self.judgement(step).into()
     }
 
     fn report(&self) -> SafetyReport {
@@ -270,12 +258,28 @@ impl SafetyGate for SafetyEngine {
                 active_override: active.map(|active| active.report(now.monotonic, now.wall)),
                 window_active: state.update.is_some(),
                 next_window: None,
+                inhibitors: state.inhibitors.reports(now.monotonic, now.wall),
+                service_window: state.service.clone(),
+                clock_trusted: now.trusted,
             }
         });
         report.next_window = self.lock().windows.next(WindowKind::Update, self.now().wall);
         report
     }
+
+    fn fits_window(&self, work: Duration) -> bool {
+        let (closes, now) =
+            self.with_world(|_, state, now| (state.update.as_ref().map(|open| open.closes), now.wall));
+        closes.is_some_and(|closes| now + work <= closes)
+    }
+
+    fn windows(&self, count: usize) -> Vec<Opening> {
+        let wall = self.now().wall;
+        self.lock().windows.preview(wall, count)
+    }
 }
 
 #[cfg(test)]
 pub(crate) mod tests;
+#[cfg(test)]
+mod walk;

@@ -3,74 +3,13 @@
 //! Pure but for the numbers it hands out; time comes in as an argument, on the monotonic clock. In memory only: after a
 //! restart of the daemon a holder finds its lease unknown at the next renewal and asks for a new one.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use ota_core::{
     Timestamp,
-    safety::{Block, SafetyStep},
+    ports::{InhibitError, InhibitRequest, MAX_INHIBITOR_TEXT, MOST_INHIBITORS},
+    safety::{Block, InhibitorReport, OnViolation, SafetyStep},
 };
-use serde::Serialize;
-
-/// Most leases at one time.
-pub const MOST: usize = 64;
-
-/// Longest text of an owner or a reason, in characters.
-pub const MAX_TEXT: usize = 200;
-
-/// What is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InhibitRequest {
-    /// Who holds it: a person, a program. 1 to 200 characters.
-    pub owner: String,
-    /// Why, for the people who have to wait. 1 to 200 characters.
-    pub reason: String,
-    /// Which steps it holds back; at least one.
-    pub blocks: BTreeSet<SafetyStep>,
-    /// For how long without a renewal, 1 s to the configured maximum.
-    pub ttl: Duration,
-}
-
-/// A lease that is held.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct InhibitorReport {
-    /// Its number, never given twice while the daemon runs.
-    pub id: u64,
-    /// Who holds it.
-    pub owner: String,
-    /// Why.
-    pub reason: String,
-    /// Which steps it holds back.
-    pub blocks: BTreeSet<SafetyStep>,
-    /// When it was taken.
-    pub since: Timestamp,
-    /// Time left on the monotonic clock.
-    pub remaining: Duration,
-    /// The same as wall-clock time, for people.
-    pub expires_at: Timestamp,
-}
-
-/// Why a lease was not given.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InhibitError {
-    /// Too many are held.
-    #[error("{MOST} inhibitors are held already")]
-    TooMany,
-    /// The duration is zero or longer than the configuration allows.
-    #[error("an inhibitor lasts from 1 s to {} s without a renewal", .max.as_secs())]
-    BadDuration {
-        /// The longest that is allowed.
-        max: Duration,
-    },
-    /// Owner or reason is empty or too long, or no step is given.
-    #[error("an inhibitor needs an owner and a reason of 1 to {MAX_TEXT} characters and a step to hold back")]
-    Incomplete,
-    /// No lease of that number is held; it may have run out.
-    #[error("inhibitor {id} is not held")]
-    Unknown {
-        /// The number.
-        id: u64,
-    },
-}
 
 /// A lease.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,9 +33,9 @@ impl Lease {
         now < self.until && self.request.blocks.contains(&step)
     }
 
-    /// Why a step may not happen.
+    /// Why a step may not happen, and what that does to work that is under way.
     #[must_use]
-    pub fn block(&self, now: Duration) -> Block {
+    pub fn block(&self, now: Duration, on_violation: OnViolation) -> Block {
         Block {
             constraint: format!("inhibitor_{}", self.id),
             status: "inhibited".into(),
@@ -104,17 +43,19 @@ impl Lease {
             detected_at: Some(self.since),
             resolution: "Wait for the holder to release it, or remove the inhibitor".into(),
             estimated_wait: Some(self.until.saturating_sub(now)),
+            on_violation,
         }
     }
 
     fn report(&self, now: Duration, wall: Timestamp) -> InhibitorReport {
         let remaining = self.until.saturating_sub(now);
-        let InhibitRequest { owner, reason, blocks, .. } = self.request.clone();
+        let InhibitRequest { owner, holder, reason, blocks, .. } = self.request.clone();
         InhibitorReport {
             id: self.id,
             owner,
+            holder,
             reason,
-            blocks,
+            blocks: blocks.into_iter().collect(),
             since: self.since,
             remaining,
             expires_at: wall + remaining,
@@ -141,12 +82,12 @@ impl Inhibitors {
         now: Duration,
         wall: Timestamp,
     ) -> Result<InhibitorReport, InhibitError> {
-        let fine = |text: &str| !text.trim().is_empty() && text.chars().count() <= MAX_TEXT;
+        let fine = |text: &str| !text.trim().is_empty() && text.chars().count() <= MAX_INHIBITOR_TEXT;
         if !fine(&request.owner) || !fine(&request.reason) || request.blocks.is_empty() {
             return Err(InhibitError::Incomplete);
         }
         check(request.ttl, max)?;
-        if self.leases.len() >= MOST {
+        if self.leases.len() >= MOST_INHIBITORS {
             return Err(InhibitError::TooMany);
         }
         self.given += 1;

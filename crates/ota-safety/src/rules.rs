@@ -4,14 +4,15 @@ use std::{collections::BTreeSet, time::Duration};
 
 use ota_core::{
     Timestamp,
-    safety::{Block, ConstraintReport, ConstraintState, SafetyStep, Severity},
+    safety::{
+        Block, ConstraintReport, ConstraintState, Limits, OnViolation, Opening, SafetyStep, Severity, Verdict,
+    },
 };
 
 use crate::{
     inhibitors::Lease,
     reading::{Fault, Value},
     track::{Assessment, Track, Unmet},
-    window::Opening,
 };
 
 /// A constraint, checked and ready to be judged. Made from [`crate::config::ConstraintConfig`].
@@ -35,6 +36,8 @@ pub struct Rule {
     pub overridable: bool,
     /// How much a violation matters.
     pub severity: Severity,
+    /// What a violation does to work that is under way.
+    pub on_violation: OnViolation,
     /// Unit of the number, for people.
     pub unit: String,
     /// Sentence while it holds.
@@ -73,6 +76,8 @@ pub struct World<'a> {
     pub service: Option<&'a Opening>,
     /// The leases that are held; those that have run out do not count.
     pub leases: &'a [Lease],
+    /// What a lease or a `service` window does to work that is under way.
+    pub on_violation: OnViolation,
     /// The monotonic clock.
     pub now: Duration,
     /// The wall clock at the same instant, for telling people when.
@@ -95,19 +100,17 @@ pub enum Judgement {
     Deny {
         /// Why, the window first.
         reasons: Vec<Block>,
-        /// Name of the window.
-        window: String,
-        /// When it closes.
-        until: Timestamp,
+        /// The window.
+        service: Opening,
     },
 }
 
 impl Judgement {
     /// Why not; empty when it is allowed.
     #[must_use]
-    pub fn into_reasons(self) -> Vec<Block> {
+    pub fn reasons(&self) -> &[Block] {
         match self {
-            Self::Allow => Vec::new(),
+            Self::Allow => &[],
             Self::Wait { reasons, .. } | Self::Deny { reasons, .. } => reasons,
         }
     }
@@ -117,6 +120,20 @@ impl Judgement {
         match self {
             Self::Allow => &mut [],
             Self::Wait { reasons, .. } | Self::Deny { reasons, .. } => reasons,
+        }
+    }
+}
+
+impl From<Judgement> for Verdict {
+    fn from(judgement: Judgement) -> Self {
+        match judgement {
+            Judgement::Allow => Self::default(),
+            Judgement::Wait { reasons, earliest } => Self { blocks: reasons, service: None, earliest },
+            Judgement::Deny { reasons, service } => {
+                // More than the window may hold it back: only alone it says when.
+                let earliest = (reasons.len() == 1).then_some(service.closes);
+                Self { blocks: reasons, service: Some(service), earliest }
+            }
         }
     }
 }
@@ -143,11 +160,11 @@ pub fn judge(world: World<'_>, step: SafetyStep) -> Judgement {
     }
     for lease in world.leases.iter().filter(|lease| lease.holds(step, world.now)) {
         earliest = earliest.map(|earliest| earliest.max(lease.until()));
-        reasons.push(lease.block(world.now));
+        reasons.push(lease.block(world.now, world.on_violation));
     }
     if let Some(service) = world.service.filter(|_| step != SafetyStep::Download) {
         reasons.insert(0, world.service_block(service));
-        return Judgement::Deny { reasons, window: service.window.clone(), until: service.closes };
+        return Judgement::Deny { reasons, service: service.clone() };
     }
     if reasons.is_empty() {
         return Judgement::Allow;
@@ -175,6 +192,7 @@ impl World<'_> {
             detected_at: Some(service.opens),
             resolution: "Wait until the service window closes".into(),
             estimated_wait: Some(service.closes.since(self.wall)),
+            on_violation: self.on_violation,
         }
     }
 
@@ -191,6 +209,9 @@ impl World<'_> {
             name: rule.name.clone(),
             state: assessment.state(),
             reading: reading(rule, track, assessment),
+            value: number(track, assessment),
+            unit: rule.unit.clone(),
+            limits: limits(&rule.condition),
             message: message(rule, assessment),
             since: None,
             severity: rule.severity,
@@ -199,6 +220,29 @@ impl World<'_> {
             blocks: rule.blocks.iter().copied().collect(),
             resolution: rule.resolution.clone(),
             estimated_wait: settled_in,
+            on_violation: rule.on_violation,
+        }
+    }
+}
+
+/// What is plotted: nothing where the sample is not believed.
+fn number(track: &Track, assessment: &Assessment) -> Option<f64> {
+    let believed = matches!(assessment.outcome, Ok(()) | Err(Unmet::Outside | Unmet::Settling { .. }));
+    track.value().filter(|_| believed).and_then(|value| match value {
+        Value::Number(number) => Some(*number),
+        _ => None,
+    })
+}
+
+fn limits(condition: &Condition) -> Limits {
+    match condition {
+        Condition::Equals(wanted) => Limits { equals: Some(wanted.to_string()), ..Limits::default() },
+        Condition::NotEquals(unwanted) => {
+            Limits { not_equals: Some(unwanted.to_string()), ..Limits::default() }
+        }
+        Condition::Within { min, max, .. } => Limits { min: *min, max: *max, ..Limits::default() },
+        Condition::Steady { max_change, over } => {
+            Limits { max_change: Some((*max_change, *over)), ..Limits::default() }
         }
     }
 }

@@ -114,7 +114,9 @@ fn inspect(path: &Path) -> Result<Found, StoreError> {
         _ => return Ok(Found::Absent),
     }
     check_header(path)?;
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+    // A journal is there only when the very first start was cut off, before the write-ahead log: it has to be rolled back.
+    let hot = beside(path, "-journal").exists();
+    let flags = if hot { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
     let conn = connect(path, flags)?;
     match schema::version(&conn)? {
         None => return damaged("its schema number is absurd"),

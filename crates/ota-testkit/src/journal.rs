@@ -28,7 +28,7 @@ pub struct MemJournal {
     power: Arc<Power>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct State {
     numbers: u64,
     events: u64,
@@ -42,7 +42,7 @@ struct State {
     settings: BTreeMap<String, String>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Token {
     digest: Sha256Digest,
     record: TokenRecord,
@@ -55,6 +55,18 @@ impl MemJournal {
     pub fn with_power(mut self, power: Arc<Power>) -> Self {
         self.power = power;
         self
+    }
+
+    /// Another one with what this one holds now: what a power cut at this instant leaves. Without the history of saves.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let state = self.state.with(|state| State { saves: Vec::new(), ..state.clone() });
+        Self { state: Watch::new(state), ..Self::default() }
+    }
+
+    /// All that it holds, as text.
+    pub fn shown(&self) -> String {
+        self.state.with(|state| format!("{:?}", State { saves: Vec::new(), ..state.clone() }))
     }
 
     /// Every save of a job, in order.

@@ -12,6 +12,7 @@ pub mod health;
 pub mod images;
 pub mod inspector;
 pub mod journal;
+pub mod peers;
 pub mod probe;
 pub mod rebooter;
 pub mod safety;

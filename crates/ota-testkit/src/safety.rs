@@ -1,9 +1,14 @@
 //! A safety gate whose constraints are set by hand.
 
+use std::time::Duration;
+
 use ota_core::{
     Timestamp,
     ports::SafetyGate,
-    safety::{Block, ConstraintReport, ConstraintState, SafetyReport, SafetyStep, Severity, Verdict},
+    safety::{
+        Block, ConstraintReport, ConstraintState, Limits, OnViolation, Opening, SafetyReport, SafetyStep,
+        Severity, Verdict, WindowKind,
+    },
 };
 
 use crate::watch::Watch;
@@ -19,6 +24,8 @@ struct State {
     constraints: Vec<ConstraintReport>,
     window_active: bool,
     next_window: Option<Timestamp>,
+    longest_work: Option<Duration>,
+    service: Option<Opening>,
     judged: Vec<SafetyStep>,
     planned: Vec<(usize, String, Vec<SafetyStep>)>,
 }
@@ -50,6 +57,30 @@ impl FakeGate {
         self.state.update(|state| (state.window_active, state.next_window) = (active, next));
     }
 
+    /// The open window closes after that much work.
+    pub fn close_window_after(&self, work: Duration) {
+        self.state.update(|state| state.longest_work = Some(work));
+    }
+
+    /// `constraint`, which must have been set, does that to work under way.
+    pub fn react(&self, constraint: &str, reaction: OnViolation) {
+        self.state.update(|state| {
+            let named = state.constraints.iter_mut().filter(|c| c.name == constraint);
+            named.for_each(|c| c.on_violation = reaction);
+        });
+    }
+
+    /// Whether people are at the machine until `closes`.
+    pub fn set_service(&self, closes: Option<Timestamp>) {
+        let opening = |closes| Opening {
+            window: "shift".into(),
+            kind: WindowKind::Service,
+            opens: Timestamp::from_secs(0),
+            closes,
+        };
+        self.state.update(|state| state.service = closes.map(opening));
+    }
+
     /// Every step that was asked about, in order.
     pub fn judged(&self) -> Vec<SafetyStep> {
         self.state.with(|state| state.judged.clone())
@@ -76,6 +107,9 @@ fn report(name: &str, state: ConstraintState, steps: &[SafetyStep]) -> Constrain
         name: name.into(),
         state,
         reading: if holds { "ok" } else { "moving" }.into(),
+        value: None,
+        unit: String::new(),
+        limits: Limits::default(),
         message: if holds { format!("{name} holds") } else { format!("{name} is violated") },
         since: None,
         severity: Severity::Warning,
@@ -84,6 +118,7 @@ fn report(name: &str, state: ConstraintState, steps: &[SafetyStep]) -> Constrain
         blocks: steps.into(),
         resolution: format!("bring {name} back within its limits"),
         estimated_wait: None,
+        on_violation: OnViolation::HoldReboot,
     }
 }
 
@@ -100,7 +135,9 @@ impl SafetyGate for FakeGate {
             let blocking = |c: &&ConstraintReport| {
                 c.state != ConstraintState::Ok && !c.overridden && c.blocks.contains(&step)
             };
-            Verdict { blocks: state.constraints.iter().filter(blocking).map(Block::from).collect() }
+            let blocks = state.constraints.iter().filter(blocking).map(Block::from).collect();
+            let service = state.service.clone().filter(|_| step != SafetyStep::Download);
+            Verdict { blocks, service, earliest: None }
         })
     }
 
@@ -110,7 +147,19 @@ impl SafetyGate for FakeGate {
             active_override: None,
             window_active: state.window_active,
             next_window: state.next_window,
+            inhibitors: Vec::new(),
+            service_window: state.service.clone(),
+            clock_trusted: true,
         })
+    }
+
+    fn fits_window(&self, work: Duration) -> bool {
+        self.state
+            .with(|state| state.window_active && state.longest_work.is_none_or(|longest| work <= longest))
+    }
+
+    fn windows(&self, count: usize) -> Vec<Opening> {
+        self.state.with(|state| state.service.iter().take(count).cloned().collect())
     }
 }
 

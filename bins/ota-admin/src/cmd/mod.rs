@@ -1,9 +1,13 @@
 //! The commands, one file each: ask the gateway or `ota-release`, show the answer.
 
+pub(crate) mod bandwidth;
 pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod download;
+pub(crate) mod explain;
+pub(crate) mod inhibit;
+pub(crate) mod inhibitors;
 pub(crate) mod install;
 pub(crate) mod jobs;
 pub(crate) mod judge;
@@ -21,6 +25,7 @@ pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod update;
 pub(crate) mod watch;
+pub(crate) mod windows;
 
 use ota_client::Client;
 use ota_core::Timestamp;
@@ -70,6 +75,11 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Reject(args) => judge::reject(args, context).await,
         Command::Jobs(args) => jobs::run(args, context).await,
         Command::Safety => safety::run(context).await,
+        Command::Explain(args) => explain::run(args, context).await,
+        Command::Inhibit(args) => inhibit::run(args, context).await,
+        Command::Inhibitors(args) => inhibitors::run(args, context).await,
+        Command::Windows(args) => windows::run(args, context).await,
+        Command::Bandwidth(args) => bandwidth::run(args, context).await,
         Command::Update(args) => update::run(args, context).await,
         Command::Rollback(args) => rollback::run(args, context).await,
         Command::Override(args) => safety_override::run(args, context).await,

@@ -25,6 +25,15 @@ fn text(status: &SafetyStatus) -> String {
         let (left, why) = (active.remaining_seconds, &active.reason);
         rows.push(("Override", format!("{names} for {left} s more: {why}")));
     }
+    if let Some(window) = &status.service_window {
+        rows.push((
+            "Service",
+            format!("people are at the machine until {} ({})", window.closes_at, window.name),
+        ));
+    }
+    for lease in &status.inhibitors {
+        rows.push(("Inhibitor", format!("{} until {}: {}", lease.owner, lease.expires_at, lease.reason)));
+    }
     if status.constraints.is_empty() {
         return facts(rows);
     }

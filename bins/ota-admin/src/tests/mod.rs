@@ -4,6 +4,7 @@ mod commands;
 mod fake;
 mod help;
 mod release;
+mod safety;
 mod update;
 
 use std::{

@@ -91,6 +91,7 @@ pub(crate) struct BootSection {
     pub(crate) boot_id: PathBuf,
     pub(crate) allow_single_copy: bool,
     pub(crate) require_canary: bool,
+    pub(crate) allow_old_loader: bool,
     /// Boots of a trial, 1–3.
     pub(crate) tries: u8,
 }
@@ -104,6 +105,7 @@ impl Default for BootSection {
             boot_id: "/proc/sys/kernel/random/boot_id".into(),
             allow_single_copy: false,
             require_canary: true,
+            allow_old_loader: false,
             tries: 3,
         }
     }

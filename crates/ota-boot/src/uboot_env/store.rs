@@ -1,8 +1,8 @@
 //! Reading and writing the copies.
 //!
 //! Owns the order that keeps one good copy at every instant: under the tools' lock, read both, change the variables in
-//! memory, write the copy that is **not** current, sync, read both again past the page cache, and let the boot loader's
-//! rule take the new one. Never writes defaults. Source: `durable-steps.md` section 4.
+//! memory, sync what is there, write the copy that is **not** current, sync, read both again past the page cache, and let
+//! the boot loader's rule take the new one. Never writes defaults. Source: `durable-steps.md` section 4.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -101,6 +101,9 @@ impl EnvStore {
         change(&mut environment)?;
         let target = if places.format == Format::Redundant { current.other() } else { Choice::First };
         let copy = places.seal(&environment, flag.wrapping_add(1))?;
+        // Whoever wrote the copy that counts may have been killed before it was synced: then a cut during this write
+        // could take both.
+        places.settle(current)?;
         places.write(target, &copy)?;
         places.check(target, &copy)
     }
@@ -208,6 +211,10 @@ impl Places {
         self.copies[choice.index()]
             .as_ref()
             .map_err(|e| BootError::EnvNotRedundant { what: format!("copy {number}: {}", cause(e)) })
+    }
+
+    fn settle(&self, current: Choice) -> Result<(), BootError> {
+        sync(&*self.place(current)?.dev)
     }
 
     fn write(&self, target: Choice, copy: &[u8]) -> Result<(), BootError> {

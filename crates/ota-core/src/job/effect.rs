@@ -14,7 +14,7 @@ pub enum Effect {
     StopFetch,
     /// Check the signature over the staged bytes. → `Verified`, `VerifyFailed`
     VerifyImage,
-    /// Tell when the next `update` window is open. → `WindowOpen`
+    /// Tell when an `update` window is open; of a job that is to be started, one that it fits into. → `WindowOpen`
     AwaitWindow,
     /// Ask safety, then make the target not bootable and the source first, in one environment write. → `Fenced`,
     /// `Blocked`, `FenceFailed`
@@ -22,13 +22,19 @@ pub enum Effect {
     /// Write the staged image to the target, hash it as written, read it back, compare. → `WriteProgress`, `Written`,
     /// `WriteFailed`
     WriteSlot,
+    /// Let the write stand still after the chunk it is at.
+    PauseWrite,
+    /// Let the write go on.
+    ResumeWrite,
     /// Stop writing. The target stays not bootable.
     StopWrite,
     /// Check the digest of the slot that a rollback goes to. → `Written`, `WriteFailed`
     CheckSlot,
-    /// Ask safety, then make the target a trial in one environment write. → `Armed`, `Blocked`, `ArmFailed`
+    /// Ask safety and the window of a scheduled job, then make the target a trial in one environment write. → `Armed`,
+    /// `Blocked`, `WindowClosed`, `ArmFailed`
     ArmSlot,
-    /// Ask safety, then restart the gateway. → `RebootStarted`, `Blocked`, `RebootFailed`
+    /// Ask safety and the window of a scheduled job, then restart the gateway. → `RebootStarted`, `Blocked`,
+    /// `WindowClosed`, `RebootFailed`
     Reboot,
     /// Tell when what blocked is gone. → `Unblocked`
     AwaitUnblocked,

@@ -6,7 +6,7 @@ use crate::{
     ByteCount,
     job::{Failure, InstallOptions},
     release::{StagedImage, Vouched},
-    safety::Block,
+    safety::{Block, OnViolation},
 };
 
 /// A request, an outcome of an effect, or what was found after a restart.
@@ -39,6 +39,8 @@ pub enum Input {
     Verified(Vouched),
     VerifyFailed(Failure),
     WindowOpen,
+    /// The window of a scheduled job is closed.
+    WindowClosed,
     Fenced,
     FenceFailed(Failure),
     WriteProgress {
@@ -48,6 +50,7 @@ pub enum Input {
     WriteFailed(Failure),
     Armed,
     ArmFailed(Failure),
+    /// Safety holds the step back, or says during the work that it should not go on.
     Blocked(Vec<Block>),
     Unblocked,
     RebootStarted,
@@ -69,7 +72,7 @@ pub enum Input {
 impl Input {
     /// Name of the variant, for refusals and the table.
     #[must_use]
-    pub const fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::Start => "Start",
             Self::Pause => "Pause",
@@ -84,6 +87,7 @@ impl Input {
             Self::Verified(_) => "Verified",
             Self::VerifyFailed(_) => "VerifyFailed",
             Self::WindowOpen => "WindowOpen",
+            Self::WindowClosed => "WindowClosed",
             Self::Fenced => "Fenced",
             Self::FenceFailed(_) => "FenceFailed",
             Self::WriteProgress { .. } => "WriteProgress",
@@ -91,7 +95,11 @@ impl Input {
             Self::WriteFailed(_) => "WriteFailed",
             Self::Armed => "Armed",
             Self::ArmFailed(_) => "ArmFailed",
-            Self::Blocked(_) => "Blocked",
+            Self::Blocked(blocks) => match OnViolation::strictest(blocks) {
+                OnViolation::HoldReboot => "Blocked",
+                OnViolation::PauseWrite => "Blocked(pause_write)",
+                OnViolation::Abort => "Blocked(abort)",
+            },
             Self::Unblocked => "Unblocked",
             Self::RebootStarted => "RebootStarted",
             Self::RebootFailed(_) => "RebootFailed",

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ByteCount, DeploymentId, ErrorCode, JobId, OtaError, Slot, Timestamp,
     release::{Release, StagedImage, Vouched},
-    safety::Block,
+    safety::{Block, OnViolation},
 };
 
 /// One update, from the request to its end. This is the record that the journal keeps.
@@ -118,6 +118,9 @@ pub enum JobState {
     Downloading {
         /// Bytes that are durable in staging.
         have: ByteCount,
+        /// Why it stands still.
+        #[serde(default)]
+        held: Option<Held>,
     },
     /// The download stopped by request.
     Paused {
@@ -136,6 +139,9 @@ pub enum JobState {
     Writing {
         /// Bytes written.
         written: ByteCount,
+        /// Why it stands still.
+        #[serde(default)]
+        held: Option<Held>,
     },
     /// Durable steps 5–6: the slot holds the verified bytes; the switch is under way, or waits for safety.
     Installed {
@@ -193,7 +199,7 @@ pub enum Held {
     Safety(alloc::vec::Vec<Block>),
     /// Somebody else to reboot the gateway (`reboot_after: false`).
     ExternalReboot,
-    /// The next `update` window.
+    /// The next `update` window: the one it was started in has closed.
     Window,
 }
 
@@ -248,6 +254,19 @@ impl Failure {
     /// The same with the contract's word for it.
     pub fn because(reason: &str, message: impl Into<String>) -> Self {
         Self { code: None, reason: Some(reason.into()), message: message.into() }
+    }
+}
+
+impl Failure {
+    /// A job that safety ended, because the constraint says so (`on_violation = "abort"`).
+    #[must_use]
+    pub fn unsafe_now(blocks: &[Block]) -> Self {
+        let decisive =
+            blocks.iter().find(|block| block.on_violation == OnViolation::Abort).or(blocks.first());
+        let message = decisive.map_or_else(String::new, |block| {
+            alloc::format!("ended by safety: {} ({})", block.message, block.constraint)
+        });
+        Self { code: Some(ErrorCode::UpdateBlocked), reason: Some("safety".into()), message }
     }
 }
 
@@ -363,6 +382,18 @@ impl JobState {
     #[must_use]
     pub const fn is_end(&self) -> bool {
         self.status().is_end()
+    }
+
+    /// What the job waits for, if it waits in the middle of its work.
+    #[must_use]
+    pub const fn held(&self) -> Option<&Held> {
+        match self {
+            Self::Downloading { held, .. }
+            | Self::Writing { held, .. }
+            | Self::Installed { held }
+            | Self::Armed { held } => held.as_ref(),
+            _ => None,
+        }
     }
 
     /// The failure that ended the job, if one did.

@@ -13,6 +13,7 @@ use crate::{
     ByteCount, ErrorCode, Timestamp,
     event::{Outcome, Phase},
     release::{StagedImage, Vouched},
+    safety::{Block, OnViolation},
 };
 
 /// Most durable state changes of one job that nobody asked for by hand. Source: `threat-model.md` R5.
@@ -57,6 +58,7 @@ pub fn step(job: &Job, input: Input, now: Timestamp) -> Result<Transition, Refus
         Input::Recovered { situation, new_boot } => recovered(job, situation, new_boot),
         Input::Install(options) => install(job, options),
         Input::Cancel { reason } => cancel(&job.state, reason),
+        Input::Blocked(blocks) => blocked(&job.state, blocks),
         other => advance(job, other),
     };
     let Transition { mut job, mut effects } = moved.ok_or(refused)?.apply(job);
@@ -135,10 +137,13 @@ impl Plan {
 fn advance(job: &Job, input: Input) -> Option<Plan> {
     Some(match (&job.state, input) {
         (Queued, Input::Start) => start(job),
-        (Downloading { have }, Input::Pause) => Plan::to(Paused { have: *have }, [StopFetch]),
-        (Paused { have }, Input::Resume) => Plan::to(Downloading { have: *have }, [StartFetch]),
-        (Downloading { have }, Input::FetchProgress { have: now }) => {
-            Plan::to(Downloading { have: now.max(*have) }, [])
+        (Downloading { have, .. }, Input::Pause) => Plan::to(Paused { have: *have }, [StopFetch]),
+        (Paused { have }, Input::Resume) => Plan::to(downloading(*have), [StartFetch]),
+        (Downloading { have, held: None }, Input::FetchProgress { have: now }) => {
+            Plan::to(downloading(now.max(*have)), [])
+        }
+        (Downloading { have, held: Some(_) }, Input::Unblocked) => {
+            Plan::live(downloading(*have), [StartFetch])
         }
         (Downloading { .. }, Input::Fetched(image)) => {
             Plan::to(Verifying, [VerifyImage]).editing(Edit::Image(image))
@@ -156,24 +161,29 @@ fn advance(job: &Job, input: Input) -> Option<Plan> {
         }
         (Verifying, Input::WriteFailed(why)) if job.kind == JobKind::Rollback => fail_install(why),
         (Scheduled, Input::WindowOpen) => fence(),
-        (Fencing, Input::Fenced) => Plan::to(Writing { written: ByteCount::ZERO }, [WriteSlot]),
-        (Fencing, Input::Blocked(_)) => Plan::stay([AwaitUnblocked]),
+        (Fencing, Input::Fenced) => Plan::to(writing(ByteCount::ZERO), [WriteSlot]),
         (Fencing, Input::Unblocked) => Plan::stay([FenceSlot]),
         (Fencing, Input::FenceFailed(why)) | (Writing { .. }, Input::WriteFailed(why)) => fail_install(why),
-        (Writing { written }, Input::WriteProgress { written: now }) => {
-            Plan::live(Writing { written: now.max(*written) }, [])
+        (Writing { written, held }, Input::WriteProgress { written: now }) => {
+            Plan::live(Writing { written: now.max(*written), held: held.clone() }, [])
+        }
+        (Writing { written, held: Some(_) }, Input::Unblocked) => {
+            Plan::live(writing(*written), [ResumeWrite])
         }
         (Writing { .. }, Input::Written) => Plan::to(Installed { held: None }, [ArmSlot]),
-        (Installed { .. }, Input::Blocked(blocks)) => {
-            Plan::live(Installed { held: Some(Held::Safety(blocks)) }, [AwaitUnblocked])
+        (Installed { .. }, Input::WindowClosed) => {
+            Plan::live(Installed { held: Some(Held::Window) }, [AwaitWindow])
         }
-        (Installed { .. }, Input::Unblocked) => Plan::live(Installed { held: None }, [ArmSlot]),
+        (Installed { held: Some(_) }, Input::Unblocked | Input::WindowOpen) => {
+            Plan::live(Installed { held: None }, [ArmSlot])
+        }
         (Installed { .. }, Input::Armed) => armed(job),
         (Installed { .. }, Input::ArmFailed(why)) => undo(End::Failed { why }),
-        (Armed { .. }, Input::Blocked(blocks)) => {
-            Plan::live(Armed { held: Some(Held::Safety(blocks)) }, [AwaitUnblocked])
+        (Armed { held: None }, Input::WindowClosed) => {
+            Plan::live(Armed { held: Some(Held::Window) }, [AwaitWindow])
         }
-        (Armed { held: Some(Held::Safety(_)) }, Input::Unblocked) => {
+        (Armed { held: Some(Held::Safety(_)) }, Input::Unblocked)
+        | (Armed { held: Some(Held::Window) }, Input::WindowOpen) => {
             Plan::live(Armed { held: None }, [Reboot])
         }
         (Armed { .. }, Input::RebootStarted) => Plan::to(Rebooting, []),
@@ -190,7 +200,7 @@ fn advance(job: &Job, input: Input) -> Option<Plan> {
         (FallingBack { .. }, Input::WentBack | Input::GoBackFailed(_) | Input::Unblocked) => {
             Plan::stay([RebootBack])
         }
-        (FallingBack { .. }, Input::Blocked(_) | Input::RebootFailed(_)) => Plan::stay([AwaitUnblocked]),
+        (FallingBack { .. }, Input::RebootFailed(_)) => Plan::stay([AwaitUnblocked]),
         (FallingBack { .. }, Input::RebootStarted) => Plan::stay([]),
         (Undoing { end }, Input::WentBack) => finish(end.clone()),
         (Undoing { end: End::Cancelled { .. } }, Input::GoBackFailed(why)) => finish(End::Failed { why }),
@@ -199,9 +209,51 @@ fn advance(job: &Job, input: Input) -> Option<Plan> {
     })
 }
 
+/// Safety holds a step back, or says during the work that it should not go on.
+fn blocked(state: &JobState, blocks: Vec<Block>) -> Option<Plan> {
+    let reaction = OnViolation::strictest(&blocks);
+    let abort = reaction == OnViolation::Abort;
+    let why = || Failure::unsafe_now(&blocks);
+    Some(match state {
+        // Nothing is written yet, and after a restart nothing has been heard of the sensors: just wait.
+        Fencing => Plan::stay([AwaitUnblocked]),
+        Downloading { .. } if abort => {
+            // What arrived stays: the next job for the release goes on there.
+            Plan::to(Failed { why: why() }, [StopFetch, Announce(Phase::Download, Outcome::Failed)])
+        }
+        Writing { .. } if abort => {
+            Plan::to(Failed { why: why() }, [StopWrite, DropImage, Announce(Phase::Install, Outcome::Failed)])
+        }
+        Installed { .. } | Armed { .. } if abort => undo(End::Failed { why: why() }),
+        Downloading { .. } | Writing { .. } if reaction == OnViolation::HoldReboot => Plan::stay([]),
+        Downloading { have, .. } => Plan::live(
+            Downloading { have: *have, held: Some(Held::Safety(blocks)) },
+            [StopFetch, AwaitUnblocked],
+        ),
+        Writing { written, .. } => Plan::live(
+            Writing { written: *written, held: Some(Held::Safety(blocks)) },
+            [PauseWrite, AwaitUnblocked],
+        ),
+        Installed { .. } => Plan::live(Installed { held: Some(Held::Safety(blocks)) }, [AwaitUnblocked]),
+        // Somebody else is to reboot: there is no step of ours to hold back.
+        Armed { held: Some(Held::ExternalReboot) } => return None,
+        Armed { .. } => Plan::live(Armed { held: Some(Held::Safety(blocks)) }, [AwaitUnblocked]),
+        FallingBack { .. } => Plan::stay([AwaitUnblocked]),
+        _ => return None,
+    })
+}
+
+const fn downloading(have: ByteCount) -> JobState {
+    Downloading { have, held: None }
+}
+
+const fn writing(written: ByteCount) -> JobState {
+    Writing { written, held: None }
+}
+
 fn start(job: &Job) -> Plan {
     match job.kind {
-        JobKind::Update => Plan::to(Downloading { have: ByteCount::ZERO }, [StartFetch]),
+        JobKind::Update => Plan::to(downloading(ByteCount::ZERO), [StartFetch]),
         JobKind::Deployment => Plan::to(Downloaded, []),
         JobKind::Rollback => Plan::to(Verifying, [CheckSlot]),
     }
@@ -212,6 +264,13 @@ fn install(job: &Job, options: InstallOptions) -> Option<Plan> {
         (Downloaded, Strategy::MaintenanceWindow) => Plan::to(Scheduled, [AwaitWindow]),
         (Downloaded | Scheduled, Strategy::Seamless | Strategy::Immediate) => fence(),
         (Armed { held: Some(Held::ExternalReboot) }, _) if options.reboot_after => {
+            Plan::to(Armed { held: None }, [Reboot])
+        }
+        // Who does not want to wait for the next window any more.
+        (Installed { held: Some(Held::Window) }, Strategy::Seamless | Strategy::Immediate) => {
+            Plan::to(Installed { held: None }, [ArmSlot])
+        }
+        (Armed { held: Some(Held::Window) }, Strategy::Seamless | Strategy::Immediate) => {
             Plan::to(Armed { held: None }, [Reboot])
         }
         _ => return None,
@@ -320,7 +379,7 @@ fn recovered(job: &Job, situation: Situation, new_boot: bool) -> Option<Plan> {
         }
         Fencing | Writing { .. } => fence(),
         Queued => start(job),
-        Downloading { .. } => Plan::stay([StartFetch]),
+        Downloading { have, .. } => Plan::live(downloading(*have), [StartFetch]),
         Verifying if job.kind == JobKind::Rollback => Plan::stay([CheckSlot]),
         Verifying => Plan::stay([VerifyImage]),
         Scheduled => Plan::stay([AwaitWindow]),

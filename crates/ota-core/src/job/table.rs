@@ -9,6 +9,7 @@ use super::{
 use crate::{
     ByteCount, Sha256Digest, Slot, Timestamp,
     release::{ImageKind, Release, StagedImage, Vouched},
+    safety::{Block, OnViolation},
 };
 
 /// `docs/job-states.md`: every state × every input that is taken, with the next state and the effects.
@@ -54,10 +55,11 @@ fn row(text: &mut String, kind: JobKind, state: &JobState, input: &Input) {
 
 fn label(state: &JobState) -> String {
     let detail = match state {
-        JobState::Installed { held: Some(_) } | JobState::Armed { held: Some(Held::Safety(_)) } => {
-            " (held by safety)"
-        }
-        JobState::Armed { held: Some(Held::ExternalReboot) } => " (waits for a reboot)",
+        held if held.held().is_some() => match held.held() {
+            Some(Held::ExternalReboot) => " (waits for a reboot)",
+            Some(Held::Window) => " (waits for a window)",
+            _ => " (held by safety)",
+        },
         JobState::Confirming { unhealthy: Some(_) } => " (unhealthy)",
         JobState::FallingBack { end } | JobState::Undoing { end } => match end {
             End::RolledBack { .. } => " (rolled back)",
@@ -75,18 +77,22 @@ pub fn states() -> Vec<JobState> {
     let why = || Failure::internal("example");
     let mut all = vec![
         JobState::Queued,
-        JobState::Downloading { have: ByteCount::ZERO },
+        JobState::Downloading { have: ByteCount::ZERO, held: None },
+        JobState::Downloading { have: ByteCount::ZERO, held: Some(Held::Safety(Vec::new())) },
         JobState::Paused { have: ByteCount::ZERO },
         JobState::Verifying,
         JobState::Downloaded,
         JobState::Scheduled,
         JobState::Fencing,
-        JobState::Writing { written: ByteCount::ZERO },
+        JobState::Writing { written: ByteCount::ZERO, held: None },
+        JobState::Writing { written: ByteCount::ZERO, held: Some(Held::Safety(Vec::new())) },
         JobState::Installed { held: None },
         JobState::Installed { held: Some(Held::Safety(Vec::new())) },
+        JobState::Installed { held: Some(Held::Window) },
         JobState::Armed { held: None },
         JobState::Armed { held: Some(Held::Safety(Vec::new())) },
         JobState::Armed { held: Some(Held::ExternalReboot) },
+        JobState::Armed { held: Some(Held::Window) },
         JobState::Rebooting,
         JobState::Confirming { unhealthy: None },
         JobState::Confirming { unhealthy: Some(why()) },
@@ -130,6 +136,7 @@ pub fn inputs() -> Vec<Input> {
         Input::Verified(Vouched { sha256: digest, size, signers: Vec::new() }),
         Input::VerifyFailed(why()),
         Input::WindowOpen,
+        Input::WindowClosed,
         Input::Fenced,
         Input::FenceFailed(why()),
         Input::WriteProgress { written: ByteCount::ZERO },
@@ -138,6 +145,8 @@ pub fn inputs() -> Vec<Input> {
         Input::Armed,
         Input::ArmFailed(why()),
         Input::Blocked(Vec::new()),
+        Input::Blocked(vec![block(OnViolation::PauseWrite)]),
+        Input::Blocked(vec![block(OnViolation::Abort)]),
         Input::Unblocked,
         Input::RebootStarted,
         Input::RebootFailed(why()),
@@ -160,6 +169,18 @@ pub fn inputs() -> Vec<Input> {
         .map(|situation| Input::Recovered { situation, new_boot: true }),
     );
     all
+}
+
+fn block(on_violation: OnViolation) -> Block {
+    Block {
+        constraint: String::from("example"),
+        status: String::from("moving"),
+        message: String::from("example"),
+        detected_at: None,
+        resolution: String::new(),
+        estimated_wait: None,
+        on_violation,
+    }
 }
 
 fn example_name() -> crate::ImageName {

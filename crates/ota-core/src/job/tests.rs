@@ -168,7 +168,7 @@ proptest! {
             let Ok(next) = step(&job, input.clone(), Timestamp::default()) else { continue };
             prop_assert!(!job.state.is_end(), "ended states take nothing");
             match (&job.state, &next.job.state) {
-                (JobState::Writing { written: a }, JobState::Writing { written: b }) => {
+                (JobState::Writing { written: a, .. }, JobState::Writing { written: b, .. }) => {
                     prop_assert!(b >= a, "written never falls");
                     written = *b;
                 }

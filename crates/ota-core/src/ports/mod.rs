@@ -3,9 +3,11 @@
 //! Blocking ports ([`BootControl`], [`SlotWriter`], [`ImageVerifier`], [`ImageStore`], [`JobJournal`] …) do disk work
 //! and hashing; the driver calls them off the async threads. Ports that wait on the network or on people return futures.
 
+mod bandwidth;
 mod boot;
 mod clock;
 mod image;
+mod inhibitors;
 mod journal;
 mod overrides;
 mod safety;
@@ -15,12 +17,14 @@ mod upload;
 use alloc::boxed::Box;
 use core::{future::Future, pin::Pin};
 
+pub use bandwidth::{Bandwidth, MIN_BYTES_PER_SECOND};
 pub use boot::{BootControl, BootStatus, RebootReason, Rebooter, SlotBoot};
 pub use clock::Clock;
 pub use image::{
     Flow, ImageExpectation, ImageReader, ImageStore, ImageVerifier, Observer, SlotWriter, Stated,
     VerifyPolicy, WriteProgress,
 };
+pub use inhibitors::{InhibitError, InhibitRequest, Inhibitors, MAX_INHIBITOR_TEXT, MOST_INHIBITORS};
 pub use journal::{
     AuditEntry, AuditLog, AuditOutcome, AuditRecord, JobJournal, JobPage, LastUpdate, PinTries, Role,
     Settings, SlotFacts, SlotRecord, SlotState, TokenRecord, Tokens,

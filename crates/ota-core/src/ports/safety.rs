@@ -1,9 +1,12 @@
 //! Safety, health and resources, as the driver asks for them.
 
+use alloc::vec::Vec;
+use core::time::Duration;
+
 use crate::{
     error::PortError,
     ports::BoxFuture,
-    safety::{Resources, SafetyReport, SafetyStep, Verdict},
+    safety::{Opening, Resources, SafetyReport, SafetyStep, Verdict},
 };
 
 /// May this happen now. Answers from the newest samples at once; never waits for a sensor.
@@ -13,6 +16,12 @@ pub trait SafetyGate: Send + Sync {
 
     /// Every constraint as it stands.
     fn report(&self) -> SafetyReport;
+
+    /// Whether work of that length, begun now, ends before the open `update` window closes. `false` when none is open.
+    fn fits_window(&self, work: Duration) -> bool;
+
+    /// The next `count` openings of all windows, those that are open now first. As the wall clock has it, trusted or not.
+    fn windows(&self, count: usize) -> Vec<Opening>;
 }
 
 /// The health checks of a trial boot.

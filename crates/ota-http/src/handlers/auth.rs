@@ -51,7 +51,8 @@ async fn create_session(
     const BAD_TOKEN: Transport = Transport::Unauthorized("the token is unknown, expired or revoked");
     let (digest, record) = app.auth.token(body.token.expose()).await?.ok_or(BAD_TOKEN)?;
     let cookie = random_hex().ok_or_else(|| Refusal::internal("no randomness"))?;
-    app.sessions.add(&cookie, digest, app.clock.monotonic());
+    let (keeper, opened) = (app.clone(), cookie.clone());
+    blocking(move || keeper.sessions.add(&opened, digest)).await?;
     let limits = app.config.sessions;
     let secure = if peer.secure { "; Secure" } else { "" };
     let header = format!(
@@ -90,7 +91,8 @@ async fn session(State(app): State<App>, caller: Caller) -> Result<Answer<Sessio
 #[utoipa::path(delete, path = "/auth/session", tag = "auth", responses((status = 200, body = Done)))]
 async fn end_session(State(app): State<App>, headers: HeaderMap) -> Result<Response, Refusal> {
     if let Credential::Cookie(cookie) = credential(&headers)? {
-        app.sessions.end(cookie);
+        let (keeper, ended) = (app.clone(), cookie.to_owned());
+        blocking(move || keeper.sessions.end(&ended)).await??;
     }
     let mut response =
         Answer::new(Done { status: "logged_out".into(), message: "The session has ended".into() })

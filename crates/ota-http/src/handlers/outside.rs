@@ -1,32 +1,28 @@
 //! What lies outside the prefixes: dashboard, probes, metrics, the document and its rendering.
 
 use axum::{
-    extract::State,
+    extract::{Path, State},
     response::{IntoResponse, Response},
 };
-use http::{HeaderValue, header};
+use http::{HeaderMap, header};
 use ota_api::system::Probe;
-use utoipa_axum::routes;
+use tower_http::compression::CompressionLayer;
+use utoipa_axum::{router::UtoipaMethodRouterExt, routes};
 
 use crate::{
     app::App,
+    assets::Asset,
     extract::Answer,
     guard::{Access, Rule},
     router::{Routes, openapi},
     status::{Refusal, Transport},
 };
 
-/// Nothing but our own files, no inline script, no framing.
-const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                   base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 pub(crate) fn routes() -> Routes {
     let with = |access| Rule { access, action: None };
     Routes::new()
-        .add(with(Access::Open), routes!(dashboard))
-        .add(with(Access::Open), routes!(dashboard_script))
-        .add(with(Access::Open), routes!(style))
-        .add(with(Access::Open), routes!(docs_script))
+        .add(with(Access::Open), routes!(dashboard).layer(CompressionLayer::new()))
+        .add(with(Access::Open), routes!(asset).layer(CompressionLayer::new()))
         .add(with(Access::Probe), routes!(healthz))
         .add(with(Access::Probe), routes!(readyz))
         .add(with(Access::Metrics), routes!(metrics))
@@ -34,38 +30,25 @@ pub(crate) fn routes() -> Routes {
         .add(with(Access::Docs), routes!(docs))
 }
 
-fn file(kind: &'static str, body: &'static str) -> Response {
-    let mut response =
-        ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-cache")], body).into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(CSP));
-    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
-    response
+fn page(name: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
+    let asset = Asset::named(name).ok_or_else(|| Transport::NotFound("there is no such file".into()))?;
+    Ok(asset.respond(headers))
 }
 
 /// The dashboard.
 #[utoipa::path(get, path = "/", tag = "outside", responses((status = 200, content_type = "text/html", body = String)))]
-async fn dashboard() -> Response {
-    file("text/html; charset=utf-8", include_str!("../../ui/index.html"))
+async fn dashboard(headers: HeaderMap) -> Result<Response, Refusal> {
+    page("index.html", &headers)
 }
 
-/// The dashboard's script.
-#[utoipa::path(get, path = "/ui/dashboard.js", tag = "outside", responses((status = 200, content_type = "text/javascript", body = String)))]
-async fn dashboard_script() -> Response {
-    file("text/javascript; charset=utf-8", include_str!("../../ui/dashboard.js"))
-}
-
-/// The look of the pages.
-#[utoipa::path(get, path = "/ui/style.css", tag = "outside", responses((status = 200, content_type = "text/css", body = String)))]
-async fn style() -> Response {
-    file("text/css; charset=utf-8", include_str!("../../ui/style.css"))
-}
-
-/// The script that renders the reference.
-#[utoipa::path(get, path = "/ui/docs.js", tag = "outside", responses((status = 200, content_type = "text/javascript", body = String)))]
-async fn docs_script() -> Response {
-    file("text/javascript; charset=utf-8", include_str!("../../ui/docs.js"))
+/// A script, style or picture of the pages.
+#[utoipa::path(get, path = "/ui/{file}", tag = "outside", params(("file" = String, Path, description = "`app.js`")), responses(
+    (status = 200, content_type = "text/javascript", body = String),
+    (status = 304, description = "The copy of that entity tag is still good"),
+    (status = 404, description = "There is no such file"),
+))]
+async fn asset(Path(file): Path<String>, headers: HeaderMap) -> Result<Response, Refusal> {
+    page(&file, &headers)
 }
 
 /// Whether the daemon answers.
@@ -101,6 +84,6 @@ async fn document() -> Response {
 
 /// The document, rendered.
 #[utoipa::path(get, path = "/docs", tag = "outside", responses((status = 200, content_type = "text/html", body = String)))]
-async fn docs() -> Response {
-    file("text/html; charset=utf-8", include_str!("../../ui/docs.html"))
+async fn docs(headers: HeaderMap) -> Result<Response, Refusal> {
+    page("docs.html", &headers)
 }

@@ -1,4 +1,4 @@
-//! `safety/…`: status, override.
+//! `safety/…`: status, windows, override.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,6 +11,7 @@ use ota_api::{
     auth::Secret,
     safety::{OverrideRequest, OverrideResponse, SafetyStatus},
     text,
+    windows::{WindowList, WindowOpening, WindowsQuery},
 };
 use ota_core::{
     OtaError,
@@ -23,7 +24,7 @@ use utoipa_axum::routes;
 use crate::{
     app::{App, blocking},
     auth::Caller,
-    extract::{Answer, Json},
+    extract::{Answer, Json, Params, page_limit},
     handlers::updates::reason,
     router::Routes,
     status::{Refusal, Transport},
@@ -33,7 +34,7 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(500);
 
 pub(crate) fn routes() -> Routes {
-    Routes::new().read(Role::Viewer, routes!(status)).change(
+    Routes::new().read(Role::Viewer, routes!(status)).read(Role::Viewer, routes!(windows)).change(
         Role::Admin,
         "safety.override",
         routes!(switch_override),
@@ -45,6 +46,22 @@ pub(crate) fn routes() -> Routes {
     responses((status = 200, body = SafetyStatus)))]
 async fn status(State(app): State<App>) -> Answer<SafetyStatus> {
     Answer::new(SafetyStatus::from(&app.engine.safety()))
+}
+
+/// The next openings of all windows, those that are open now first.
+#[utoipa::path(get, path = "/safety/windows", tag = "safety", params(WindowsQuery),
+    responses((status = 200, body = WindowList)))]
+async fn windows(
+    State(app): State<App>,
+    Params(query): Params<WindowsQuery>,
+) -> Result<Answer<WindowList>, Refusal> {
+    let limit = page_limit(query.limit, 10, 100)?;
+    let count = usize::try_from(limit).unwrap_or(usize::MAX);
+    let engine = app.engine.clone();
+    // Looks through the rules of two years.
+    let (openings, report) = blocking(move || (engine.windows(count), engine.safety())).await?;
+    let windows = openings.iter().map(WindowOpening::from).collect();
+    Ok(Answer::new(WindowList { clock_trusted: report.clock_trusted, windows }))
 }
 
 /// Overrides the constraints that are violated now, for a limited time; needs the PIN. Turning it off does not.

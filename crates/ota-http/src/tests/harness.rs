@@ -49,11 +49,22 @@ pub(super) struct Gateway {
     pub(super) uploads: MemUploads,
     pub(super) clock: Arc<FakeClock>,
     pub(super) overrides: Arc<FakeOverrides>,
+    pub(super) health: Arc<FakeHealth>,
+    pub(super) rebooter: Arc<FakeRebooter>,
     pub(super) engine: Engine,
     pub(super) address: SocketAddr,
     pub(super) http: reqwest::Client,
     stop: Option<oneshot::Sender<()>>,
     served: JoinHandle<()>,
+    /// What a restart takes up again.
+    again: Again,
+}
+
+struct Again {
+    ports: Ports,
+    engine: EngineConfig,
+    state: AppState,
+    http: HttpConfig,
 }
 
 impl Gateway {
@@ -86,6 +97,7 @@ impl Gateway {
         let gate_changes = watch::Sender::new(0);
         let verifier = Arc::new(FakeVerifier::default());
         let clock = Arc::new(FakeClock::default());
+        let (health, rebooter) = (Arc::new(FakeHealth::default()), Arc::new(FakeRebooter::default()));
         let ports = Ports {
             boot: Arc::clone(&boot) as _,
             slots: Arc::clone(&slots) as _,
@@ -97,8 +109,8 @@ impl Gateway {
             audit: Arc::clone(&store) as _,
             settings: Arc::clone(&store) as _,
             safety: Arc::clone(&gate) as _,
-            health: Arc::new(FakeHealth::default()),
-            rebooter: Arc::new(FakeRebooter::default()),
+            health: Arc::clone(&health) as _,
+            rebooter: Arc::clone(&rebooter) as _,
             probe: Arc::new(FakeProbe::default()),
             clock: Arc::clone(&clock) as _,
             safety_changes: gate_changes.subscribe(),
@@ -112,7 +124,7 @@ impl Gateway {
             security_floor: SecurityFloor::Fixed,
             verify_slot_digest: true,
         };
-        let engine = Engine::start(ports, engine_config).await.unwrap();
+        let engine = Engine::start(ports.clone(), engine_config.clone()).await.unwrap();
         add_tokens(&store);
         let state = AppState {
             engine: engine.clone(),
@@ -126,12 +138,8 @@ impl Gateway {
         let mut config = HttpConfig::new(([127, 0, 0, 1], 0).into());
         change(&mut config);
         let overrides = Arc::new(FakeOverrides::default());
-        let server = Server::bind(config, state).await.unwrap().with_overrides(Arc::clone(&overrides) as _);
-        let address = server.local_addr();
-        let (stop, stopped) = oneshot::channel::<()>();
-        let served = tokio::spawn(server.run(async {
-            let _ = stopped.await;
-        }));
+        let again = Again { ports, engine: engine_config, state: state.clone(), http: config.clone() };
+        let (address, stop, served) = serve(config, state, &overrides).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             boot,
@@ -145,12 +153,33 @@ impl Gateway {
             uploads,
             clock,
             overrides,
+            health,
+            rebooter,
             engine,
             address,
             http,
             stop: Some(stop),
             served,
+            again,
         }
+    }
+
+    /// Ends server and engine and starts them again on what survives; with `reboot` the boot loader chooses a slot
+    /// between.
+    pub(super) async fn restart(&mut self, reboot: bool) {
+        let _ = self.stop.take().unwrap().send(());
+        (&mut self.served).await.unwrap();
+        self.engine.shutdown().await;
+        if reboot {
+            let slot = self.boot.reboot();
+            assert!(slot.is_some(), "nothing boots any more: {:?}", self.boot.env());
+            self.slots.set_booted(slot);
+        }
+        let Again { ports, engine, state, http } = &self.again;
+        self.engine = Engine::start(ports.clone(), engine.clone()).await.unwrap();
+        let state = AppState { engine: self.engine.clone(), ..state.clone() };
+        let (address, stop, served) = serve(http.clone(), state, &self.overrides).await;
+        (self.address, self.stop, self.served) = (address, Some(stop), served);
     }
 
     pub(super) async fn stop(mut self) {
@@ -216,6 +245,20 @@ impl Gateway {
         let found = self.store.records(0, 1000).unwrap().into_iter().rev().find(|r| r.entry.action == action);
         found.unwrap_or_else(|| panic!("{action} is not in {:?}", self.store.audited())).entry
     }
+}
+
+async fn serve(
+    config: HttpConfig,
+    state: AppState,
+    overrides: &Arc<FakeOverrides>,
+) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+    let server = Server::bind(config, state).await.unwrap().with_overrides(Arc::clone(overrides) as _);
+    let address = server.local_addr();
+    let (stop, stopped) = oneshot::channel::<()>();
+    let served = tokio::spawn(server.run(async {
+        let _ = stopped.await;
+    }));
+    (address, stop, served)
 }
 
 pub(super) async fn answer(request: RequestBuilder) -> (StatusCode, Value) {

@@ -4,6 +4,7 @@ mod auth;
 mod errors;
 mod framing;
 mod harness;
+mod model;
 mod overrides;
 mod rights;
 mod routes;

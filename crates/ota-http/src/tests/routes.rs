@@ -138,14 +138,16 @@ async fn probes_are_open_and_say_no_more_than_ok() {
 #[tokio::test]
 async fn pages_come_with_a_strict_policy_and_the_document_with_a_token() {
     let gateway = Gateway::start().await;
-    for path in ["/", "/ui/dashboard.js", "/ui/style.css", "/ui/docs.js"] {
-        let response = gateway.http.get(gateway.url(path)).send().await.unwrap();
+    let assets = crate::assets::tests::names().map(|name| format!("/ui/{name}"));
+    for path in assets.chain(["/".into()]) {
+        let response = gateway.http.get(gateway.url(&path)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{path}");
         assert!(
             response.headers()["content-security-policy"].to_str().unwrap().starts_with("default-src 'none'")
         );
         assert_eq!(response.headers()["x-content-type-options"], "nosniff");
     }
+    assert_eq!(answer(gateway.http.get(gateway.url("/ui/nothing.js"))).await.0, StatusCode::NOT_FOUND);
     for path in ["/openapi.json", "/docs", "/metrics"] {
         assert_eq!(answer(gateway.http.get(gateway.url(path))).await.0, StatusCode::UNAUTHORIZED, "{path}");
         let request = gateway.http.get(gateway.url(path)).bearer_auth(VIEWER);
@@ -155,6 +157,23 @@ async fn pages_come_with_a_strict_policy_and_the_document_with_a_token() {
     for path in ["/openapi.json", "/docs", "/metrics"] {
         assert_eq!(answer(open.http.get(open.url(path))).await.0, StatusCode::OK, "{path}");
     }
+}
+
+#[tokio::test]
+async fn the_dashboard_is_sent_packed_below_its_budget_and_once() {
+    let gateway = Gateway::start().await;
+    let mut sent = 0;
+    for name in crate::assets::tests::names() {
+        let get = || gateway.http.get(gateway.url(&format!("/ui/{name}")));
+        let response = get().header("accept-encoding", "gzip").send().await.unwrap();
+        assert_eq!(response.headers()["content-encoding"], "gzip", "{name}");
+        let tag = response.headers()["etag"].clone();
+        sent += response.bytes().await.unwrap().len();
+        let again = get().header("if-none-match", tag).send().await.unwrap();
+        assert_eq!(again.status(), StatusCode::NOT_MODIFIED, "{name}");
+        assert!(again.headers().contains_key("content-security-policy"));
+    }
+    assert!(sent < 100 * 1024, "{sent} bytes");
 }
 
 #[tokio::test]

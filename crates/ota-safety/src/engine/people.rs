@@ -2,13 +2,13 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use ota_core::safety::{ConstraintState, OverrideReport};
+use ota_core::{
+    ports::{InhibitError, InhibitRequest, Inhibitors},
+    safety::{ConstraintState, InhibitorReport, OverrideReport},
+};
 
 use super::{SafetyEngine, state::Now, state::State};
-use crate::{
-    inhibitors::{InhibitError, InhibitRequest, InhibitorReport},
-    overrides::{Override, OverrideError, OverrideOutcome, PROPOSAL_LASTS, Proposal},
-};
+use crate::overrides::{Override, OverrideError, OverrideOutcome, PROPOSAL_LASTS, Proposal};
 
 impl SafetyEngine {
     /// Overrides what is violated now and may be overridden, for `duration` (1 s to the configured maximum) on the monotonic
@@ -79,33 +79,6 @@ impl SafetyEngine {
         ended || proposed
     }
 
-    /// Holds updates back until the lease runs out, is renewed or released.
-    ///
-    /// # Errors
-    /// [`InhibitError`].
-    pub fn inhibit(&self, request: InhibitRequest) -> Result<InhibitorReport, InhibitError> {
-        self.change(|state, now| state.inhibitors.take(request, self.max_inhibit, now.monotonic, now.wall))
-    }
-
-    /// Lets a lease last for `ttl` from now.
-    ///
-    /// # Errors
-    /// [`InhibitError`]; `Unknown` when it has run out.
-    pub fn renew_inhibitor(&self, id: u64, ttl: Duration) -> Result<InhibitorReport, InhibitError> {
-        self.change(|state, now| state.inhibitors.renew(id, ttl, self.max_inhibit, now.monotonic, now.wall))
-    }
-
-    /// Gives a lease back; `false` when it was not held.
-    pub fn release_inhibitor(&self, id: u64) -> bool {
-        self.change(|state, _| if state.inhibitors.release(id) { Ok(()) } else { Err(()) }).is_ok()
-    }
-
-    /// The leases that are held, oldest first.
-    #[must_use]
-    pub fn inhibitors(&self) -> Vec<InhibitorReport> {
-        self.with_world(|_, state, now| state.inhibitors.reports(now.monotonic, now.wall))
-    }
-
     /// Brings everything up to now, then does `act`; tells when that has changed something.
     fn change<T, E>(&self, act: impl FnOnce(&mut State, Now) -> Result<T, E>) -> Result<T, E> {
         let now = self.now();
@@ -138,6 +111,25 @@ impl SafetyEngine {
         } else {
             OverrideError::NotOverridable { constraints }
         })
+    }
+}
+
+impl Inhibitors for SafetyEngine {
+    fn take(&self, request: InhibitRequest) -> Result<InhibitorReport, InhibitError> {
+        self.change(|state, now| {
+            let taken = state.inhibitors.take(request, self.max_inhibit, now.monotonic, now.wall);
+            taken.inspect(|lease| {
+                tracing::info!(id = lease.id, owner = lease.owner, reason = lease.reason, "inhibitor")
+            })
+        })
+    }
+
+    fn renew(&self, id: u64, ttl: Duration) -> Result<InhibitorReport, InhibitError> {
+        self.change(|state, now| state.inhibitors.renew(id, ttl, self.max_inhibit, now.monotonic, now.wall))
+    }
+
+    fn release(&self, id: u64) -> bool {
+        self.change(|state, _| if state.inhibitors.release(id) { Ok(()) } else { Err(()) }).is_ok()
     }
 }
 

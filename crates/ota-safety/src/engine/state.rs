@@ -5,7 +5,7 @@ use std::time::Duration;
 use ota_core::{
     Timestamp,
     ports::Clock,
-    safety::{Block, ConstraintReport, ConstraintState},
+    safety::{Block, ConstraintReport, ConstraintState, OnViolation, Opening, WindowKind},
 };
 
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     overrides::{Override, Proposal},
     rules::Rule,
     track::Track,
-    window::{Opening, WindowKind, Windows},
+    window::Windows,
 };
 
 /// Longest time without a look at the clock.
@@ -59,6 +59,8 @@ pub(super) struct Standing {
     since: Timestamp,
     /// Since when it does not hold, on the monotonic clock.
     unmet_since: Option<Duration>,
+    /// Whether it has held since the start: only what has held can become violated.
+    has_held: bool,
     history: History,
 }
 
@@ -68,6 +70,7 @@ impl State {
             state: ConstraintState::Unknown,
             since: now.wall,
             unmet_since: Some(now.monotonic),
+            has_held: false,
             history: History::default(),
         };
         Self {
@@ -143,7 +146,10 @@ impl Standing {
         self.since = now.wall;
         if state != ConstraintState::Ok {
             self.unmet_since.get_or_insert(now.monotonic);
-        } else if let Some(since) = self.unmet_since.take() {
+            return true;
+        }
+        self.has_held = true;
+        if let Some(since) = self.unmet_since.take() {
             self.history.record(now.monotonic.saturating_sub(since));
         }
         true
@@ -155,6 +161,10 @@ impl Standing {
 
     pub(super) fn date_block(&self, block: &mut Block, now: Now) {
         block.detected_at = Some(self.since);
+        // After a restart of the daemon nothing has been heard of yet: no reason to end a job that goes on.
+        if !self.has_held {
+            block.on_violation = block.on_violation.min(OnViolation::PauseWrite);
+        }
         block.estimated_wait = block.estimated_wait.or_else(|| self.estimate(now));
     }
 

@@ -51,6 +51,12 @@ impl Plant {
         Self { engine: SafetyEngine::new(config, clock.clone()).unwrap(), clock }
     }
 
+    /// The same plant after a restart of the daemon: nothing is remembered but the time.
+    pub(super) fn restarted(&self) -> Self {
+        let clock = Arc::clone(&self.clock);
+        Self { engine: SafetyEngine::new(toml::from_str(CONFIG).unwrap(), clock.clone()).unwrap(), clock }
+    }
+
     pub(super) fn say(&self, source: &str, outcome: Result<Value, Fault>) {
         let sample = Sample { outcome, taken_at: self.clock.monotonic() };
         self.engine.observe(self.engine.source(source).unwrap(), sample);

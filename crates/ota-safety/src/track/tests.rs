@@ -19,6 +19,7 @@ fn rule(condition: Condition) -> Rule {
         plausible: (-40.0, 125.0),
         blocks: [SafetyStep::Reboot].into(),
         overridable: true,
+        on_violation: ota_core::safety::OnViolation::HoldReboot,
         severity: Severity::Warning,
         unit: String::new(),
         message_ok: String::new(),

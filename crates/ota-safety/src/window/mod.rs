@@ -19,42 +19,13 @@ mod tests;
 use std::time::Duration;
 
 use jiff::Timestamp as Instant;
-use ota_core::Timestamp;
-use serde::{Deserialize, Serialize};
+use ota_core::{
+    Timestamp,
+    safety::{Opening, WindowKind},
+};
 
 pub use config::WindowConfig;
 pub(crate) use schedule::Window;
-
-/// What a window is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum WindowKind {
-    /// Scheduled work may run.
-    Update,
-    /// People are at the machine: nothing is written, switched, restarted or reset.
-    Service,
-}
-
-/// One opening of a window.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Opening {
-    /// Name of the window.
-    pub window: String,
-    /// What it is for.
-    pub kind: WindowKind,
-    /// First instant at which it is open.
-    pub opens: Timestamp,
-    /// First instant at which it is closed again.
-    pub closes: Timestamp,
-}
-
-impl Opening {
-    /// Whether it is open at `wall`.
-    #[must_use]
-    pub fn contains(&self, wall: Timestamp) -> bool {
-        self.opens <= wall && wall < self.closes
-    }
-}
 
 /// All configured windows, with the last answer of each: asked at every verdict, computed once an opening.
 #[derive(Debug, Default)]
@@ -72,7 +43,7 @@ struct Cached {
 #[derive(Debug)]
 struct Answer {
     asked: Timestamp,
-    /// The one that is open or comes next, and the one after it.
+    /// The one that is open or comes next, and the next one after it that is not open yet.
     first: Option<Opening>,
     second: Option<Opening>,
 }
@@ -131,14 +102,16 @@ impl Windows {
 impl Cached {
     fn answer(&mut self, wall: Timestamp) -> &Answer {
         let holds = self.answer.as_ref().is_some_and(|answer| {
-            answer.asked <= wall && answer.first.as_ref().is_none_or(|first| wall < first.closes)
+            answer.asked <= wall
+                && answer.first.as_ref().is_none_or(|first| wall < first.closes)
+                && answer.second.as_ref().is_none_or(|second| wall < second.opens)
         });
         let window = &self.window;
         let compute = || {
             let mut openings = window.openings(wall);
             let first = openings.next();
-            // The second begins after the first began: windows that overlap themselves are still told in order.
-            Answer { asked: wall, first, second: openings.next() }
+            // Of a window that overlaps itself several may be open already.
+            Answer { asked: wall, first, second: openings.find(|opening| opening.opens > wall) }
         };
         if !holds {
             self.answer = None;

@@ -35,7 +35,7 @@ fn a_job_comes_back_as_it_was_saved_and_ends_being_active() {
     let store = store(folder.path());
     let mut job = samples::job(store.next_number().unwrap(), samples::release("v5.1.0", b"image"));
     store.save(&job).unwrap();
-    job.state = JobState::Writing { written: ByteCount(7) };
+    job.state = JobState::Writing { written: ByteCount(7), held: None };
     store.save(&job).unwrap();
     assert_eq!(store.job(&job.id).unwrap(), Some(job.clone()));
     assert_eq!(store.active().unwrap(), Some(job.clone()));

@@ -2,17 +2,23 @@
 
 use ota_core::{
     Timestamp,
-    ports::{Clock, SafetyGate},
-    safety::SafetyStep,
+    ports::{Clock, MOST_INHIBITORS, SafetyGate},
+    safety::{SafetyStep, WindowKind},
 };
 
 use super::*;
-use crate::{SERVICE_WINDOW, engine::tests::Plant, rules::Judgement, window::WindowKind};
+use crate::{SERVICE_WINDOW, engine::tests::Plant, rules::Judgement};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
 fn request(owner: &str, ttl: Duration) -> InhibitRequest {
-    InhibitRequest { owner: owner.into(), reason: "backup".into(), blocks: [SafetyStep::Reboot].into(), ttl }
+    InhibitRequest {
+        owner: owner.into(),
+        holder: "anna".into(),
+        reason: "backup".into(),
+        blocks: [SafetyStep::Reboot].into(),
+        ttl,
+    }
 }
 
 #[test]
@@ -51,45 +57,45 @@ fn a_proposal_runs_out_and_covers_nothing_new() {
 fn a_lease_holds_back_its_steps_until_its_holder_falls_silent() {
     let plant = Plant::with("");
     plant.calm();
-    let lease = plant.engine.inhibit(request("backup.service", MINUTE)).unwrap();
+    let lease = plant.engine.take(request("backup.service", MINUTE)).unwrap();
     plant.calm();
     assert_eq!(plant.blocking(SafetyStep::Reboot), ["inhibitor_1"]);
     assert!(plant.engine.judge(SafetyStep::Write).allowed());
     plant.wait(50);
-    plant.engine.renew_inhibitor(lease.id, MINUTE).unwrap();
+    plant.engine.renew(lease.id, MINUTE).unwrap();
     plant.wait(59);
     plant.calm();
-    assert!(plant.engine.inhibitors().is_empty(), "61 s after the renewal");
+    assert!(plant.engine.report().inhibitors.is_empty(), "61 s after the renewal");
     plant.calm();
     assert!(plant.engine.judge(SafetyStep::Reboot).allowed());
-    assert_eq!(plant.engine.renew_inhibitor(lease.id, MINUTE), Err(InhibitError::Unknown { id: 1 }));
+    assert_eq!(plant.engine.renew(lease.id, MINUTE), Err(InhibitError::Unknown { id: 1 }));
 }
 
 #[test]
 fn a_lease_can_be_released_and_tells_from_when_it_may_go_on() {
     let plant = Plant::with("");
     plant.calm();
-    let lease = plant.engine.inhibit(request("anna", MINUTE)).unwrap();
+    let lease = plant.engine.take(request("anna", MINUTE)).unwrap();
     let Judgement::Wait { reasons, earliest } = plant.engine.judgement(SafetyStep::Reboot) else { panic!() };
     assert_eq!(reasons[0].message, "anna holds updates back: backup");
     assert_eq!(earliest, Some(lease.expires_at));
-    assert!(plant.engine.release_inhibitor(lease.id));
-    assert!(!plant.engine.release_inhibitor(lease.id));
+    assert!(plant.engine.release(lease.id));
+    assert!(!plant.engine.release(lease.id));
     assert_eq!(plant.engine.judgement(SafetyStep::Reboot), Judgement::Allow);
 }
 
 #[test]
 fn leases_are_bounded_in_number_length_and_words() {
     let plant = Plant::with("max_inhibit = \"10m\"");
-    for _ in 0..crate::inhibitors::MOST {
-        plant.engine.inhibit(request("x", MINUTE)).unwrap();
+    for _ in 0..MOST_INHIBITORS {
+        plant.engine.take(request("x", MINUTE)).unwrap();
     }
-    assert_eq!(plant.engine.inhibit(request("x", MINUTE)), Err(InhibitError::TooMany));
+    assert_eq!(plant.engine.take(request("x", MINUTE)), Err(InhibitError::TooMany));
     let longest = InhibitError::BadDuration { max: Duration::from_secs(600) };
-    assert_eq!(plant.engine.inhibit(request("x", MINUTE * 11)), Err(longest));
-    assert_eq!(plant.engine.inhibit(request(" ", MINUTE)), Err(InhibitError::Incomplete));
+    assert_eq!(plant.engine.take(request("x", MINUTE * 11)), Err(longest));
+    assert_eq!(plant.engine.take(request(" ", MINUTE)), Err(InhibitError::Incomplete));
     let nothing = InhibitRequest { blocks: BTreeSet::new(), ..request("x", MINUTE) };
-    assert_eq!(plant.engine.inhibit(nothing), Err(InhibitError::Incomplete));
+    assert_eq!(plant.engine.take(nothing), Err(InhibitError::Incomplete));
 }
 
 #[test]
@@ -97,7 +103,7 @@ fn an_override_does_not_touch_a_lease() {
     let plant = Plant::with("");
     plant.calm();
     plant.moving();
-    plant.engine.inhibit(request("anna", MINUTE)).unwrap();
+    plant.engine.take(request("anna", MINUTE)).unwrap();
     plant.engine.enable_override("x", MINUTE).unwrap();
     assert_eq!(plant.blocking(SafetyStep::Reboot), ["inhibitor_1"]);
 }
@@ -127,9 +133,9 @@ fn people_at_the_machine_mean_no_for_everything_but_the_download() {
             assert_eq!(judgement, Judgement::Allow);
             continue;
         }
-        let Judgement::Deny { reasons, window, until } = judgement else { panic!("{step:?}: {judgement:?}") };
-        assert_eq!((reasons[0].constraint.as_str(), window.as_str()), (SERVICE_WINDOW, "shift"));
-        assert_eq!(until, plant.clock.wall() + MINUTE * 15);
+        let Judgement::Deny { reasons, service } = judgement else { panic!("{step:?}: {judgement:?}") };
+        assert_eq!((reasons[0].constraint.as_str(), service.window.as_str()), (SERVICE_WINDOW, "shift"));
+        assert_eq!(service.closes, plant.clock.wall() + MINUTE * 15);
     }
     plant.clock.set_trusted(false);
     assert_eq!(plant.engine.judgement(SafetyStep::Reboot), Judgement::Allow, "no window is open");
@@ -158,7 +164,7 @@ fn work_fits_only_when_it_ends_before_the_window_closes() {
 #[test]
 fn the_preview_shows_all_windows_in_order() {
     let plant = Plant::with(WINDOWS);
-    let names: Vec<_> = plant.engine.preview_windows(4).into_iter().map(|o| (o.window, o.opens)).collect();
+    let names: Vec<_> = plant.engine.windows(4).into_iter().map(|o| (o.window, o.opens)).collect();
     let at = |minutes: u32| Timestamp::from_secs(1_768_478_400) + MINUTE * minutes;
     assert_eq!(names[0], ("night".into(), at(30)));
     assert_eq!(names[1], ("shift".into(), at(60)));

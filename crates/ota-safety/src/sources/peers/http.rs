@@ -1,6 +1,7 @@
 //! HTTP peers: one that answers, and those that do not as they should.
 
-use super::{babbler, free_port};
+use ota_testkit::peers::{babbler, free_port};
+
 use crate::{
     reading::{Fault, Value},
     sources::test_feed::Followed,
@@ -9,7 +10,7 @@ use crate::{
 async fn follow(answer: &'static [u8], more: &str) -> Followed {
     // Without a provider no client can be made; another test may have been first.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let address = babbler(answer).await;
+    let address = babbler(0, answer);
     let config = format!(
         "name = \"x\"\nhttp = {{ url = \"http://{address}/crane\", every = \"20ms\", timeout = \"200ms\"{more} }}"
     );

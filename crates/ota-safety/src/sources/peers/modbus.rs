@@ -1,55 +1,11 @@
 //! Modbus/TCP against pymodbus (PyPI), and against PLCs that are unplugged, silent or talk garbage.
 
-use super::{Peer, babbler, free_port};
+use ota_testkit::peers::{Plc, babbler, free_port};
+
 use crate::{
     reading::{Fault, Value},
     sources::test_feed::Followed,
 };
-
-/// Sets what it is told on standard input: function code, address, values.
-const SERVER: &str = r#"
-import asyncio, sys, threading
-from pymodbus.client import ModbusTcpClient
-from pymodbus.datastore import ModbusSequentialDataBlock as Block, ModbusDeviceContext, ModbusServerContext
-from pymodbus.server import ModbusTcpServer
-device = ModbusDeviceContext(*[Block(0, [0] * 100) for _ in range(4)])
-kinds = {name: ModbusTcpClient.DATATYPE[name] for name in ("UINT32", "INT32", "FLOAT32")}
-def listen(loop):
-    for line in sys.stdin:
-        code, address, kind, value, order = line.split()
-        if kind in kinds:
-            number = float(value) if kind == "FLOAT32" else int(value)
-            values = ModbusTcpClient.convert_to_registers(number, kinds[kind], word_order=order)
-        else:
-            values = [int(value)]
-        device.setValues(int(code), int(address), values)
-        print("set", flush=True)
-async def main():
-    server = ModbusTcpServer(ModbusServerContext(devices=device, single=True), address=("127.0.0.1", int(sys.argv[1])))
-    threading.Thread(target=listen, args=(None,), daemon=True).start()
-    task = asyncio.create_task(server.serve_forever())
-    while not server.transport:
-        await asyncio.sleep(0.01)
-    print("ready", flush=True)
-    await task
-asyncio.run(main())
-"#;
-
-fn plc(port: u16) -> Peer {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "cargo xtask test says by it which Python has the packages"
-    )]
-    let python = std::env::var("OTA_PYTHON").unwrap_or_else(|_| "python3".into());
-    let mut plc = Peer::start(&python, "python3", &["-c", SERVER, &port.to_string()]);
-    assert_eq!(plc.hear(), "ready\n", "pymodbus 3.11 (PyPI) must be there; cargo xtask test installs it");
-    plc
-}
-
-fn set(plc: &mut Peer, line: &str) {
-    plc.say(line);
-    assert_eq!(plc.hear(), "set\n", "{line}");
-}
 
 fn follow(port: u16, more: &str) -> Followed {
     Followed::new(&format!(
@@ -60,7 +16,7 @@ fn follow(port: u16, more: &str) -> Followed {
 #[tokio::test]
 async fn coils_and_registers_are_read_as_the_plc_wrote_them() {
     let port = free_port();
-    let mut plc = plc(port);
+    let mut plc = Plc::start(port);
     let cases = [
         ("1 3 BIT 1 big", "table = \"coil\", address = 3", Value::Bool(true)),
         ("2 4 BIT 1 big", "table = \"discrete_input\", address = 4", Value::Bool(true)),
@@ -88,7 +44,7 @@ async fn coils_and_registers_are_read_as_the_plc_wrote_them() {
         ),
     ];
     for (written, config, value) in cases {
-        set(&mut plc, written);
+        plc.set(written);
         follow(port, config).until_value(value).await;
     }
 }
@@ -96,30 +52,30 @@ async fn coils_and_registers_are_read_as_the_plc_wrote_them() {
 #[tokio::test]
 async fn a_plc_that_is_unplugged_is_a_fault_and_heals_by_itself() {
     let port = free_port();
-    let mut first = plc(port);
-    set(&mut first, "3 1 WORD 7 big");
+    let mut first = Plc::start(port);
+    first.set("3 1 WORD 7 big");
     let mut source = follow(port, "table = \"holding_register\", address = 1");
     source.until_value(Value::Number(7.0)).await;
     first.kill();
     source.until("disconnected", |o| matches!(o, Err(Fault::Disconnected(_)))).await;
-    let mut second = plc(port);
-    set(&mut second, "3 1 WORD 8 big");
+    let mut second = Plc::start(port);
+    second.set("3 1 WORD 8 big");
     source.until_value(Value::Number(8.0)).await;
 }
 
 #[tokio::test]
 async fn a_plc_that_refuses_is_silent_or_talks_garbage_is_a_fault() {
     // Transaction 0, unit 255, holding registers, "illegal data address".
-    let refusing = babbler(&[0, 0, 0, 0, 0, 3, 255, 0x83, 2]).await;
+    let refusing = babbler(0, &[0, 0, 0, 0, 0, 3, 255, 0x83, 2]);
     let mut beyond = follow(refusing.port(), "table = \"holding_register\", address = 5000");
     beyond.until("an exception", |o| matches!(o, Err(Fault::Unreadable(_)))).await;
-    let silent = babbler(b"").await;
+    let silent = babbler(0, b"");
     let mut silent = follow(silent.port(), "table = \"coil\", address = 0");
     silent.until("time-out", |o| *o == Err(Fault::TimedOut)).await;
     for garbage in
         [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), &[0xff; 64], &[0; 64], &[0, 0, 0, 0, 0, 3, 255, 1]]
     {
-        let address = babbler(garbage).await;
+        let address = babbler(0, garbage);
         let mut source = follow(address.port(), "table = \"coil\", address = 0");
         source.until("a fault", |o| o.is_err()).await;
         assert!(!source.says_a_value_within(std::time::Duration::from_millis(100)).await, "{garbage:?}");

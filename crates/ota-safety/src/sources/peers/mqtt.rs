@@ -1,13 +1,13 @@
 //! MQTT against Debian's mosquitto: values, last will, retained messages, TLS, a broker that is killed.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{path::Path, sync::Arc};
 
 use ota_core::{
     ports::SafetyGate,
     safety::{ConstraintState, SafetyStep},
 };
+use ota_testkit::peers::{Broker, Peer, free_port};
 
-use super::{Peer, free_port};
 use crate::{
     SafetyEngine,
     engine::tests::{TokioClock, until},
@@ -15,26 +15,19 @@ use crate::{
     sources::test_feed::Followed,
 };
 
-struct Broker {
-    port: u16,
-    dir: tempfile::TempDir,
-    _peer: Peer,
+/// A broker with a folder of its own.
+struct Hub {
+    broker: Broker,
+    _dir: tempfile::TempDir,
 }
 
-impl Broker {
-    fn on(port: u16, more: &str) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Self::within(dir, port, more)
+impl Hub {
+    fn on(port: u16) -> Self {
+        Self::within(tempfile::tempdir().unwrap(), port, "")
     }
 
     fn within(dir: tempfile::TempDir, port: u16, more: &str) -> Self {
-        let config = dir.path().join("mosquitto.conf");
-        // `user root`: it must be able to read the test's files.
-        let text =
-            format!("user root\nlistener {port} 127.0.0.1\nallow_anonymous true\nlog_dest none\n{more}\n");
-        fs::write(&config, text).unwrap();
-        let peer = Peer::start("/usr/sbin/mosquitto", "mosquitto", &["-c", config.to_str().unwrap()]);
-        Self { port, dir, _peer: peer }
+        Self { broker: Broker::start(dir.path(), port, more), _dir: dir }
     }
 
     /// Publishes until the test ends: nobody knows when the subscription is there.
@@ -43,20 +36,11 @@ impl Broker {
     }
 
     fn client(&self, args: &[&str]) -> Peer {
-        let port = self.port.to_string();
-        let all: Vec<&str> =
-            ["-h", "127.0.0.1", "-p", &port, "-q", "1"].into_iter().chain(args.iter().copied()).collect();
-        Peer::start("/usr/bin/mosquitto_pub", "mosquitto-clients", &all)
-    }
-
-    async fn until_up(&self) {
-        while tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await.is_err() {
-            tokio::task::yield_now().await;
-        }
+        self.broker.publisher(args)
     }
 
     fn follow(&self, more: &str) -> Followed {
-        let port = self.port;
+        let port = self.broker.port;
         Followed::new(&format!(
             "name = \"x\"\nmqtt = {{ host = \"127.0.0.1\", port = {port}, topic = \"plant/crane\"{more} }}"
         ))
@@ -69,25 +53,22 @@ fn moving() -> Value {
 
 #[tokio::test]
 async fn a_killed_broker_is_a_fault_and_heals_by_itself() {
-    let broker = Broker::on(free_port(), "");
-    broker.until_up().await;
+    let broker = Hub::on(free_port());
     let mut source = broker.follow("");
     let talker = broker.publish_again_and_again("plant/crane", "moving");
     source.until_value(moving()).await;
     drop(talker);
-    let port = broker.port;
+    let port = broker.broker.port;
     drop(broker);
     source.until("disconnected", |o| matches!(o, Err(Fault::Disconnected(_)))).await;
-    let broker = Broker::on(port, "");
-    broker.until_up().await;
+    let broker = Hub::on(port);
     let _talker = broker.publish_again_and_again("plant/crane", "{\"a\":1}");
     source.until_value(Value::Text("{\"a\":1}".into())).await;
 }
 
 #[tokio::test]
 async fn a_field_of_a_message_is_a_value() {
-    let broker = Broker::on(free_port(), "");
-    broker.until_up().await;
+    let broker = Hub::on(free_port());
     let mut source = broker.follow(", json = { value = \"/wind/speed\" }");
     let _talker = broker.publish_again_and_again("plant/crane", "{\"wind\":{\"speed\":12.5}}");
     source.until_value(Value::Number(12.5)).await;
@@ -95,8 +76,7 @@ async fn a_field_of_a_message_is_a_value() {
 
 #[tokio::test]
 async fn a_retained_message_says_nothing_about_now() {
-    let broker = Broker::on(free_port(), "");
-    broker.until_up().await;
+    let broker = Hub::on(free_port());
     broker.client(&["-t", "plant/crane", "-m", "stopped", "-r"]).wait();
     let mut accepting = broker.follow(", accept_retained = true");
     accepting.until_value(Value::Text("stopped".into())).await;
@@ -112,8 +92,7 @@ async fn a_retained_message_says_nothing_about_now() {
 
 #[tokio::test]
 async fn the_last_will_of_a_sensor_is_a_fault() {
-    let broker = Broker::on(free_port(), "");
-    broker.until_up().await;
+    let broker = Hub::on(free_port());
     let mut source = broker.follow(", availability = { topic = \"plant/status\" }");
     let _talker = broker.publish_again_and_again("plant/crane", "moving");
     let will = ["--will-topic", "plant/status", "--will-payload", "offline", "--will-retain"];
@@ -136,8 +115,7 @@ async fn tls_trusts_the_configured_authority_only() {
     }
     let path = |name: &str| dir.path().join(name).display().to_string();
     let (key, cert, ca, other) = (path("plant.key"), path("plant.pem"), path("plant.ca"), path("other.ca"));
-    let broker = Broker::within(dir, free_port(), &format!("keyfile {key}\ncertfile {cert}"));
-    broker.until_up().await;
+    let broker = Hub::within(dir, free_port(), &format!("keyfile {key}\ncertfile {cert}"));
     let follow = |ca: &str| broker.follow(&format!(", tls = {{ ca = {ca:?} }}"));
     follow(&other).until("refused", |o| matches!(o, Err(Fault::Disconnected(_)))).await;
     let mut source = follow(&ca);
@@ -145,19 +123,17 @@ async fn tls_trusts_the_configured_authority_only() {
         ["--cafile", &ca, "-t", "plant/crane", "-m", "moving", "--repeat", "1000", "--repeat-delay", "0.02"];
     let _talker = broker.client(&talk);
     source.until_value(moving()).await;
-    assert!(broker.dir.path().exists());
 }
 
 /// The engine on top: what the plant says holds the reboot back, a broken chain does too, and it goes on by itself.
 #[tokio::test]
 async fn a_crane_over_mqtt_holds_the_reboot_back_and_lets_it_go() {
-    let broker = Broker::on(free_port(), "");
-    broker.until_up().await;
+    let broker = Hub::on(free_port());
     let config = format!(
         "[[sources]]\nname = \"crane\"\nmqtt = {{ host = \"127.0.0.1\", port = {}, topic = \"plant/crane\" }}\n\
          [[constraints]]\nname = \"crane_motion\"\nsource = \"crane\"\ncondition = {{ equals = \"stopped\" }}\n\
          debounce = \"200ms\"\nmax_age = \"30s\"\n",
-        broker.port
+        broker.broker.port
     );
     let engine = SafetyEngine::new(toml::from_str(&config).unwrap(), TokioClock::started_now()).unwrap();
     tokio::spawn(Arc::clone(&engine).run(std::future::pending()));
@@ -169,12 +145,11 @@ async fn a_crane_over_mqtt_holds_the_reboot_back_and_lets_it_go() {
     broker.client(&["-t", "plant/crane", "-m", "moving"]).wait();
     until(&engine, ConstraintState::Violated).await;
     assert_eq!(status().as_deref(), Some("moving"));
-    let port = broker.port;
+    let port = broker.broker.port;
     drop(broker);
     until(&engine, ConstraintState::Unknown).await;
     assert_eq!(status().as_deref(), Some("disconnected"));
-    let broker = Broker::on(port, "");
-    broker.until_up().await;
+    let broker = Hub::on(port);
     let _talker = broker.publish_again_and_again("plant/crane", "stopped");
     until(&engine, ConstraintState::Ok).await;
     assert_eq!(status(), None);

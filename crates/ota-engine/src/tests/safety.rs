@@ -1,0 +1,196 @@
+//! Safety and windows during a job: what stands still, what ends it, what waits, and what a dry run tells.
+
+use ota_core::{
+    Timestamp,
+    job::{Held, JobState},
+    safety::OnViolation,
+};
+
+use super::*;
+use crate::ExplainRequest;
+
+const SCHEDULED: InstallOptions = InstallOptions { strategy: Strategy::MaintenanceWindow, ..SEAMLESS };
+
+impl Gateway {
+    /// `constraint` holds back `steps` from now on, with this reaction.
+    fn violate(&self, constraint: &str, steps: &[SafetyStep], reaction: OnViolation) {
+        self.gate.violate(constraint, steps);
+        self.gate.react(constraint, reaction);
+        self.gate_changes.send_modify(|n| *n += 1);
+    }
+
+    fn clear(&self, constraint: &str) {
+        self.gate.clear(constraint);
+        self.gate_changes.send_modify(|n| *n += 1);
+    }
+
+    /// Waits until the active job is in a state that `wanted` takes.
+    async fn until_state(&self, wanted: impl Fn(&JobState) -> bool) -> Job {
+        let mut active = self.engine().active();
+        let job = active.wait_for(|job| job.as_ref().is_some_and(|job| wanted(&job.state))).await.unwrap();
+        job.clone().unwrap()
+    }
+
+    async fn until_held(&self) -> Job {
+        self.until_state(|state| matches!(state.held(), Some(Held::Safety(_)))).await
+    }
+}
+
+#[tokio::test]
+async fn a_download_that_safety_pauses_goes_on_where_it_stopped() {
+    let gateway = Gateway::start().await;
+    gateway.source.script([FetchScript::HoldAt(40_960)]);
+    let job = gateway.download().await.unwrap();
+    gateway.source.until_held().await;
+    gateway.violate("radio", &[SafetyStep::Download], OnViolation::PauseWrite);
+    let held = gateway.until_held().await;
+    assert_eq!(held.state.status(), JobStatus::Downloading);
+    gateway.clear("radio");
+    gateway.until(&job, JobStatus::Downloaded).await;
+    assert_eq!(gateway.source.fetches(), [0, 40_960]);
+}
+
+#[tokio::test]
+async fn a_download_goes_on_where_the_reaction_holds_the_reboot_only() {
+    let gateway = Gateway::start().await;
+    gateway.source.script([FetchScript::HoldAt(40_960)]);
+    let job = gateway.download().await.unwrap();
+    gateway.source.until_held().await;
+    gateway.violate("radio", &[SafetyStep::Download], OnViolation::HoldReboot);
+    gateway.source.go_on();
+    gateway.until(&job, JobStatus::Downloaded).await;
+    assert_eq!(gateway.source.fetches(), [0]);
+}
+
+#[tokio::test]
+async fn a_violation_that_aborts_ends_the_download_and_keeps_what_arrived() {
+    let gateway = Gateway::start().await;
+    gateway.source.script([FetchScript::HoldAt(40_960)]);
+    let job = gateway.download().await.unwrap();
+    gateway.source.until_held().await;
+    gateway.violate("radio", &[SafetyStep::Download], OnViolation::Abort);
+    let end = gateway.until(&job, JobStatus::Failed).await;
+    let why = end.state.failure().unwrap();
+    assert_eq!((why.code, why.reason.as_deref()), (Some(ErrorCode::UpdateBlocked), Some("safety")));
+    gateway.clear("radio");
+    let again = gateway.download().await.unwrap();
+    gateway.until(&again, JobStatus::Downloaded).await;
+    assert_eq!(gateway.source.fetches(), [0, 40_960]);
+}
+
+#[tokio::test]
+async fn a_violation_that_aborts_undoes_a_switch_that_waits_for_its_reboot() {
+    let gateway = Gateway::start().await;
+    let job = gateway.downloaded().await;
+    gateway.violate("crane_motion", &[SafetyStep::Reboot], OnViolation::HoldReboot);
+    gateway.install(&job, SEAMLESS).await.unwrap();
+    gateway.until_held().await;
+    assert_eq!(gateway.boot.env().trial, Some(Slot::B));
+    gateway.violate("people", &[SafetyStep::Reboot], OnViolation::Abort);
+    let end = gateway.until(&job, JobStatus::Failed).await;
+    assert!(end.state.failure().unwrap().message.contains("people"));
+    let env = gateway.boot.env();
+    assert_eq!((env.trial, env.first), (None, Slot::A));
+    assert!(gateway.rebooter.reasons().is_empty());
+}
+
+#[tokio::test]
+async fn people_at_the_machine_are_a_condition_of_their_own() {
+    let gateway = Gateway::start().await;
+    let closes = Timestamp::from_secs(1_768_500_000);
+    gateway.gate.set_service(Some(closes));
+    let job = gateway.downloaded().await;
+    let refused = gateway.install(&job, SEAMLESS).await.unwrap_err();
+    let EngineError::Ota(OtaError::MaintenanceActive { window, until }) = refused else {
+        panic!("{refused:?}")
+    };
+    assert_eq!((window.as_str(), until), ("shift", Some(closes)));
+    assert_eq!(
+        code(gateway.engine().refuse_unsafe(SafetyStep::Reset).unwrap_err()),
+        ErrorCode::MaintenanceActive
+    );
+}
+
+#[tokio::test]
+async fn a_scheduled_job_starts_only_in_a_window_that_it_fits_into() {
+    let gateway = Gateway::start().await;
+    let job = gateway.downloaded().await;
+    let minute = std::time::Duration::from_secs(60);
+    gateway.gate.set_window(true, None);
+    gateway.gate.close_window_after(minute);
+    gateway.install(&job, SCHEDULED).await.unwrap();
+    let explained = gateway.engine().explain(ExplainRequest::default()).await.unwrap();
+    assert!(explained.window.needed && !explained.window.fits);
+    assert!(explained.work.unwrap() > minute, "nothing was measured yet: assumed to be slow");
+    gateway.gate_changes.send_modify(|n| *n += 1);
+    assert_eq!(gateway.until(&job, JobStatus::Scheduled).await.counters.installs, 0);
+    gateway.gate.close_window_after(minute * 10);
+    gateway.gate_changes.send_modify(|n| *n += 1);
+    gateway.rebooter.until_reboots(1).await;
+}
+
+#[tokio::test]
+async fn a_window_that_closes_before_the_switch_holds_it_until_the_next_one() {
+    let gateway = Gateway::start().await;
+    let job = gateway.downloaded().await;
+    gateway.violate("crane_motion", &[SafetyStep::Switch], OnViolation::HoldReboot);
+    gateway.gate.set_window(true, None);
+    gateway.install(&job, SCHEDULED).await.unwrap();
+    gateway.until_held().await;
+    gateway.gate.set_window(false, None);
+    gateway.clear("crane_motion");
+    gateway.until_state(|state| state.held() == Some(&Held::Window)).await;
+    assert_eq!(gateway.boot.env().trial, None);
+    gateway.gate.set_window(true, None);
+    gateway.gate_changes.send_modify(|n| *n += 1);
+    gateway.rebooter.until_reboots(1).await;
+}
+
+#[tokio::test]
+async fn who_does_not_want_to_wait_for_the_next_window_installs_at_once() {
+    let gateway = Gateway::start().await;
+    let job = gateway.downloaded().await;
+    gateway.violate("crane_motion", &[SafetyStep::Reboot], OnViolation::HoldReboot);
+    gateway.gate.set_window(true, None);
+    gateway.install(&job, SCHEDULED).await.unwrap();
+    gateway.until_held().await;
+    gateway.gate.set_window(false, None);
+    gateway.clear("crane_motion");
+    gateway.until_state(|state| state.held() == Some(&Held::Window)).await;
+    gateway.install(&job, InstallOptions { strategy: Strategy::Immediate, ..SEAMLESS }).await.unwrap();
+    gateway.rebooter.until_reboots(1).await;
+}
+
+#[tokio::test]
+async fn what_was_measured_is_what_the_next_job_is_expected_to_take() {
+    let mut gateway = Gateway::start().await;
+    let job = gateway.rebooting().await;
+    gateway.reboot().await;
+    gateway.until(&job, JobStatus::Succeeded).await;
+    let job = gateway.journal.page(0, 1).unwrap().jobs.remove(0);
+    let explained = gateway
+        .engine()
+        .explain(ExplainRequest { job: Some(JobRef::Job(job.id)), strategy: None })
+        .await
+        .unwrap();
+    // The fake clock stands still: nothing took any time, which counts as the shortest that is kept.
+    assert!(explained.work.unwrap().as_secs() <= 2, "{:?}", explained.work);
+    assert!(explained.steps.is_empty(), "it has ended");
+}
+
+#[tokio::test]
+async fn a_dry_run_tells_of_the_steps_that_are_to_come_and_changes_nothing() {
+    let gateway = Gateway::start().await;
+    let nobody = gateway.engine().explain(ExplainRequest::default()).await.unwrap();
+    assert_eq!((nobody.job, nobody.steps.len()), (None, 7));
+    let job = gateway.downloaded().await;
+    gateway.gate.violate("crane_motion", &[SafetyStep::Switch]);
+    let explained = gateway.engine().explain(ExplainRequest::default()).await.unwrap();
+    let steps: Vec<_> = explained.steps.iter().map(|(step, verdict)| (*step, verdict.allowed())).collect();
+    assert_eq!(steps, [(SafetyStep::Write, true), (SafetyStep::Switch, false), (SafetyStep::Reboot, true)]);
+    assert!(explained.obstacles.is_empty());
+    gateway.boot.set_readable(false);
+    let broken = gateway.engine().explain(ExplainRequest::default()).await.unwrap();
+    assert_eq!(broken.obstacles.len(), 1, "{:?}", broken.obstacles);
+    assert_eq!(gateway.until(&job, JobStatus::Downloaded).await.counters.installs, 0);
+}

@@ -1,0 +1,216 @@
+// The frame: logging in, which view is shown, the lights at the top, the banners, light and dark.
+
+import { get, logIn, logOut, on } from './api.js';
+import { byId, h, icon, put, say } from './dom.js';
+import * as job from './job.js';
+import * as live from './live.js';
+import { form, field, problem, loading } from './parts.js';
+import { changed, loadSafety, may, state, watch } from './store.js';
+import { showNotification, updateSystemStatus } from './spec.js';
+import { ago, clock, span, words } from './text.js';
+import './updates.js';
+
+const VIEWS = [
+  ['overview', 'Overview', () => import('./overview.js')],
+  ['updates', 'Updates', () => import('./updates.js')],
+  ['safety', 'Safety', () => import('./safety.js')],
+  ['upload', 'Upload', () => import('./upload.js')],
+  ['history', 'History', () => import('./history.js')],
+  ['audit', 'Audit', () => import('./audit.js')],
+  ['system', 'System', () => import('./system.js')],
+];
+
+let leave = null;
+let shown = null;
+
+/** `#/history/OTA-JOB-12345` is the view and what to open in it. */
+function place() {
+  const [, name, rest] = /^#\/([a-z]+)(?:\/(.*))?$/.exec(location.hash) || [];
+  return { view: VIEWS.find(([id]) => id === name) || VIEWS[0], rest: rest ? decodeURIComponent(rest) : null };
+}
+
+async function show() {
+  if (!state.session) { return; }
+  const { view: [id, title, load], rest } = place();
+  for (const link of byId('nav').querySelectorAll('a')) {
+    if (link.dataset.view === id) { link.setAttribute('aria-current', 'page'); } else { link.removeAttribute('aria-current'); }
+  }
+  closeMenu();
+  const root = byId('view');
+  const first = shown === null;
+  shown = `${id}/${rest ?? ''}`;
+  const mine = shown;
+  document.body.dataset.view = id;
+  document.title = `${title} · ${state.status?.gateway.name ?? 'OTA gateway'}`;
+  leave?.();
+  leave = null;
+  put(root, h('h1', { class: 'hidden', tabindex: '-1' }, title), loading(title.toLowerCase()));
+  try {
+    const module = await load();
+    if (shown !== mine) { return; }
+    put(root, h('h1', { class: 'hidden', tabindex: '-1' }, title));
+    leave = module.show(root, rest) || null;
+    if (!first) { root.querySelector('h1').focus({ preventScroll: true }); window.scrollTo(0, 0); }
+  } catch (error) {
+    console.error(error);
+    put(root, problem({ message: `This view could not be loaded: ${error.message}`, actions: ['Reload the page'] }));
+  }
+}
+
+function drawNav() {
+  put(byId('nav'), h('ul', VIEWS.map(([id, title]) => h('li', h('a', { href: `#/${id}`, data: { view: id } }, icon(id), h('span', title))))),
+    h('p', { class: 'nav-foot' }, h('a', { href: '/docs' }, 'API reference'), ' · ', h('a', { href: '/metrics' }, 'Metrics')));
+}
+
+function closeMenu() {
+  document.body.classList.remove('menu-open');
+  byId('menu-button').setAttribute('aria-expanded', 'false');
+}
+
+// Lights and banners.
+
+function lights() {
+  const { status, safety } = state;
+  if (status) {
+    say(byId('gateway-name'), status.gateway.name);
+    say(byId('gateway-model'), `${status.gateway.model} · ${status.gateway.serial}`);
+    updateSystemStatus(status.system_status);
+  }
+  if (safety) {
+    const light = byId('safety-light');
+    const held = safety.constraints.filter((c) => c.status !== 'ok' && !c.overridden);
+    const tone = safety.override ? 'overridden' : safety.update_allowed ? 'ok' : 'held';
+    light.dataset.status = tone;
+    say(light, tone === 'overridden' ? 'Override active' : tone === 'ok' ? 'Safe to update' : `Held: ${held.map((c) => words(c.name)).join(', ') || 'window'}`);
+  }
+}
+
+function link() {
+  const now = Date.now();
+  const age = now - Math.max(state.link.heard, 0);
+  const pill = byId('link');
+  const stale = !state.link.reached || (!state.link.live && state.link.heard > 0 && age > 3000) || age > live.STALE;
+  document.body.classList.toggle('stale', Boolean(state.status) && stale);
+  pill.dataset.status = state.link.live && !stale ? 'live' : stale ? 'stale' : 'connecting';
+  say(pill, state.link.live && !stale ? 'Live' : state.link.heard === 0 ? 'Connecting' : stale ? `Stale · ${ago(state.link.heard, now)}` : 'Reconnecting');
+}
+
+function banners() {
+  const now = Date.now();
+  const out = [];
+  const { reboot, status, safety } = state;
+  if (reboot) {
+    const left = (reboot.at - now) / 1000;
+    const off = !reboot.gone && left < -20 && status && !['reboot_pending', 'rebooting'].includes(status.system_status);
+    const called = !reboot.gone && left > 0 && status?.system_status === 'idle' && !status.active_job;
+    if (off || called) { state.reboot = null; }
+    else if (left > 0 && !reboot.gone) { out.push(['warn', 'reboot', 'Restart in ', h('strong', { class: 'figure', id: 'reboot-countdown' }, clock(left)), '. Cancelling the job stops it.']); }
+    else { out.push(['info', 'reboot', h('strong', 'The gateway restarts. '), `This page comes back by itself${reboot.gone ? `; away for ${span((now - state.link.since) / 1000)}` : ''}.`]); }
+  } else if (status && document.body.classList.contains('stale')) {
+    out.push(['warn', 'stale', h('strong', 'No connection to the gateway. '), `What you see is from ${ago(state.link.heard, now)}. Trying again by itself.`]);
+  }
+  if (safety?.override) {
+    const left = (new Date(safety.override.expires_at).getTime() - now) / 1000;
+    out.push(['warn', 'override', h('strong', 'Safety override: '), `${safety.override.constraints_overridden.map(words).join(', ')} for another `, h('strong', { class: 'figure' }, clock(Math.min(left, safety.override.remaining_seconds))), '. ', h('a', { href: '#/safety' }, 'End it')]);
+  }
+  for (const d of status?.degraded || []) { out.push(['bad', d.reason, h('strong', `${words(d.reason)}: `), d.message]); }
+  if (status?.allow_unsigned) { out.push(['warn', 'unsigned', h('strong', 'Unsigned images are allowed '), 'by this device’s configuration.']); }
+  const place = byId('banners');
+  const kept = new Map([...place.children].map((node) => [node.dataset.key, node]));
+  place.replaceChildren(...out.map(([tone, key, ...text]) => {
+    const node = kept.get(key) || h('p', { role: 'status', data: { key } });
+    node.className = `banner ${tone}`;
+    if (node.textContent !== text.map((t) => (t instanceof Node ? t.textContent : t)).join('')) { put(node, text); }
+    return node;
+  }));
+}
+
+// Light and dark.
+
+const THEMES = ['auto', 'light', 'dark'];
+function theme(next) {
+  let now = 'auto';
+  try { if (next) { localStorage.setItem('ota-theme', next); } now = localStorage.getItem('ota-theme') || 'auto'; } catch { now = next || 'auto'; }
+  if (now === 'auto') { delete document.documentElement.dataset.theme; } else { document.documentElement.dataset.theme = now; }
+  const button = byId('theme');
+  button.setAttribute('aria-label', `Colours: ${now}`);
+  button.title = `Colours: ${now}`;
+  button.onclick = () => theme(THEMES[(THEMES.indexOf(now) + 1) % 3]);
+}
+
+// Logging in and out.
+
+function showLogin(why) {
+  live.stop();
+  leave?.();
+  leave = null;
+  shown = null;
+  Object.assign(state, { session: null, status: null, safety: null, job: null, ended: null, reboot: null, speeds: [] });
+  changed('job');
+  for (const id of ['nav', 'lights', 'who', 'menu-button']) { byId(id).hidden = true; }
+  document.querySelectorAll('dialog').forEach((node) => node.close());
+  put(byId('banners'));
+  document.body.dataset.view = 'login';
+  document.title = 'Log in · OTA gateway';
+  const token = field({ name: 'token', label: 'Token', type: 'password', required: true, maxlength: 512, hint: 'An admin makes one under System, or on the gateway with ota-admin token create.' });
+  put(byId('view'), h('section', { class: 'card login', 'aria-labelledby': 'login-title', data: { card: '' } },
+    h('h1', { id: 'login-title' }, 'Log in to the gateway'), why ? h('p', { class: 'note', role: 'status' }, why) : null,
+    form([token], 'Log in', async (given, node) => { const session = await logIn(given.token ?? ''); node.reset(); await enter(session); })));
+  byId('view').querySelector('input').focus();
+}
+
+async function enter(session) {
+  state.session = session;
+  say(byId('session-name'), `${session.name} · ${session.role}`);
+  for (const id of ['nav', 'lights', 'who', 'menu-button']) { byId(id).hidden = false; }
+  changed('session');
+  put(byId('view'), loading('the gateway'));
+  await live.start();
+  await show();
+}
+
+/** An unattended page of somebody who may change things logs itself out; a viewer's, on a wall, stays. */
+let touched = Date.now();
+function idle() {
+  const limit = state.session?.idle_seconds;
+  if (limit && may('operator') && Date.now() - touched > limit * 1000) { logOut().then(() => showLogin(`You were logged out after ${span(limit)} without a touch.`)); }
+}
+
+async function begin() {
+  theme();
+  drawNav();
+  put(byId('logout'), icon('out'), h('span', { class: 'hidden' }, 'Log out'));
+  byId('logout').title = 'Log out';
+  put(byId('theme'), icon('theme'));
+  put(byId('menu-button'), icon('menu'), h('span', 'Menu'));
+  byId('menu-button').onclick = () => {
+    const open = document.body.classList.toggle('menu-open');
+    byId('menu-button').setAttribute('aria-expanded', String(open));
+    if (open) { byId('nav').querySelector('a').focus(); }
+  };
+  byId('logout').onclick = () => logOut().then(() => showLogin());
+  document.addEventListener('keydown', (event) => { if (event.key === 'Escape' && document.body.classList.contains('menu-open')) { closeMenu(); byId('menu-button').focus(); } });
+  for (const kind of ['pointerdown', 'keydown']) { document.addEventListener(kind, () => { touched = Date.now(); }, { passive: true }); }
+  window.addEventListener('hashchange', show);
+  document.addEventListener('visibilitychange', () => { if (!document.hidden && state.session) { loadSafety().catch(() => {}); } });
+  on('lost', (why) => { if (state.session) { showLogin(why || 'The session has ended.'); } });
+  on('reached', (yes) => { state.link.reached = yes; if (yes) { live.heard(); } });
+  job.begin();
+  for (const topic of ['status', 'safety']) { watch(topic, lights); }
+  setInterval(() => { if (state.session) { link(); banners(); idle(); } }, 250);
+  await open();
+}
+
+/** A reload goes on with the session that the cookie names. */
+async function open() {
+  try {
+    await enter(await get('/auth/session'));
+  } catch (error) {
+    if (error.status === 401) { showLogin(); return; }
+    if (state.session) { showNotification(error.message, 'error'); }
+    put(byId('view'), problem(error));
+    setTimeout(open, 3000);
+  }
+}
+
+begin();

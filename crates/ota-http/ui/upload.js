@@ -1,0 +1,133 @@
+// Images that people bring themselves: send, verify, deploy.
+
+import { del, get, post, upload } from './api.js';
+import { h, put } from './dom.js';
+import { STRATEGIES } from './updates.js';
+import { badge, button, card, choice, dialog, empty, facts, field, form, loading, pin, problem, roleNote } from './parts.js';
+import { loadJob, loadStatus, state } from './store.js';
+import { showNotification } from './spec.js';
+import { ago, bytes, span, speed } from './text.js';
+
+const SIGNATURES = /\.(sig|asc|p7s)$/i;
+let running = null;
+
+export function show(root) {
+  const list = h('div');
+  root.append(h('div', { class: 'stack' }, card('Send an image', {}, sender(list), roleNote('operator')), card('Images on the gateway', {}, list)));
+  put(list, loading('the images'));
+  refresh(list);
+  const warn = (event) => { if (running) { event.preventDefault(); } };
+  window.addEventListener('beforeunload', warn);
+  return () => window.removeEventListener('beforeunload', warn);
+}
+
+/** A version label from a file name: `custom-v5.1.0.img` gives `v5.1.0`. */
+export const guess = (name) => (/v?\d+\.\d+(?:\.\d+)?(?:-[A-Za-z0-9.]+)?(?=[._-]|$)/.exec(name.replace(/\.(img|squashfs|tar\.gz|gz)$/i, '')) || [''])[0];
+
+function sender(list) {
+  let image = null, signature = null;
+  const chosen = h('div', { class: 'chosen', role: 'status' });
+  const progress = h('div');
+  const input = h('input', { id: 'file', name: 'file', type: 'file', multiple: true, class: 'file', accept: '.img,.squashfs,.gz,.tgz,.sig,.asc,.p7s' });
+  const drop = h('div', { class: 'drop' }, h('p', h('label', { class: 'button', for: 'file' }, 'Choose files'), input, ' or drop them here'), h('p', { class: 'hint' }, 'An image (.img, .squashfs, .tar.gz) and, if it is not inside, its detached signature (.sig, .asc, .p7s).'), chosen);
+  const version = field({ name: 'version', label: 'Version label', required: true, maxlength: 64 });
+  const take = (files) => {
+    for (const file of files) { if (SIGNATURES.test(file.name)) { signature = file; } else { image = file; } }
+    const label = version.querySelector('input');
+    if (image && !label.value) { label.value = guess(image.name); }
+    put(chosen, image ? h('p', h('strong', image.name), ` ${bytes(image.size)}`) : h('p', { class: 'bad-text' }, 'The image is still missing.'), signature ? h('p', 'Signature: ', h('strong', signature.name)) : null);
+  };
+  input.addEventListener('change', () => take(input.files));
+  drop.addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('over'); });
+  drop.addEventListener('dragleave', () => drop.classList.remove('over'));
+  drop.addEventListener('drop', (event) => { event.preventDefault(); drop.classList.remove('over'); take(event.dataTransfer.files); });
+  const node = form([drop, version,
+    field({ name: 'description', label: 'Description', type: 'area', rows: 2, maxlength: 500 }),
+    field({ name: 'sha256', label: 'SHA-256', maxlength: 71, hint: 'If you have it: what arrives is compared with it.' }),
+    progress], 'Upload and verify', async (given, self) => {
+    if (!image) { throw Object.assign(new Error('No image is chosen.'), { actions: ['Choose a file or drop one'] }); }
+    const sent = await send(progress, image, signature, given);
+    image = null; signature = null;
+    self.reset();
+    put(chosen);
+    showNotification(`${sent.file.name} is on the gateway`, 'success');
+    await refresh(list);
+    await verify(sent.file.name, list);
+  }, { role: 'operator' });
+  return node;
+}
+
+/** Sends one form; its progress is shown in `place`. */
+async function send(place, image, signature, given) {
+  const body = new FormData();
+  // Text first: the gateway refuses a bad label before the bytes come.
+  body.append('version', given.version ?? '');
+  if (given.description) { body.append('description', given.description); }
+  if (given.sha256) { body.append('sha256', given.sha256.replace(/^sha256:/, '')); }
+  if (signature) { body.append('signature', signature, signature.name); }
+  body.append('file', image, image.name);
+  const bar = h('div', { class: 'bar-fill' }), text = h('span', { class: 'figure' }), track = h('div', { class: 'bar', role: 'progressbar', 'aria-label': 'Upload', 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 0 }, bar);
+  const began = Date.now();
+  const { promise, abort } = upload('/upload', body, (sent, total) => {
+    const share = (sent / total) * 100, seconds = (Date.now() - began) / 1000, bps = sent / Math.max(seconds, 0.1);
+    bar.style.width = `${share}%`;
+    track.setAttribute('aria-valuenow', share.toFixed(0));
+    text.textContent = sent < total ? `${share.toFixed(0)}%, ${bytes(sent)} of ${bytes(total)}, ${speed(bps)}, ${span((total - sent) / bps)} left` : 'Sent. The gateway stores it…';
+  });
+  running = abort;
+  put(place, h('div', { class: 'upload-progress' }, track, h('div', { class: 'row' }, text, h('button', { type: 'button', class: 'button danger-quiet', onclick: abort }, 'Stop'))));
+  try { return await promise; } finally { running = null; put(place); }
+}
+
+async function refresh(place) {
+  try {
+    const { uploads } = await get('/upload');
+    put(place, uploads.length ? h('ul', { class: 'offers' }, uploads.map((file) => row(file, place))) : empty('None', 'Images that were sent stay here until they are removed.'));
+  } catch (error) { put(place, problem(error)); }
+}
+
+function row(file, list) {
+  const busy = state.job ? `Job ${state.job.job_id} is active.` : null;
+  const verdict = file.verified_at ? (file.signature_valid ? badge('signature valid', 'ok') : badge('not signed', 'warn')) : badge('not verified', 'mute');
+  return h('li', { class: 'offer', data: { card: '', file: file.name } },
+    h('div', { class: 'offer-head' }, h('h3', file.name), verdict, file.ready_for_deployment ? badge('ready to deploy', 'ok') : null),
+    h('p', { class: 'text' }, file.description || ''),
+    facts([['Version', file.version], ['Size', bytes(file.size)], ['Sent', ago(file.uploaded_at)], ['Verified', file.verified_at ? ago(file.verified_at) : 'not yet'], ['Digest', h('code', { class: 'wrap' }, file.checksum)]]),
+    h('div', { class: 'problems' }), h('div', { class: 'verified' }),
+    h('div', { class: 'row' },
+      button('Verify', () => verify(file.name, list), { role: 'operator', key: `verify-${file.name}`, name: `Verify ${file.name}` }),
+      button('Deploy…', () => deploy(file), { role: 'admin', kind: 'primary', why: busy || (file.ready_for_deployment ? null : 'It has to be verified first.'), key: `deploy-${file.name}`, name: `Deploy ${file.name}` }),
+      button('Remove', () => remove(file, list), { role: 'operator', kind: 'danger-quiet', key: `remove-${file.name}`, name: `Remove ${file.name}` })));
+}
+
+const rowOf = (list, name) => [...list.querySelectorAll('[data-file]')].find((node) => node.dataset.file === name);
+
+async function verify(name, list) {
+  const say = (node) => { const place = rowOf(list, name)?.querySelector('.verified'); if (place) { put(place, node); } };
+  say(loading('the verdict'));
+  try {
+    const found = await post('/upload/verify', { filename: name, verify_signature: true, check_compatibility: true });
+    await refresh(list);
+    say(h('div', { class: 'result ok', role: 'status' }, h('strong', 'Verified. '), `Signature ${found.file.signature_valid ? 'valid' : 'missing'}, ${found.file.compatible ? 'fits this gateway' : 'does not fit'}, layout ${found.file.partition_layout}.`));
+  } catch (error) { await refresh(list); say(problem(error)); }
+}
+
+async function deploy(file) {
+  await dialog({
+    title: `Deploy ${file.name}`,
+    text: `${file.version} is written to slot ${state.status?.partitions.inactive?.name ?? 'not in use'} and started on trial.`,
+    fields: [choice('strategy', 'Strategy', STRATEGIES, 'seamless'),
+      field({ name: 'reboot_after', label: 'Restart by itself once the slots are switched', type: 'checkbox', checked: true }),
+      field({ name: 'rollback_on_failure', label: 'Go back if the health checks fail', type: 'checkbox', checked: true }),
+      pin(!file.signature_valid, file.signature_valid ? 'Not needed: a trusted key signed it. If it is given, it is checked.' : 'Needed: no trusted key signed this image.')],
+    label: 'Deploy', role: 'admin',
+    run: async (given) => { await post('/upload/deploy', { filename: file.name, ...given }); },
+  });
+  await loadStatus();
+  await loadJob();
+}
+
+async function remove(file, list) {
+  const done = await dialog({ title: `Remove ${file.name}?`, text: 'The image and its signatures are deleted from the gateway.', label: 'Remove', kind: 'danger', role: 'operator', run: () => del(`/upload/${encodeURIComponent(file.name)}`) });
+  if (done) { await refresh(list); }
+}

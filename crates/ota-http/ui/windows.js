@@ -1,0 +1,32 @@
+// Windows as a strip of the coming days.
+
+import { s } from './dom.js';
+import { when } from './text.js';
+
+const DAY = 86400e3;
+const DAYS = 7;
+
+/** The openings of an answer of `safety/windows`, in order: `{name, kind, from, to}` in milliseconds. */
+export const agenda = (answer) => (answer.windows || []).map((o) => ({ name: o.name, kind: o.kind, from: new Date(o.opens_at).getTime(), to: new Date(o.closes_at).getTime() }))
+  .sort((a, b) => a.from - b.from);
+
+/** One row a day, hours across, the windows in it. */
+export function strip(openings, width) {
+  const start = new Date(); start.setHours(0, 0, 0, 0);
+  const left = width < 480 ? 38 : 74, right = width - 8, row = 22, top = 18;
+  const height = top + DAYS * row + 4;
+  const hours = width < 480 ? 6 : 3;
+  const days = Array.from({ length: DAYS }, (_, i) => { const d = new Date(start); d.setDate(d.getDate() + i); return d; });
+  const x = (ms) => left + (ms / DAY) * (right - left);
+  const label = `Windows of the next ${DAYS} days: ${openings.map((o) => `${o.kind} ${o.name} from ${when(o.from)} to ${when(o.to)}`).join('; ') || 'none'}`;
+  const now = Date.now();
+  return s('svg', { class: 'plot strip', width, height, viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': label },
+    Array.from({ length: 24 / hours + 1 }, (_, i) => [s('line', { class: 'grid', x1: x(i * hours * 3600e3), x2: x(i * hours * 3600e3), y1: top, y2: height - 4 }), i % (width < 480 ? 1 : 2) === 0 ? s('text', { class: 'axis', x: x(i * hours * 3600e3), y: 12, 'text-anchor': i === 24 / hours ? 'end' : 'middle' }, `${i * hours}`) : null]),
+    days.map((d, i) => {
+      const from = d.getTime(), to = from + DAY, y = top + i * row;
+      return [s('text', { class: 'axis', x: left - 8, y: y + 15, 'text-anchor': 'end' }, d.toLocaleDateString(undefined, width < 480 ? { weekday: 'short' } : { weekday: 'short', day: 'numeric', month: 'short' })),
+        s('rect', { class: 'band-back', x: left, y: y + 4, width: right - left, height: row - 8, rx: 2 }),
+        openings.filter((o) => o.from < to && o.to > from).map((o) => s('rect', { class: `window ${o.kind}`, x: x(Math.max(0, o.from - from)), y: y + 3, width: Math.max(2, x(Math.min(DAY, o.to - from)) - x(Math.max(0, o.from - from))), height: row - 6, rx: 2 }, s('title', {}, `${o.name}: ${when(o.from)} to ${when(o.to)}`))),
+        now >= from && now < to ? s('line', { class: 'now-line', x1: x(now - from), x2: x(now - from), y1: y + 1, y2: y + row - 1 }) : null];
+    }));
+}

@@ -1,0 +1,83 @@
+// The first look: speed, size, logging in.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { accessible, listen, live, logIn, open, picture } from './page.js';
+
+const BUDGET = 150 * 1024;
+
+export default function arriving(world) {
+  test('the page is painted within a second and costs less than 150 KiB, all views together', async () => {
+    const { browser, device } = world;
+    world.page = await open(browser, device);
+    // With empty caches and a warm browser, a few times: the figure is the page's, not the start of Chromium or a busy machine.
+    const paints = [];
+    let figures;
+    for (let round = 0; round < 4; round += 1) {
+      const context = await browser.newContext();
+      const fresh = await context.newPage();
+      listen(fresh);
+      const session = await context.newCDPSession(fresh);
+      await session.send('Network.enable');
+      let sent = 0;
+      let requests = 0;
+      session.on('Network.loadingFinished', (event) => { sent += event.encodedDataLength; requests += 1; });
+      await fresh.goto(device.url);
+      await fresh.getByLabel('Token').waitFor();
+      paints.push(await fresh.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity));
+      const first = `${sent} bytes in ${requests} requests to the log-in page`;
+      for (const name of ['safety', 'upload', 'history', 'audit', 'system']) { await fresh.evaluate((file) => import(`/ui/${file}.js`), name); }
+      figures = { first, sent, requests };
+      await context.close();
+    }
+    const paint = Math.min(...paints);
+    const { first, sent, requests } = figures;
+    console.log(`first contentful paint ${paints.map((ms) => ms.toFixed(0)).join(', ')} ms; ${first}, ${sent} bytes in ${requests} with every view`);
+    assert.ok(paint < 1000, `painted after ${paints} ms`);
+    assert.ok(sent < BUDGET, `${sent} bytes`);
+  });
+
+  test('a wrong token is refused with what to do and the id of the request', async () => {
+    const { page } = world;
+    await accessible(page, 'log in');
+    await picture(page, 'login', 'dashboard-login');
+    await page.getByLabel('Token').fill('ota_wrong');
+    await page.getByRole('button', { name: 'Log in' }).click();
+    const refusal = page.getByRole('alert');
+    await refusal.waitFor();
+    const text = await refusal.textContent();
+    assert.match(text, /unknown, expired or revoked/);
+    assert.match(text, /UNAUTHORIZED/);
+    assert.match(text, /What you can do:/);
+    assert.match(text, /req_[0-9a-f]{32}/);
+    assert.equal(await page.getByLabel('Token').inputValue(), '');
+  });
+
+  test('a token opens the overview with slots, safety lights and events, and a reload keeps it open', async () => {
+    const { page, device } = world;
+    await logIn(page, device.token);
+    const drawing = page.getByRole('img', { name: /Slot A: v5.0.4, good, running, boots next.*Slot B: v5.0.3, good/ });
+    await drawing.waitFor();
+    await page.getByText('Updates may be installed now').waitFor();
+    await page.getByText('Redundant, two copies').waitFor();
+    assert.equal(await page.locator('.lamp.ok').count(), 2);
+    assert.equal(await page.locator('#gateway-name').textContent(), 'iot-gateway-01');
+    await page.reload();
+    await live(page);
+    await drawing.waitFor();
+    const stored = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
+    assert.ok(!stored.includes(device.token), 'the token is kept where scripts can read it');
+  });
+
+  test('the keyboard reaches every view, and the heading of a view is told', async () => {
+    const { page } = world;
+    await page.locator('#nav a').first().focus();
+    await page.keyboard.press('Tab');
+    await page.keyboard.press('Enter');
+    await page.locator('body[data-view="updates"]').waitFor();
+    await page.waitForFunction(() => document.activeElement?.tagName === 'H1');
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Updates');
+    assert.equal(await page.title(), 'Updates · iot-gateway-01');
+    assert.equal(await page.locator('#nav [aria-current="page"]').textContent(), 'Updates');
+  });
+}

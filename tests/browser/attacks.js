@@ -1,0 +1,102 @@
+// Text and pages that mean harm.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import http from 'node:http';
+import { hostile } from './device.js';
+import { VIEWS, listen, live, view } from './page.js';
+
+const untouched = async (page) => {
+  assert.equal(await page.evaluate('window.hacked'), undefined);
+  assert.equal(await page.locator('#view img, #job img, #banners img, #notifications img, main script').count(), 0);
+};
+
+/** Every text of an answer with markup behind it; numbers, times and the words that the page compares stay. */
+function poison(value, key = '') {
+  const kept = /(_at|timestamp|since|last_boot|release_date|next_window|status|state|role|kind|type|name|id|first|trial|severity|outcome|format|reading)$/.test(key);
+  if (typeof value === 'string') { return kept && !['reason'].includes(key) ? value : hostile(value); }
+  if (Array.isArray(value)) { return value.map((item) => poison(item, key)); }
+  if (value && typeof value === 'object') { return Object.fromEntries(Object.entries(value).map(([k, v]) => [k, poison(v, k)])); }
+  return value;
+}
+
+export default function attacks(world) {
+  test('markup in the description of a release is shown as text', async () => {
+    const { page } = world;
+    await view(page, 'updates');
+    await page.getByText(hostile('description'), { exact: true }).waitFor();
+    await untouched(page);
+  });
+
+  test('markup in any text of any answer is shown as text, in every view', async () => {
+    const { page, device } = world;
+    const poisoned = await page.context().newPage();
+    listen(poisoned);
+    await poisoned.route('**/api/v1/ota/**', async (route) => {
+      if (route.request().url().includes('/auth/session')) { await route.continue(); return; }
+      const answer = await route.fetch().catch(() => null);
+      if (!answer) { await route.abort(); return; }
+      const body = await answer.json().catch(() => null);
+      if (body === null) { await route.fulfill({ response: answer }); return; }
+      const bad = poison(body);
+      if (bad.partitions) { bad.partitions.active.version = hostile('version'); bad.gateway.name = hostile('name'); bad.degraded = [{ reason: 'x', message: hostile('degraded') }]; }
+      const list = (name) => (Array.isArray(bad[name]) ? bad[name] : []);
+      for (const one of list('constraints')) { one.reading = hostile('reading'); one.name = hostile(one.name); }
+      for (const one of list('jobs')) { one.job_id = hostile('job'); one.version = hostile('version'); one.cancel_reason = hostile('reason'); }
+      for (const one of list('records')) { one.actor = hostile('actor'); one.action = hostile('action'); }
+      await route.fulfill({ response: answer, json: bad });
+    });
+    await poisoned.goto(device.url);
+    await live(poisoned);
+    for (const name of VIEWS) {
+      await view(poisoned, name);
+      await poisoned.getByText('onerror=').first().waitFor();
+      await untouched(poisoned);
+    }
+    await poisoned.evaluate((text) => { showNotification(text, text); showSafetyAlert(text, text); showActionButtons(text); updateStatusMessage(text); updateSystemStatus(text); }, hostile('script'));
+    await untouched(poisoned);
+    await poisoned.unrouteAll({ behavior: 'ignoreErrors' });
+    await poisoned.close();
+  });
+
+  test('a page of another origin can neither read, nor change anything, nor listen', async () => {
+    const { page, device } = world;
+    // The same address with another port is the same site to the browser: the cookie comes along, the Origin tells.
+    const server = http.createServer((_, answer) => { answer.setHeader('content-type', 'text/html'); answer.end('<!doctype html><title>evil</title>'); });
+    await new Promise((resolve) => { server.listen(0, '127.0.0.1', resolve); });
+    const evil = await page.context().newPage();
+    const statuses = [];
+    evil.on('response', (answer) => { if (answer.url().startsWith(device.url)) { statuses.push(answer.status()); } });
+    await evil.goto(`http://127.0.0.1:${server.address().port}/`);
+    const told = await evil.evaluate(async (url) => {
+      const api = `${url}/api/v1/ota`;
+      const body = JSON.stringify({ update_id: 'update_12345' });
+      const attempt = (path, options) => fetch(api + path, { credentials: 'include', ...options }).then((answer) => answer.type, () => 'refused');
+      const read = await attempt('/system/status', {});
+      const sent = await attempt('/updates/download', { method: 'POST', mode: 'no-cors', body });
+      const json = await attempt('/updates/download', { method: 'POST', body, headers: { 'content-type': 'application/json' } });
+      const socket = await new Promise((resolve) => { const ws = new WebSocket(`${api.replace('http', 'ws')}/ws`); ws.onopen = () => resolve('open'); ws.onerror = () => resolve('refused'); });
+      const frame = document.createElement('iframe');
+      frame.src = url;
+      await new Promise((resolve) => { frame.onload = resolve; document.body.append(frame); });
+      return { read, sent, json, socket };
+    }, device.url);
+    assert.deepEqual(told, { read: 'refused', sent: 'opaque', json: 'refused', socket: 'refused' });
+    assert.ok(statuses.length >= 2 && statuses.filter((status) => status !== 200).every((status) => status === 403), String(statuses));
+    assert.equal(evil.frames()[1]?.url().startsWith(device.url), false, 'the dashboard lets itself be framed');
+    assert.equal((await device.api('/updates/jobs')).body.total, 0);
+    await evil.close();
+    server.close();
+  });
+
+  test('without a connection the page says that it is stale, and goes on by itself', async () => {
+    const { page } = world;
+    await view(page, 'overview');
+    await page.context().setOffline(true);
+    await page.locator('#link[data-status="stale"]').waitFor();
+    await page.getByText('No connection to the gateway.').waitFor();
+    await page.context().setOffline(false);
+    await live(page);
+    await page.getByText('No connection to the gateway.').waitFor({ state: 'detached' });
+  });
+}

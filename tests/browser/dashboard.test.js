@@ -1,0 +1,29 @@
+// The dashboard, view by view, in one browser on one device; the order is that of a working day. Each file of tests registers
+// its own with the world they share.
+
+import { after, before, describe } from 'node:test';
+import assert from 'node:assert/strict';
+import { start } from './device.js';
+import { complaints, launch } from './page.js';
+import arriving from './arriving.js';
+import looking from './looking.js';
+import operating from './operating.js';
+import safety from './safety.js';
+import updating from './updating.js';
+import attacks from './attacks.js';
+
+const world = {};
+
+before(async () => {
+  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 6_000_000 }), launch()]);
+});
+
+after(async () => {
+  await world.browser?.close();
+  await world.device?.stop();
+});
+
+describe('the dashboard', { concurrency: 1 }, () => {
+  for (const tests of [arriving, attacks, safety, updating, operating, looking]) { tests(world); }
+  after(() => assert.deepEqual(complaints, [], 'pages complained'));
+});

@@ -1,0 +1,156 @@
+// Upload, history, audit, system: each view's main action.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import fs from 'node:fs';
+import { hostile } from './device.js';
+import { logIn, open, picture, view } from './page.js';
+
+export default function operating(world) {
+  test('an image is dropped, sent, verified and deployed; the deployment is cancelled with a reason', async () => {
+    const { page, device } = world;
+    await view(page, 'upload');
+    // A drop as the browser makes it, with the signature beside the image.
+    const image = device.file('images/rootfs-v5.0.5.squashfs');
+    await page.getByLabel('Choose files').setInputFiles([image]);
+    const signature = fs.readFileSync(`${image}.p7s`).toString('base64');
+    await page.evaluate((base64) => {
+      const bytes = Uint8Array.from(atob(base64), (c) => c.charCodeAt(0));
+      const data = new DataTransfer();
+      data.items.add(new File([bytes], 'rootfs-v5.0.5.squashfs.p7s'));
+      document.querySelector('.drop').dispatchEvent(new DragEvent('drop', { dataTransfer: data, bubbles: true, cancelable: true }));
+    }, signature);
+    await page.getByText('Signature: rootfs-v5.0.5.squashfs.p7s').waitFor();
+    assert.equal(await page.getByLabel('Version label').inputValue(), 'v5.0.5');
+    await page.getByLabel('Version label').fill(hostile('version'));
+    await page.getByRole('button', { name: 'Upload and verify' }).click();
+    await page.getByRole('alert').getByText('INVALID_REQUEST').waitFor();
+    await page.getByLabel('Version label').fill('v5.1.0-custom');
+    await page.getByLabel('Description').fill(hostile('upload'));
+    await page.getByRole('button', { name: 'Upload and verify' }).click();
+    const row = page.locator('[data-file="rootfs-v5.0.5.squashfs"]');
+    await row.getByText('Signature valid, fits this gateway').waitFor();
+    assert.equal(await row.locator('p.text').textContent(), hostile('upload'));
+    await picture(page, 'upload', 'dashboard-upload');
+    await row.getByRole('button', { name: 'Deploy' }).click();
+    const dialog = page.getByRole('dialog', { name: /Deploy/ });
+    await dialog.getByRole('radio', { name: 'In the update window' }).check();
+    await dialog.getByRole('button', { name: 'Deploy', exact: true }).click();
+    await dialog.waitFor({ state: 'detached' });
+    await page.locator('#job-id').getByText('DEP-').waitFor();
+    await page.getByText('Waits for the next update window.').waitFor();
+    await page.locator('#job').getByRole('button', { name: 'Cancel' }).click();
+    const cancel = page.getByRole('dialog', { name: /Cancel OTA-JOB-/ });
+    await cancel.getByLabel('Reason').fill(hostile('reason'));
+    await cancel.getByRole('button', { name: 'Cancel the job' }).click();
+    await page.locator('#job-badge').getByText('Cancelled').waitFor();
+    await page.locator('#job').getByRole('button', { name: 'Dismiss' }).click();
+    await row.getByRole('button', { name: 'Remove' }).click();
+    await page.getByRole('dialog', { name: /Remove/ }).getByRole('button', { name: 'Remove', exact: true }).click();
+    await row.waitFor({ state: 'detached' });
+  });
+
+  test('the history tells the rate of success and the course of a job', async () => {
+    const { page } = world;
+    await view(page, 'history');
+    await page.getByText('1 of 1 succeeded').waitFor();
+    await page.getByRole('img', { name: /Ended jobs by day: .*1 succeeded/ }).waitFor();
+    await page.getByRole('link', { name: world.job }).click();
+    await page.getByRole('heading', { name: 'Course' }).waitFor();
+    const course = await page.locator('.course').textContent();
+    assert.match(course, /updates\.download.*updates\.install.*Update installed and confirmed/s);
+    await picture(page, 'history', 'dashboard-history');
+    await page.locator('table', { hasText: 'Deployment' }).getByRole('link').first().click();
+    await page.getByText(hostile('reason')).first().waitFor();
+  });
+
+  test('the audit log is whole, can be filtered, and is exported as a file', async () => {
+    const { page } = world;
+    await view(page, 'audit');
+    await page.getByText(/The chain is whole: \d+ records/).waitFor();
+    await page.getByLabel('What', { exact: true }).selectOption('safety.');
+    await page.locator('td', { hasText: 'safety.override' }).first().waitFor();
+    await page.locator('td', { hasText: 'updates.download' }).first().waitFor({ state: 'detached' });
+    await page.getByLabel('Result', { exact: true }).selectOption('refused');
+    const actions = await page.locator('tbody tr td:nth-child(5)').allTextContents();
+    assert.deepEqual([...new Set(actions)], ['Refused']);
+    const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: 'Export CSV' }).click()]);
+    const csv = fs.readFileSync(await download.path(), 'utf8');
+    assert.match(csv, /^seq,timestamp,actor,/);
+    assert.ok(!csv.includes('updates.download'), 'the filter counts for the export');
+    await page.getByLabel('Result', { exact: true }).selectOption('');
+    await page.getByLabel('What', { exact: true }).selectOption('');
+    await page.locator('td', { hasText: 'updates.cancel' }).first().waitFor();
+    await picture(page, 'audit', 'dashboard-audit');
+  });
+
+  test('a token is made and shown once; its viewer sees everything and may change nothing, with the reason', async () => {
+    const { page, browser, device } = world;
+    await view(page, 'system');
+    await page.getByRole('button', { name: 'Make a token…' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Make a token' });
+    await dialog.getByLabel('Name').fill('wall-screen');
+    await dialog.getByRole('button', { name: 'Make it' }).click();
+    const shown = page.getByRole('dialog', { name: 'Token wall-screen' });
+    const token = await shown.locator('#new-token').textContent();
+    await shown.getByRole('button', { name: 'Close' }).first().click();
+    await page.getByRole('row', { name: /wall-screen/ }).waitFor();
+    assert.ok(!(await page.content()).includes(token));
+
+    const viewer = await open(browser, device, { viewport: { width: 2560, height: 1440 }, colorScheme: 'dark' });
+    await logIn(viewer, token);
+    await picture(viewer, 'wall', 'dashboard-wall');
+    await view(viewer, 'updates');
+    const button = viewer.getByRole('button', { name: 'Download' }).first();
+    await button.waitFor();
+    assert.equal(await button.getAttribute('aria-disabled'), 'true');
+    assert.match(await button.getAttribute('title'), /needs the role operator; you are logged in as viewer/);
+    await view(viewer, 'audit');
+    await viewer.getByText('This needs the role admin').waitFor();
+    await page.getByRole('button', { name: 'Revoke wall-screen' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Revoke', exact: true }).click();
+    await viewer.getByLabel('Token').waitFor();
+    await viewer.context().close();
+  });
+
+  test('the PIN is changed only with the present one', async () => {
+    const { page, device } = world;
+    await view(page, 'system');
+    const set = async (present, next, again) => {
+      await page.getByLabel('Present PIN').fill(present);
+      await page.getByLabel('New PIN', { exact: false }).first().fill(next);
+      await page.getByLabel('New PIN once more').fill(again);
+      await page.getByRole('button', { name: 'Set the PIN' }).click();
+    };
+    await set(device.pin, '84210', '84211');
+    await page.getByRole('alert').getByText('The two new PINs differ.').waitFor();
+    await set('0000', '84210', '84210');
+    await page.getByRole('alert').getByText('OTA_010').waitFor();
+    await set(device.pin, '84210', '84210');
+    await page.locator('#notifications').getByText('The PIN is set').waitFor();
+    await picture(page, 'system', 'dashboard-system');
+  });
+
+  test('a factory reset needs the typed sentence', async () => {
+    const { page } = world;
+    await page.getByRole('button', { name: 'Factory reset…' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Factory reset' });
+    await dialog.getByLabel('Type: I understand').fill('I understand');
+    await dialog.getByLabel('PIN').fill('84210');
+    await dialog.getByRole('button', { name: 'Erase everything' }).click();
+    await dialog.getByRole('alert').waitFor();
+    await dialog.getByRole('button', { name: 'Cancel' }).click();
+    await dialog.waitFor({ state: 'detached' });
+  });
+
+  test('a rollback with the PIN goes back to the old version', async () => {
+    const { page } = world;
+    await page.getByRole('button', { name: 'Roll back…' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Roll back to v5.0.4?' });
+    await dialog.getByLabel('PIN').fill('84210');
+    await dialog.getByLabel('Reason').fill('New version has compatibility issues');
+    await dialog.getByRole('button', { name: 'Roll back' }).click();
+    await page.locator('#notifications').getByText('The gateway is back: slot A with v5.0.4').waitFor();
+    await page.locator('#job-badge').getByText('Succeeded').waitFor();
+  });
+}

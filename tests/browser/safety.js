@@ -1,0 +1,57 @@
+// Safety: the light, the plot, the override.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { accessible, picture, view } from './page.js';
+
+export default function safety(world) {
+  test('a violation lights up within a second with what to do', async () => {
+    const { page, device } = world;
+    await view(page, 'safety');
+    const light = page.locator('#safety-light');
+    await page.locator('#safety-light[data-status="ok"]').waitFor();
+    device.sensor('crane_motion', 'moving\n');
+    device.sensor('temperature', '61\n');
+    await page.locator('#safety-light[data-status="held"]').waitFor();
+    assert.equal(await light.textContent(), 'Held: Crane motion');
+    await page.getByText('Wait for crane to stop').first().waitFor();
+    await page.locator('#notifications').getByText('Crane movement detected').waitFor();
+    await page.getByRole('img', { name: /Crane motion over the last 5 minutes, now moving/ }).waitFor();
+    await page.getByRole('img', { name: /High temperature over the last 5 minutes, now 61/ }).waitFor();
+  });
+
+  test('the override asks for PIN, reason and consent, tells a wrong PIN, counts down, and ends on demand', async () => {
+    const { page, device } = world;
+    await page.getByRole('button', { name: 'Override…' }).click();
+    const dialog = page.getByRole('dialog', { name: 'Override safety constraints' });
+    await accessible(page, 'override dialog');
+    const fill = async (pin) => {
+      await dialog.getByLabel('PIN').fill(pin);
+      await dialog.getByLabel('Reason').fill('Emergency security update');
+      await dialog.getByLabel('Duration').selectOption('300');
+      await dialog.getByLabel('I know who').check();
+      await dialog.getByRole('button', { name: 'Override', exact: true }).click();
+    };
+    await fill('0000');
+    const refusal = dialog.getByRole('alert');
+    await refusal.waitFor();
+    assert.match(await refusal.textContent(), /OTA_010 INVALID_PIN.*Attempts left\s*\d/s);
+    await picture(page, 'safety-override', 'dashboard-override');
+    await fill(device.pin);
+    await dialog.waitFor({ state: 'detached' });
+    await page.locator('#safety-light[data-status="overridden"]').waitFor();
+    const left = page.locator('#override-left');
+    const before = await left.textContent();
+    assert.match(before, /^0[45]:\d\d$/);
+    await page.waitForFunction((was) => document.getElementById('override-left')?.textContent !== was, before);
+    await page.getByText('Emergency security update').first().waitFor();
+    await accessible(page, 'active override');
+    await picture(page, 'safety', 'dashboard-safety');
+    await page.getByRole('button', { name: 'End the override now' }).click();
+    await page.locator('#safety-light[data-status="held"]').waitFor();
+    device.sensor('crane_motion', 'stopped\n');
+    await page.locator('#safety-light[data-status="ok"]').waitFor();
+    const audit = await device.api('/audit?action=safety.override');
+    assert.deepEqual(audit.body.records.map((r) => r.outcome).filter((o) => o === 'refused'), ['refused']);
+  });
+}

@@ -1,0 +1,91 @@
+// A whole update, clicked through; the specification's script in a second page watches it.
+
+import { test } from 'node:test';
+import assert from 'node:assert/strict';
+import { specification } from './device.js';
+import { accessible, listen, live, picture, view } from './page.js';
+
+/** The specification's JavaScript, block by block, unchanged but for the host. */
+function scripts(host) {
+  const blocks = specification.split(/^\.\. code-block:: javascript$/m).slice(1);
+  return blocks.map((block) => {
+    const lines = block.split('\n').slice(1);
+    const end = lines.findIndex((line) => line.trim() !== '' && !line.startsWith('   '));
+    return lines.slice(0, end < 0 ? undefined : end).map((line) => line.slice(3)).join('\n').replace('ws://localhost/', `ws://${host}/`);
+  });
+}
+
+export default function updating(world) {
+  test('the script of the specification runs in the dashboard unchanged but for the host', async () => {
+    const { page, device } = world;
+    const watcher = await page.context().newPage();
+    listen(watcher);
+    await watcher.goto(device.url);
+    await live(watcher);
+    const [monitor, control] = scripts(new URL(device.url).host);
+    assert.match(monitor, /progress-bar/);
+    assert.match(control, /checkForUpdates/);
+    await watcher.evaluate((token) => localStorage.setItem('token', token), device.token);
+    await watcher.evaluate(`${monitor}\n;window.specSocket = ws; window.opened = new Promise((yes) => { ws.readyState === 1 ? yes(true) : ws.addEventListener('open', () => yes(true)); });`);
+    await watcher.evaluate('window.opened');
+    await watcher.evaluate(control);
+    const found = await watcher.evaluate('checkForUpdates()');
+    assert.deepEqual(found.map((u) => u.id).sort(), ['update_12345', 'update_hostile']);
+    world.watcher = watcher;
+  });
+
+  test('a download shows phase, speed, time left and a curve, and can be paused and resumed', async () => {
+    const { page, watcher } = world;
+    await view(page, 'updates');
+    await page.locator('.offer', { hasText: 'update_12345' }).getByRole('button', { name: 'Download' }).click();
+    await page.locator('#job-badge').getByText('Downloading').waitFor();
+    const job = (await page.locator('#job-id').textContent()).split(' ')[0];
+    assert.match(job, /^OTA-JOB-/);
+    await watcher.evaluate((id) => { monitorProgress(id); }, job);
+    await page.waitForFunction(() => parseFloat(document.getElementById('progress-text').textContent) > 5 && document.getElementById('progress-speed').textContent.endsWith('MB/s') && document.getElementById('progress-eta').textContent.includes('left'));
+    assert.match(await page.locator('#progress-bar').getAttribute('style'), /^width: [\d.]+%;$/);
+    await page.locator('#job').getByRole('button', { name: 'Pause' }).click();
+    await page.locator('#job-badge').getByText('Paused').waitFor();
+    const there = await page.locator('#progress-text').textContent();
+    await page.getByRole('img', { name: /^Throughput, now/ }).waitFor();
+    await picture(page, 'updates-download', 'dashboard-download');
+    await page.locator('#job').getByRole('button', { name: 'Resume' }).click();
+    await page.locator('#job-badge').getByText('Downloaded').waitFor();
+    assert.ok(parseFloat(there) > 0, there);
+    assert.equal(await page.locator('#progress-text').textContent(), '100.0%');
+    await watcher.waitForFunction(() => document.getElementById('progress-bar').style.width === '100%');
+    world.job = job;
+  });
+
+  test('installing restarts the gateway with a count-down, and the page comes back by itself to the confirmed version', async () => {
+    const { page, watcher, device } = world;
+    await page.getByRole('radio', { name: 'Seamless' }).check();
+    await page.getByLabel('Restart by itself').check();
+    await accessible(page, 'install');
+    await picture(page, 'updates-install', 'dashboard-install');
+    // The simulated board is quicker than a picture: what is said meanwhile is written down by the page.
+    await page.evaluate(() => {
+      window.told = [];
+      const banners = document.getElementById('banners');
+      const notices = document.getElementById('notifications');
+      for (const place of [banners, notices]) { new MutationObserver(() => { window.told.push(place.textContent); }).observe(place, { childList: true, subtree: true, characterData: true }); }
+    });
+    await page.getByRole('button', { name: 'Install', exact: true }).click();
+    await page.locator('#reboot-countdown').waitFor();
+    await picture(page, 'updates-reboot', 'dashboard-reboot');
+    await view(page, 'overview');
+    await page.waitForFunction(() => window.told.some((text) => text.includes('The gateway is back: slot B with v5.0.5')));
+    await page.getByText('Last job: v5.0.5').waitFor();
+    await page.locator('#job-badge').getByText('Succeeded').waitFor();
+    await page.getByRole('img', { name: /Slot B: v5.0.5, good, running, boots next/ }).waitFor();
+    const told = (await page.evaluate('window.told')).join('\n');
+    assert.match(told, /Restart in 00:0\d/);
+    assert.match(told, /This page comes back by itself/);
+    const job = await device.api(`/updates/jobs/${world.job}`);
+    assert.equal(job.body.status, 'succeeded');
+    assert.equal(await watcher.evaluate('specSocket.readyState'), 3, 'the script of the specification does not connect again');
+    await watcher.close();
+    await page.locator('#job').getByRole('button', { name: 'Dismiss' }).click();
+    await page.locator('#job').waitFor({ state: 'hidden' });
+  });
+}

@@ -1,0 +1,276 @@
+//! What people do with safety over the API of the real daemon: look, ask, hold back, override together, schedule.
+
+use std::{fs, time::Duration};
+
+use ota_api::{
+    auth::CreateTokenRequest,
+    explain::{ExplainRequest, Forecast, StepOutcome},
+    inhibitors::InhibitRequest,
+    safety::OverrideRequest,
+    updates::InstallRequest,
+    words::{JobStatus, Role, Step, Strategy, WindowKind},
+};
+use ota_client::{BaseUrl, Client, ClientError, Options, Token};
+use ota_core::{ErrorCode, Slot};
+use ota_tests::config::Settings;
+
+use crate::world::{Offer, TestDevice, device, device_with, device_with_pin, settings};
+
+/// The PIN of the spec's examples.
+const PIN: &str = "7392";
+
+async fn somebody(device: &TestDevice, name: &str, role: Role) -> Client {
+    let request = CreateTokenRequest { name: name.into(), role, expires_in: None };
+    let created = device.client.create_token(&request).await.unwrap();
+    let url: BaseUrl = fs::read_to_string(device.layout.url()).unwrap().trim().parse().unwrap();
+    let mut options = Options::new(url);
+    options.token = Some(Token::parse(created.token.expose()).unwrap());
+    Client::new(options).unwrap()
+}
+
+fn code(error: &ClientError) -> Option<ErrorCode> {
+    error.api().and_then(ota_client::ApiError::ota_code)
+}
+
+fn lease(reason: &str, scope: &[Step], ttl: u64) -> InhibitRequest {
+    InhibitRequest {
+        reason: Some(reason.into()),
+        scope: Some(scope.to_vec()),
+        ttl,
+        ..InhibitRequest::default()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_lease_holds_an_install_back_until_it_is_given_back_or_its_holder_dies() {
+    let device = device(Offer::Small).await;
+    let (anna, ben) =
+        (somebody(&device, "anna", Role::Operator).await, somebody(&device, "ben", Role::Operator).await);
+    let job = device.download().await;
+    let taken = anna.inhibit(&lease("calibration", &[Step::Write, Step::Reboot], 600)).await.unwrap();
+    assert_eq!((taken.owner.as_str(), taken.holder.as_str()), ("anna", "anna"));
+    let status = device.client.safety().await.unwrap();
+    assert!(!status.update_allowed);
+    assert_eq!(status.inhibitors, ben.inhibitors().await.unwrap().inhibitors);
+    assert_eq!(status.inhibitors[0].reason, "calibration");
+    let refused = device.install(&job).await.unwrap_err();
+    assert_eq!(code(&refused), Some(ErrorCode::UpdateBlocked));
+    assert_eq!(refused.api().unwrap().detail("constraint"), Some("inhibitor_1"));
+    // Somebody else's is an admin's business.
+    let foreign = ben.release_inhibitor(taken.id).await.unwrap_err();
+    assert_eq!(foreign.api().unwrap().status, 403);
+    let renewal = InhibitRequest { id: Some(taken.id), ttl: 900, ..InhibitRequest::default() };
+    assert!(anna.inhibit(&renewal).await.unwrap().remaining_seconds > 800);
+    anna.release_inhibitor(taken.id).await.unwrap();
+    assert_eq!(anna.release_inhibitor(taken.id).await.unwrap_err().api().unwrap().status, 404);
+    // A holder that dies: nobody renews.
+    anna.inhibit(&lease("backup", &[Step::Switch], 2)).await.unwrap();
+    device.install(&job).await.unwrap();
+    let held = |job: &ota_api::jobs::JobInfo| job.waiting_for.as_ref().is_some_and(|w| w.reason == "safety");
+    device.until(&job, held).await;
+    assert_eq!(device.ended(&job).await.status, JobStatus::Succeeded);
+    device.check_rests_on(Slot::B).await;
+    let too_long = device.client.inhibit(&lease("x", &[Step::Switch], 100_000)).await.unwrap_err();
+    assert_eq!(too_long.api().unwrap().detail("path"), Some("$.ttl"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_admins_must_agree_to_an_override_where_the_configuration_says_so() {
+    let safety = "two_person_override = true".to_owned();
+    let device = device_with_pin(Offer::Small, Settings { safety, ..settings() }).await;
+    let second = somebody(&device, "second", Role::Admin).await;
+    let request = |reason: &str| OverrideRequest {
+        enable: true,
+        pin: Some(PIN.into()),
+        reason: Some(reason.into()),
+        duration: Some(600),
+        acknowledge_risks: true,
+    };
+    device.set_sensor("crane_motion", "moving").unwrap();
+    device.safety_is(false).await;
+    for _ in 0..2 {
+        let proposed = device.client.safety_override(&request("urgent")).await.unwrap();
+        assert_eq!(proposed.status, "override_proposed");
+        assert!(!device.client.safety().await.unwrap().update_allowed, "one alone overrides nothing");
+    }
+    let agreed = second.safety_override(&request("seen it")).await.unwrap();
+    assert_eq!(
+        (agreed.status.as_str(), agreed.constraints_overridden),
+        ("override_enabled", vec!["crane_motion".to_owned()])
+    );
+    let status = device.client.safety().await.unwrap();
+    assert!(status.update_allowed);
+    assert_eq!(status.active_override.unwrap().reason, "urgent (admin), seen it (second)");
+    // It lives in memory only: a restart of the daemon ends it.
+    device.machine.kill_daemon().await;
+    device.ready().await.unwrap();
+    device.safety_is(false).await;
+    assert!(device.client.safety().await.unwrap().active_override.is_none());
+}
+
+/// Weekly windows around the present moment, which is tested against the wall clock of the machine.
+fn windows(kind: &str) -> String {
+    format!(
+        "[[safety.windows]]\nname = \"{kind}-window\"\nkind = \"{kind}\"\nzone = \"UTC\"\n\
+         cron = \"0 0 * * *\"\nduration = \"25h\"\n"
+    )
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_at_the_machine_mean_ota_015_for_everything_that_writes_or_reboots() {
+    let device = device_with_pin(Offer::Small, Settings { safety: windows("service"), ..settings() }).await;
+    let job = device.download().await;
+    let refused = device.install(&job).await.unwrap_err();
+    let api = refused.api().unwrap();
+    assert_eq!((api.ota_code(), api.status), (Some(ErrorCode::MaintenanceActive), 409));
+    assert_eq!(api.detail("window"), Some("service-window"));
+    let explained = device.client.explain(&ExplainRequest::default()).await.unwrap();
+    assert_eq!((explained.forecast, explained.steps[0].outcome), (Forecast::Refuse, StepOutcome::Deny));
+    assert_eq!(explained.steps[0].step, Step::Write);
+    let status = device.client.safety().await.unwrap();
+    assert_eq!(
+        (status.update_allowed, status.service_window.unwrap().name.as_str()),
+        (false, "service-window")
+    );
+    let openings = device.client.windows(Some(3)).await.unwrap();
+    assert_eq!(openings.windows.len(), 3);
+    assert!(openings.clock_trusted && openings.windows.iter().all(|w| w.kind == WindowKind::Service));
+    assert_eq!(device.boots(), [Some(Slot::A)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_scheduled_install_starts_by_itself_in_its_window_and_is_held_not_lost_when_blocked() {
+    let device = device_with(Offer::Small, Settings { safety: windows("update"), ..settings() }).await;
+    let job = device.download().await;
+    device.set_sensor("crane_motion", "moving").unwrap();
+    device.safety_is(false).await;
+    let request = InstallRequest {
+        job_id: job.clone(),
+        strategy: Some(Strategy::MaintenanceWindow),
+        reboot_after: true,
+        rollback_on_failure: true,
+    };
+    assert_eq!(device.client.install(&request).await.unwrap().status, "scheduled");
+    let explained = device.client.explain(&ExplainRequest::default()).await.unwrap();
+    assert_eq!(
+        (explained.forecast, explained.window.needed, explained.window.fits),
+        (Forecast::Wait, true, true)
+    );
+    assert!(
+        explained
+            .suggested_actions
+            .contains(&"Wait for crane to stop or use force override with PIN".to_owned())
+    );
+    assert_eq!(device.client.job(&job).await.unwrap().status, JobStatus::Scheduled);
+    device.set_sensor("crane_motion", "stopped").unwrap();
+    assert_eq!(device.ended(&job).await.status, JobStatus::Succeeded);
+    device.check_rests_on(Slot::B).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_speed_limit_brakes_a_running_download_and_stays_over_a_restart() {
+    let device = device_with(Offer::Good, Settings { bytes_per_second: Some(256 << 10), ..settings() }).await;
+    assert_eq!(device.client.bandwidth().await.unwrap().bytes_per_second, Some(256 << 10));
+    device.client.check().await.unwrap();
+    let job = device.start_download().await.unwrap();
+    let moves = |job: &ota_api::jobs::JobInfo| job.status == JobStatus::Downloading;
+    device.until(&job, moves).await;
+    let too_slow = device.client.set_bandwidth(Some(10)).await.unwrap_err();
+    assert_eq!(too_slow.api().unwrap().detail("path"), Some("$.bytes_per_second"));
+    // 20 MiB at 256 KiB/s would take more than a minute.
+    device.client.set_bandwidth(None).await.unwrap();
+    device.until(&job, |job| job.status == JobStatus::Downloaded).await;
+    device.client.set_bandwidth(Some(2_000_000)).await.unwrap();
+    device.machine.kill_daemon().await;
+    device.ready().await.unwrap();
+    assert_eq!(device.client.bandwidth().await.unwrap().bytes_per_second, Some(2_000_000));
+}
+
+/// Every field that the spec shows of `safety/status` and of the refusal, with its form.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn status_and_refusal_have_every_field_of_the_spec() {
+    let device = device_with(Offer::Small, Settings { safety: windows("update"), ..settings() }).await;
+    let job = device.download().await;
+    // A first stop, so that history tells how long the next one may last.
+    for state in ["moving", "stopped", "moving"] {
+        device.set_sensor("crane_motion", state).unwrap();
+        device.safety_is(state == "stopped").await;
+    }
+    let status = serde_json::to_value(device.client.safety().await.unwrap()).unwrap();
+    assert_eq!(status["update_allowed"], false);
+    let crane = &status["constraints"][0];
+    assert_eq!(
+        (&crane["name"], &crane["status"], &crane["message"]),
+        (&"crane_motion".into(), &"violated".into(), &"Crane movement detected".into())
+    );
+    assert!(is_time(&crane["since"]), "{crane}");
+    let temperature = &status["constraints"][1];
+    assert_eq!(
+        (&temperature["name"], &temperature["status"], &temperature["message"]),
+        (&"high_temperature".into(), &"ok".into(), &"Temperature within limits".into())
+    );
+    assert_eq!(status["maintenance_window"]["active"], true);
+    assert!(is_time(&status["maintenance_window"]["next_window"]), "{status}");
+    let refused = device.install(&job).await.unwrap_err();
+    let api = refused.api().unwrap();
+    assert_eq!((api.code.as_str(), api.name.as_str(), api.status), ("OTA_002", "UPDATE_BLOCKED", 400));
+    assert_eq!(api.message, "Update blocked by safety constraints");
+    let details = &api.details;
+    assert_eq!((&details["constraint"], &details["status"]), (&"crane_motion".into(), &"moving".into()));
+    assert_eq!(details["resolution"], "Wait for crane to stop or use force override with PIN");
+    assert!(is_time(&details["detected_at"]), "{details}");
+    let wait = details["estimated_wait"].as_str().unwrap_or("00:00:00");
+    assert!(wait.len() == 8 && wait.as_bytes()[2] == b':' && wait.as_bytes()[5] == b':', "{details}");
+    assert_eq!(
+        api.suggested_actions,
+        [
+            "Wait for operations to complete",
+            "Schedule update during maintenance window",
+            "Use safety override with proper authorization"
+        ]
+    );
+    assert!(api.request_id.starts_with("req_"));
+}
+
+/// `2025-03-15T10:25:30Z`.
+fn is_time(value: &serde_json::Value) -> bool {
+    value.as_str().is_some_and(|text| text.len() == 20 && text.ends_with('Z') && text.as_bytes()[10] == b'T')
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pause_write_stops_the_bytes_and_abort_ends_the_job() {
+    let with = |reaction: &str| Settings { safety: format!("on_violation = \"{reaction}\""), ..settings() };
+    let device = device_with(Offer::Long(256), with("pause_write")).await;
+    let job = device.download().await;
+    device.install(&job).await.unwrap();
+    device.until(&job, |job| job.status == JobStatus::Installing).await;
+    device.set_sensor("crane_motion", "moving").unwrap();
+    let held = |job: &ota_api::jobs::JobInfo| job.waiting_for.as_ref().is_some_and(|w| w.reason == "safety");
+    device.until(&job, held).await;
+    let bytes = async || device.client.progress(Some(&job)).await.unwrap().progress.bytes_downloaded;
+    // What was on its way is written; then nothing moves.
+    let mut before = bytes().await;
+    loop {
+        // tidy: waits for another process
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        let now = bytes().await;
+        if now == before {
+            break;
+        }
+        before = now;
+    }
+    device.set_sensor("crane_motion", "stopped").unwrap();
+    assert_eq!(device.ended(&job).await.status, JobStatus::Succeeded);
+    device.check_rests_on(Slot::B).await;
+    drop(device);
+    let device = device_with(Offer::Long(256), with("abort")).await;
+    let job = device.download().await;
+    device.install(&job).await.unwrap();
+    device.until(&job, |job| job.status == JobStatus::Installing).await;
+    device.set_sensor("crane_motion", "moving").unwrap();
+    let ended = device.ended(&job).await;
+    let failure = ended.failure.unwrap();
+    assert_eq!((ended.status, failure.code.as_deref()), (JobStatus::Failed, Some("OTA_002")));
+    assert!(failure.message.contains("crane_motion"), "{failure:?}");
+    device.check_rests_on(Slot::A).await;
+}

@@ -1,0 +1,59 @@
+//! An operation that fails, once or from then on for ever.
+
+use std::io;
+
+/// How it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum FaultKind {
+    /// EIO.
+    Io,
+    /// ENOSPC.
+    Full,
+    /// Half of the bytes are taken.
+    Short,
+    /// EROFS.
+    ReadOnly,
+}
+
+impl FaultKind {
+    pub(crate) const ALL: [Self; 4] = [Self::Io, Self::Full, Self::Short, Self::ReadOnly];
+
+    /// As the operating system says it.
+    pub(crate) fn error(self) -> io::Error {
+        let number = match self {
+            Self::Io => 5,
+            Self::Full => 28,
+            Self::ReadOnly => 30,
+            Self::Short => return io::ErrorKind::WriteZero.into(),
+        };
+        io::Error::from_raw_os_error(number)
+    }
+}
+
+/// A planned failure of the `at`-th durable operation (from 1).
+#[derive(Clone, Debug)]
+pub(crate) struct Fault {
+    pub(crate) at: u64,
+    pub(crate) kind: FaultKind,
+    pub(crate) for_ever: bool,
+    calls: u64,
+    hits: u64,
+}
+
+impl Fault {
+    pub(crate) const fn new(at: u64, kind: FaultKind, for_ever: bool) -> Self {
+        Self { at, kind, for_ever, calls: 0, hits: 0 }
+    }
+
+    /// Counts an operation; how it fails, if it is to.
+    pub(crate) fn hit(&mut self) -> Option<FaultKind> {
+        self.calls += 1;
+        let hit = self.calls == self.at || (self.for_ever && self.calls > self.at);
+        self.hits += u64::from(hit);
+        hit.then_some(self.kind)
+    }
+
+    pub(crate) const fn hits(&self) -> u64 {
+        self.hits
+    }
+}

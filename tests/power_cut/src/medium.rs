@@ -1,0 +1,188 @@
+//! A medium in memory that keeps what was synced and loses, keeps or tears the rest when the power is cut.
+//!
+//! Owns the bytes and the choice among everything that a cut can leave of un-synced blocks. Who writes, in which order,
+//! and what it means is left to the harness that puts a device trait in front of it.
+
+use std::sync::Arc;
+
+use crate::random::Random;
+
+/// Bytes that a medium writes or loses together, at best.
+pub(crate) const BLOCK: usize = 4096;
+
+/// What a cut leaves of a block that was written and not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Fate {
+    /// The old content.
+    Lost,
+    /// The new content.
+    Kept,
+    /// New content in front of old content, or behind it.
+    Torn,
+}
+
+/// A part of one block that was written and not synced.
+#[derive(Clone, Debug)]
+struct Piece {
+    offset: usize,
+    bytes: Arc<[u8]>,
+}
+
+/// What is on a medium, and what its cache has taken on top.
+#[derive(Clone, Debug)]
+pub(crate) struct Medium {
+    durable: Vec<u8>,
+    seen: Vec<u8>,
+    pending: Vec<Piece>,
+}
+
+impl Medium {
+    /// With this content, durable.
+    #[must_use]
+    pub(crate) fn new(content: Vec<u8>) -> Self {
+        Self { seen: content.clone(), durable: content, pending: Vec::new() }
+    }
+
+    /// What a reader sees while the power is on.
+    #[must_use]
+    pub(crate) fn seen(&self) -> &[u8] {
+        &self.seen
+    }
+
+    /// What is there after a cut that loses all that it can.
+    #[must_use]
+    pub(crate) fn durable(&self) -> &[u8] {
+        &self.durable
+    }
+
+    /// How many blocks a cut decides about.
+    #[must_use]
+    pub(crate) fn pending(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// Takes `bytes` at `offset` into the cache.
+    ///
+    /// # Panics
+    /// When they lie beyond the end.
+    pub(crate) fn write(&mut self, offset: usize, bytes: &[u8]) {
+        self.seen[offset..offset + bytes.len()].copy_from_slice(bytes);
+        let mut at = 0;
+        while at < bytes.len() {
+            let len = (BLOCK - (offset + at) % BLOCK).min(bytes.len() - at);
+            self.pending.push(Piece { offset: offset + at, bytes: bytes[at..at + len].into() });
+            at += len;
+        }
+    }
+
+    /// Makes all that was written durable.
+    pub(crate) fn sync(&mut self) {
+        for piece in self.pending.drain(..) {
+            self.durable[piece.offset..piece.offset + piece.bytes.len()].copy_from_slice(&piece.bytes);
+        }
+    }
+
+    /// The medium after a cut that has left this of each pending block, in the order they were written.
+    #[must_use]
+    pub(crate) fn cut(&self, fates: &[Fate], random: &mut Random) -> Self {
+        let mut bytes = self.durable.clone();
+        for (piece, fate) in self.pending.iter().zip(fates) {
+            let old = &mut bytes[piece.offset..piece.offset + piece.bytes.len()];
+            match fate {
+                Fate::Lost => {}
+                Fate::Kept => old.copy_from_slice(&piece.bytes),
+                Fate::Torn => tear(old, &piece.bytes, random),
+            }
+        }
+        Self::new(bytes)
+    }
+}
+
+/// Bytes that a medium writes from front to back, or not at all.
+const SECTOR: usize = 512;
+
+/// Mixes old and new: some sectors are new and some old; or, by chance, one sector is new up to some byte and old behind it.
+/// Always within what differs, so that a tear is visible where that is possible at all.
+fn tear(old: &mut [u8], new: &[u8], random: &mut Random) {
+    let differ = |(a, b): (&u8, &u8)| a != b;
+    let Some(first) = old.iter().zip(new).position(differ) else { return };
+    let last = old.iter().zip(new).rposition(differ).unwrap_or(first);
+    let (from, to) = (first / SECTOR + 1, last / SECTOR);
+    if from <= to && random.below(2) == 0 {
+        // Sectors may reach the medium in any order.
+        let at = (from + random.below(to - from + 1)) * SECTOR;
+        if random.below(2) == 0 {
+            old[..at].copy_from_slice(&new[..at]);
+        } else {
+            old[at..].copy_from_slice(&new[at..]);
+        }
+        return;
+    }
+    let at = if first == last { last } else { first + 1 + random.below(last - first) };
+    old[..at].copy_from_slice(&new[..at]);
+}
+
+/// Every choice of fates for `blocks` blocks, or `most` of them by chance where there are more; with all lost and all
+/// kept among them in any case.
+#[must_use]
+pub(crate) fn choices(blocks: usize, most: usize, random: &mut Random) -> Vec<Vec<Fate>> {
+    const FATES: [Fate; 3] = [Fate::Lost, Fate::Kept, Fate::Torn];
+    let all = u32::try_from(blocks).ok().and_then(|n| 3_usize.checked_pow(n)).filter(|all| *all <= most);
+    if let Some(all) = all {
+        let nth = |mut n: usize| {
+            let mut fates = Vec::with_capacity(blocks);
+            for _ in 0..blocks {
+                fates.push(FATES[n % 3]);
+                n /= 3;
+            }
+            fates
+        };
+        return (0..all).map(nth).collect();
+    }
+    let mut some = vec![vec![Fate::Lost; blocks], vec![Fate::Kept; blocks]];
+    while some.len() < most {
+        some.push((0..blocks).map(|_| FATES[random.below(3)]).collect());
+    }
+    some
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_synced_stays_and_the_rest_is_decided_block_by_block() {
+        let mut random = Random::new(1);
+        let mut medium = Medium::new(vec![0; 3 * BLOCK]);
+        medium.write(0, &[1; BLOCK]);
+        medium.sync();
+        medium.write(BLOCK, &vec![2; 2 * BLOCK]);
+        assert_eq!((medium.pending(), medium.seen()[BLOCK], medium.durable()[BLOCK]), (2, 2, 0));
+        let after = medium.cut(&[Fate::Lost, Fate::Torn], &mut random);
+        assert_eq!((after.durable()[0], after.durable()[BLOCK], after.pending()), (1, 0, 0));
+        let torn = &after.durable()[2 * BLOCK..];
+        assert!(torn.contains(&0) && torn.contains(&2));
+    }
+
+    #[test]
+    fn a_tear_is_visible_whenever_two_bytes_differ() {
+        let mut random = Random::new(7);
+        for _ in 0..200 {
+            let (old, new) = ([5, 1, 5, 2, 5], [5, 3, 5, 4, 5]);
+            let mut torn = old;
+            tear(&mut torn, &new, &mut random);
+            assert!(torn != old && torn != new, "{torn:?}");
+        }
+    }
+
+    #[test]
+    fn all_choices_are_made_where_they_fit_and_as_many_as_allowed_where_not() {
+        let mut random = Random::new(3);
+        let all = choices(4, 729, &mut random);
+        let distinct: std::collections::HashSet<_> = all.iter().collect();
+        assert_eq!((all.len(), distinct.len()), (81, 81));
+        assert_eq!(choices(0, 729, &mut random), [Vec::<Fate>::new()]);
+        let some = choices(9, 729, &mut random);
+        assert_eq!((some.len(), some[0][0], some[1][8]), (729, Fate::Lost, Fate::Kept));
+    }
+}

@@ -1,0 +1,187 @@
+//! The suite: a cut behind every durable operation of every situation, with everything it can leave.
+
+use std::{
+    collections::HashSet,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use crate::{
+    board::{self, How, Run},
+    disk::{Disk, Step},
+    medium,
+    random::Random,
+    rig::Rig,
+    scenario::{Images, Scenario},
+    seed,
+    tally::{Counts, Tally},
+    verdict::{self, Cuts},
+    world::Play,
+    wrong::Wrong,
+};
+
+/// Most outcomes of one cut: 3^6.
+const MOST_OUTCOMES: usize = 729;
+/// Cuts at boot in a row.
+const STORM: usize = 8;
+
+/// How thorough the suite is.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// One state in so many gets a second cut in its recovery.
+    pub(crate) second_cut_in: usize,
+    /// Most outcomes of one cut that are tried.
+    pub(crate) outcomes: usize,
+    /// Stop at the first rule that is broken.
+    pub(crate) stop_at_first: bool,
+}
+
+impl Effort {
+    /// What CI runs.
+    pub(crate) const CI: Self = Self { second_cut_in: 4, outcomes: MOST_OUTCOMES, stop_at_first: false };
+    /// Three times as many second cuts.
+    pub(crate) const LONG: Self = Self { second_cut_in: 1, ..Self::CI };
+    /// Enough to find a mistake.
+    pub(crate) const SPOT: Self = Self { second_cut_in: 8, outcomes: 9, stop_at_first: true };
+}
+
+/// Runs the suite over `scenarios`, on all processors.
+pub(crate) fn run(scenarios: &[Scenario], wrong: Option<Wrong>, effort: Effort) -> anyhow::Result<Tally> {
+    let images = Arc::new(Images::make());
+    let next = AtomicUsize::new(0);
+    let enough = AtomicBool::new(false);
+    let tally = Mutex::new(Tally::default());
+    let work = || -> anyhow::Result<()> {
+        let rig = Rig::make()?;
+        while !enough.load(Ordering::Relaxed) {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            let Some(scenario) = scenarios.get(number) else { break };
+            let play = Play { scenario: *scenario, images: Arc::clone(&images), wrong };
+            let random = Random::new(number as u64);
+            let mut explorer =
+                Explorer { rig: &rig, play, effort, random, counts: Counts::default(), seen: HashSet::new() };
+            explorer.explore()?;
+            if effort.stop_at_first && explorer.counts.bad > 0 {
+                enough.store(true, Ordering::Relaxed);
+            }
+            tally.lock().unwrap_or_else(PoisonError::into_inner).add(scenario.kind, explorer.counts);
+        }
+        Ok(())
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().map_err(|_| anyhow::anyhow!("a thread of the suite panicked"))?
+        })
+    })?;
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+struct Explorer<'a> {
+    rig: &'a Rig,
+    play: Play,
+    effort: Effort,
+    random: Random,
+    counts: Counts,
+    seen: HashSet<u64>,
+}
+
+impl Explorer<'_> {
+    /// The undisturbed run, then a cut at each of its operations.
+    fn explore(&mut self) -> anyhow::Result<()> {
+        let whole = board::undisturbed(self.rig, &self.play)?;
+        let operations = whole.log.iter().filter(|step| step.is_durable()).count();
+        self.counts.situations = 1;
+        self.counts.operations = Some((operations, operations));
+        self.judge("undisturbed", &whole, 0);
+        let mut disk = whole.start.clone();
+        self.cut_here(0, &disk)?;
+        for (at, step) in whole.log.iter().enumerate() {
+            disk.apply(step);
+            if step.is_durable() || matches!(step, Step::Answer(_)) {
+                self.cut_here(at + 1, &disk)?;
+            }
+            if self.effort.stop_at_first && self.counts.bad > 0 {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// All that a cut at this instant can leave; a row of cuts; a kill of the daemon alone.
+    fn cut_here(&mut self, at: usize, disk: &Disk) -> anyhow::Result<()> {
+        for fates in medium::choices(disk.pending(), self.effort.outcomes, &mut self.random) {
+            let cut = disk.cut(&fates, &mut self.random);
+            self.counts.outcomes += 1;
+            if !self.seen.insert(cut.key()) {
+                continue;
+            }
+            self.counts.states += 1;
+            let what = format!("cut after step {at} {fates:?}");
+            let run = self.turn_on(&what, cut, 1)?;
+            if self.random.below(self.effort.second_cut_in) == 0 {
+                self.cut_again(&what, &run, 2)?;
+            }
+        }
+        let kept = vec![medium::Fate::Kept; disk.pending()];
+        let after = disk.cut(&kept, &mut self.random);
+        let (stormy, bad) = board::storm(&self.play, after, STORM, &mut self.random);
+        self.counts.storms += 1;
+        let what = format!("{STORM} cuts at boot after step {at}");
+        self.counts.judge(&what, &bad);
+        if bad.is_empty() {
+            self.turn_on(&what, stormy, u32::try_from(STORM)? + 1)?;
+        }
+        if disk.daemon.is_some() {
+            self.counts.kills += 1;
+            let how = How { daemon_only: true, boot: disk.boot, ..How::default() };
+            let run = board::run(self.rig, &self.play, disk.killed(), &how)?;
+            self.judge(&format!("kill -9 after step {at}"), &run, 0);
+        }
+        Ok(())
+    }
+
+    /// Another cut somewhere in a recovery; some are cut off again and again.
+    fn cut_again(&mut self, what: &str, run: &Run, cuts: Cuts) -> anyhow::Result<()> {
+        let operations: Vec<usize> =
+            run.log.iter().enumerate().filter(|(_, step)| step.is_durable()).map(|(at, _)| at).collect();
+        if operations.is_empty() || cuts > 6 {
+            return Ok(());
+        }
+        let at = operations[self.random.below(operations.len())];
+        let mut disk = run.start.clone();
+        run.log[..=at].iter().for_each(|step| disk.apply(step));
+        let fates = medium::choices(disk.pending(), 27, &mut self.random);
+        let fates = &fates[self.random.below(fates.len())];
+        let cut = disk.cut(fates, &mut self.random);
+        self.counts.more_cuts += 1;
+        let what = format!("{what}, then after step {at} of the recovery {fates:?}");
+        let run = self.turn_on(&what, cut, cuts)?;
+        if self.random.below(3) == 0 { self.cut_again(&what, &run, cuts + 1) } else { Ok(()) }
+    }
+
+    fn turn_on(&mut self, what: &str, cut: Disk, cuts: Cuts) -> anyhow::Result<Run> {
+        let mut bad = verdict::after_cut(&self.play, &cut);
+        let how = How { boot: cut.boot, ..How::default() };
+        let run = board::run(self.rig, &self.play, cut, &how)?;
+        bad.extend(verdict::at_rest(&self.play, &run, cuts));
+        self.record(what, &run, &bad);
+        Ok(run)
+    }
+
+    fn judge(&mut self, what: &str, run: &Run, cuts: Cuts) {
+        let bad = verdict::at_rest(&self.play, run, cuts);
+        self.record(what, run, &bad);
+    }
+
+    fn record(&mut self, what: &str, run: &Run, bad: &[String]) {
+        self.counts.most_boots = self.counts.most_boots.max(run.boots_until_up);
+        let job = seed::job(&run.disk.records.journal);
+        let end = job.map_or("no job", |job| job.state.status().as_str());
+        *self.counts.ends.entry(end).or_default() += 1;
+        self.counts.judge(&format!("{:?} {what}", self.play.scenario), bad);
+    }
+}

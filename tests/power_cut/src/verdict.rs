@@ -1,0 +1,135 @@
+//! What must hold after a cut, and when the device has come to rest: R1, R2, R5 of `threat-model.md`.
+
+use ota_core::{
+    Version,
+    job::{Job, JobStatus, MAX_CHANGES, MAX_TRIALS},
+    ports::{AuditLog as _, Settings as _},
+};
+use ota_testkit::bootloader;
+
+use crate::{
+    board::Run,
+    disk::{Disk, index},
+    scenario::{Behaviour, Content, Kind},
+    seed,
+    world::Play,
+};
+
+/// How often the power was cut so far, in a chain of cuts.
+pub(crate) type Cuts = u32;
+
+/// What is wrong with what a cut left, whatever follows.
+pub(crate) fn after_cut(play: &Play, disk: &Disk) -> Vec<String> {
+    let floor = disk.records.journal.value("floor.version").ok().flatten();
+    let floor = floor.and_then(|text| text.parse::<Version>().ok());
+    let fallback = Content::Old.version().parse::<Version>().ok();
+    let above = floor.is_some_and(|floor| fallback.is_some_and(|fallback| floor > fallback));
+    let loaded = disk.places.load(disk.env.durable());
+    let target = play.scenario.target();
+    let on_trial = loaded.variables.get("ota_trial").is_some_and(|slot| slot == target.as_str());
+    let confirmed = !on_trial && bootloader::boot(&loaded.variables).slot == target;
+    if above && !confirmed {
+        return vec!["R5: the floor lies above the fallback slot before the new slot is confirmed".into()];
+    }
+    Vec::new()
+}
+
+/// What is wrong with a run.
+pub(crate) fn at_rest(play: &Play, run: &Run, cuts: Cuts) -> Vec<String> {
+    let mut bad = run.bad.clone();
+    if !bad.is_empty() {
+        return bad;
+    }
+    let limit = u32::from(play.scenario.tries) + 2;
+    if run.boots_until_up > limit {
+        bad.push(format!("R1: {} boots until a system came up, {limit} are allowed", run.boots_until_up));
+    }
+    bad.extend(boots_on(play, &run.disk));
+    bad.extend(kept(run));
+    bad.extend(ended(play, &run.disk, cuts));
+    bad
+}
+
+/// R1: the boot loader starts the same whole slot for ever, and nothing else could be started that is not whole.
+pub(crate) fn boots_on(play: &Play, disk: &Disk) -> Option<String> {
+    let loaded = disk.places.load(disk.env.seen());
+    let boot = bootloader::boot(&loaded.variables);
+    let running = disk.running?;
+    if loaded.variables.contains_key("ota_trial") {
+        // Waiting for somebody to restart the gateway.
+        return None;
+    }
+    if boot.slot != running || (boot.save.is_some() && play.wrong.is_none()) {
+        return Some(format!("R1: slot {running} runs and the next boot is that of {}", boot.slot));
+    }
+    if play.behaviour(disk, running).is_none_or(|(_, behaviour)| behaviour != Behaviour::Good) {
+        return Some(format!("R1: the gateway rests on slot {running}, which is not whole and good"));
+    }
+    let whole = play.images.whole(disk.slots[index(!running)].seen()).is_some();
+    if !whole && boot.otherwise.is_some() {
+        return Some(format!("R3: slot {} is half written and may be started", !running));
+    }
+    None
+}
+
+/// R2: nothing that was there, or was answered, is lost.
+pub(crate) fn kept(run: &Run) -> Vec<String> {
+    let mut bad = Vec::new();
+    let (before, after) = (&run.start.records.journal, &run.disk.records.journal);
+    if let Some(what) = seed::missing(after) {
+        bad.push(format!("R2: {what} is lost"));
+    }
+    let count =
+        |journal: &ota_testkit::MemJournal| journal.records(0, 1000).map_or(0, |records| records.len());
+    if count(after) < count(before) {
+        bad.push("R2: audit records are lost".into());
+    }
+    let answered = &run.start.answered;
+    let job = seed::job(after);
+    let lost = |what: &str| {
+        format!("R2: {what} was answered with 2xx and is lost: {:?}", job.as_ref().map(|j| &j.state))
+    };
+    if answered.created && job.is_none() {
+        bad.push(lost("the job"));
+    }
+    if answered.installed && job.as_ref().is_none_or(|job| job.install.is_none()) {
+        bad.push(lost("the install"));
+    }
+    if answered.cancelled && job.as_ref().is_none_or(|job| job.state.status() != JobStatus::Cancelled) {
+        bad.push(lost("the cancel"));
+    }
+    if answered.ended.is_some_and(|end| job.as_ref().is_none_or(|job| job.state.status() != end)) {
+        bad.push(lost("the end"));
+    }
+    bad
+}
+
+/// R5 and the end that the scenario has to come to.
+fn ended(play: &Play, disk: &Disk, cuts: Cuts) -> Option<String> {
+    let job = seed::job(&disk.records.journal)?;
+    let scenario = play.scenario;
+    if job.counters.changes > MAX_CHANGES || job.counters.trials > MAX_TRIALS {
+        return Some(format!("R5: {:?}", job.counters));
+    }
+    if disk.trial_boots > u32::from(scenario.tries) {
+        return Some(format!("R5: {} trial boots, {} are allowed", disk.trial_boots, scenario.tries));
+    }
+    let on_target = disk.running == Some(scenario.target());
+    let good = scenario.image == Behaviour::Good;
+    let used_up = disk.trial_boots + cuts >= u32::from(scenario.tries);
+    let right = match job.state.status() {
+        JobStatus::Succeeded => on_target && good,
+        JobStatus::RolledBack => !on_target && (!good || used_up),
+        JobStatus::Cancelled => !on_target && scenario.kind == Kind::Cancel,
+        // Three installs that were cut off are enough.
+        JobStatus::Failed => !on_target && cuts >= 3,
+        JobStatus::Downloaded => !on_target && !disk.answered.installed,
+        JobStatus::Rebooting => !on_target && scenario.kind == Kind::Cancel && !disk.answered.cancelled,
+        _ => false,
+    };
+    (!right).then(|| wrong_end(&job, disk))
+}
+
+fn wrong_end(job: &Job, disk: &Disk) -> String {
+    format!("wrong end on {:?} after {} trial boots: {:?}", disk.running, disk.trial_boots, job.state)
+}

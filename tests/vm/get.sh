@@ -1,0 +1,25 @@
+#!/bin/bash
+# Gets what the virtual device needs, from Debian packages by name, and only what is not there yet:
+#   - tools and QEMU 10 of bookworm-backports, installed (7.2 of bookworm fails at saveenv to flash);
+#   - u-boot-qemu of trixie (U-Boot 2025.01), unpacked, not installed;
+#   - a kernel, a static busybox and fw_printenv for the guest, unpacked, not installed.
+set -euo pipefail
+. "$(dirname "$0")/lib.sh"
+if [ ! -e "$OTA_VM_DIR/.tools" ]; then
+  missing() { for t in mkimage cpio depmod mkfs.ext4 sfdisk fw_setenv qemu-system-x86_64; do
+    command -v $t >/dev/null || [ -x /usr/sbin/$t ] || return 0; done; return 1; }
+  if missing; then
+    apt_opts "bookworm bookworm-updates bookworm-backports" "$(dpkg --print-architecture)"
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get "${APT[@]}" -qq install -y --no-install-recommends \
+      u-boot-tools libubootenv-tool fdisk e2fsprogs cpio kmod binutils >/dev/null
+    apt-get "${APT[@]}" -qq install -y --no-install-recommends -t bookworm-backports qemu-system-x86 >/dev/null
+  fi
+  touch "$OTA_VM_DIR/.tools"
+fi
+fetch_debs trixie amd64 "$OTA_VM_DIR/uboot" u-boot-qemu
+g=$OTA_VM_DIR/guest-amd64
+[ -e "$g/.done" ] || k=$(dep_of bookworm amd64 linux-image-amd64)
+fetch_debs bookworm amd64 "$g" ${k:-} busybox-static libubootenv-tool libubootenv0.1 libyaml-0-2 zlib1g libc6
+v=$(ls "$g/lib/modules" | head -1)
+[ -e "$g/lib/modules/$v/modules.dep" ] || depmod -b "$g" "$v"

@@ -1,0 +1,49 @@
+//! `cargo xtask browser`: the dashboard in Debian's Chromium on a simulated device. Owns how the suite is started; what it
+//! checks stands in tests/browser.
+
+use std::path::Path;
+
+use crate::{build, process, tools, workspace::Workspace};
+
+/// What to run.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Also copy the pictures that the documentation shows to docs/img.
+    #[arg(long)]
+    docs: bool,
+}
+
+/// Programs that the suite needs beside those of the workspace.
+const TOOLS: [&str; 6] = ["chromium", "node", "npm", "fw_printenv", "openssl", "mksquashfs"];
+
+/// Installs what is missing, builds the programs, runs the suite. Pictures are left in `target/browser`.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    tools::debian_for(&TOOLS)?;
+    build::programs()?;
+    suite(args)
+}
+
+/// The suite alone, with programs that are built.
+pub(crate) fn suite(args: &Args) -> anyhow::Result<()> {
+    let folder = process::root().join("tests/browser");
+    tools::npm(&folder)?;
+    let out = Workspace::read()?.target.join("browser");
+    let mut node = process::command("node");
+    node.current_dir(&folder).args([
+        "--test",
+        "--test-reporter=spec",
+        "--test-timeout=300000",
+        "dashboard.test.js",
+    ]);
+    node.env("OTA_BIN_DIR", build::folder()?).env("OTA_BROWSER_OUT", &out);
+    if args.docs {
+        node.env("OTA_BROWSER_DOCS", "1");
+    }
+    let ended = process::run(&mut node);
+    println!("browser: pictures in {}", shown(&out));
+    ended
+}
+
+fn shown(out: &Path) -> String {
+    out.strip_prefix(process::root()).unwrap_or(out).display().to_string()
+}

@@ -1,0 +1,45 @@
+//! `cargo xtask vm`: the real U-Boot in an emulated machine, with our boot script and our daemon.
+
+use std::path::PathBuf;
+
+use crate::{build, process, workspace::Workspace};
+
+/// How long.
+#[derive(clap::Args, Default)]
+pub(crate) struct Args {
+    /// Fifty power cuts instead of three.
+    #[arg(long)]
+    long: bool,
+    /// Where the packages, images and the disk are kept; the packages are fetched once.
+    #[arg(long)]
+    dir: Option<PathBuf>,
+}
+
+/// MiB of a slot: a kernel, an initramfs and the daemon.
+const SLOT_MIB: &str = "48";
+
+/// Gets what is missing, makes the disk, plays the story.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    build::programs()?;
+    let dir = match &args.dir {
+        Some(dir) => dir.clone(),
+        None => Workspace::read()?.target.join("vm"),
+    };
+    std::fs::create_dir_all(dir.join("keys"))?;
+    let (programs, scripts) = (build::folder()?, process::root().join("tests/vm"));
+    let script = |name: &str| {
+        let mut command = process::command(scripts.join(name));
+        command.env("OTA_VM_DIR", &dir).env("OTA_SLOT_MIB", SLOT_MIB);
+        command
+    };
+    let story = || {
+        let mut command = process::command(programs.join("ota-vm"));
+        command.arg("--dir").arg(&dir).arg("--boot").arg(scripts.join("boot.sh"));
+        command
+    };
+    process::run(&mut script("get.sh"))?;
+    process::run(story().arg("--keys"))?;
+    let loader = process::root().join("dist/u-boot/ota-boot.cmd");
+    process::run(script("make.sh").arg(programs.join("ota-gatewayd")).arg(loader))?;
+    process::run(story().args(["--cuts", if args.long { "50" } else { "3" }]))
+}
