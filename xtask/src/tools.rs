@@ -21,6 +21,8 @@ const DEBIAN: &[(&str, &str)] = &[
     ("setpriv", "util-linux"),
     ("objdump", "binutils"),
     ("strace", "strace"),
+    ("age", "age"),
+    ("zstd", "zstd"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("chromium", "chromium"),
