@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ota_core::{ByteCount, Slot, Version, ports::Role};
 
-use crate::{config::Config, logs, serve, tokens};
+use crate::{config::Config, keys, logs, serve, tokens};
 
 /// Over-the-air update daemon of an A/B gateway.
 #[derive(Debug, Parser)]
@@ -59,6 +59,11 @@ enum Command {
         #[command(subcommand)]
         command: SafetyCommand,
     },
+    /// Show and check the keys that images are verified with.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Manage the PIN on the device itself.
     Pin {
         #[command(subcommand)]
@@ -74,6 +79,14 @@ enum SafetyCommand {
         #[arg(long)]
         trace: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Print every key: role, kind, fingerprint, name, how it stands, file.
+    List,
+    /// Fail when a key is expired, retired or not allowed, too few are left, or the key list cannot be used.
+    Check,
 }
 
 #[derive(Debug, Subcommand)]
@@ -151,6 +164,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             say(&crate::provision::record(&config, &store, slot, version, ByteCount(size), running)?)
         }
         Command::Safety { command: SafetyCommand::Simulate { trace } } => simulate(&config, &trace),
+        Command::Keys { command } => {
+            let settings = keys::settings(&config)?;
+            match command {
+                KeysCommand::List => say(&keys::list(&config, &settings)?),
+                KeysCommand::Check => say(&keys::check(&config, &settings)?),
+            }
+        }
         Command::Pin { command } => pin(&config, &command),
         Command::Token { command } => {
             let store = tokens::open(&config)?;

@@ -83,6 +83,7 @@ impl Gateway {
             slots: Arc::clone(&self.slots) as _,
             images: Arc::clone(&self.staging) as _,
             verifier: Arc::clone(&self.verifier) as _,
+            inspector: Arc::new(FakeInspector),
             sources: vec![Arc::clone(&self.source) as _],
             journal: Arc::clone(&self.journal) as _,
             facts: Arc::clone(&self.journal) as _,

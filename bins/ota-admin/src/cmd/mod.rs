@@ -5,9 +5,12 @@ pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod download;
+mod embed;
 pub(crate) mod explain;
+mod file;
 pub(crate) mod inhibit;
 pub(crate) mod inhibitors;
+pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod jobs;
 pub(crate) mod judge;
@@ -23,6 +26,7 @@ pub(crate) mod sign;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod update;
+pub(crate) mod verify;
 pub(crate) mod watch;
 pub(crate) mod windows;
 
@@ -86,6 +90,8 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Token(args) => token::run(args, context).await,
         Command::Keygen(args) => keygen::run(args, context),
         Command::Sign(args) => sign::run(args, context),
+        Command::Verify(args) => verify::run(args, context),
+        Command::Inspect(args) => inspect::run(args, context),
         Command::Repo(args) => repo::run(args, context),
         Command::Completions(args) => completions::run(args, context),
     }
