@@ -85,8 +85,8 @@ impl<T> Feed<'_, T> {
 }
 
 enum Decoding<'a, T> {
-    Gzip(MultiGzDecoder<BufReader<Feed<'a, T>>>),
-    Zstd(Frames<BufReader<Feed<'a, T>>>),
+    Gzip(Box<MultiGzDecoder<BufReader<Feed<'a, T>>>>),
+    Zstd(Box<Frames<BufReader<Feed<'a, T>>>>),
 }
 
 /// What comes out of a packed image.
@@ -107,8 +107,8 @@ impl<'a, T: FnMut(u64) -> Flow> Unpacking<'a, T> {
         let feed = Feed { image, tally: Tally::new(), tell, failed: None };
         let feed = BufReader::with_capacity(STEP, feed);
         let decoding = match packing {
-            Packing::Gzip => Decoding::Gzip(MultiGzDecoder::new(feed)),
-            Packing::Zstd => Decoding::Zstd(Frames::new(feed)),
+            Packing::Gzip => Decoding::Gzip(Box::new(MultiGzDecoder::new(feed))),
+            Packing::Zstd => Decoding::Zstd(Box::new(Frames::new(feed))),
         };
         Self { decoding, packing }
     }
