@@ -15,8 +15,8 @@ use ota_core::{
     safety::SafetyStep,
 };
 use ota_testkit::{
-    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeProbe, FakeRebooter, FakeVerifier, MemJournal,
-    MemSlots, MemStaging, ScriptedSource, samples, source::FetchScript,
+    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeInspector, FakeProbe, FakeRebooter, FakeVerifier,
+    MemJournal, MemSlots, MemStaging, ScriptedSource, samples, source::FetchScript,
 };
 use tokio::sync::watch;
 
