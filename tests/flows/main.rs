@@ -8,6 +8,7 @@ mod codes;
 mod cuts;
 mod document;
 mod examples;
+mod matrix;
 mod memory;
 mod programs;
 mod racing;

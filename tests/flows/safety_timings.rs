@@ -398,6 +398,7 @@ impl Gateway {
             slots: Arc::clone(&self.slots) as _,
             images: Arc::clone(&self.staging) as _,
             verifier: Arc::new(FakeVerifier::default()),
+            inspector: Arc::new(FakeInspector),
             sources: vec![Arc::new(SlowLink(Arc::clone(&self.source)))],
             journal: Arc::clone(&self.store) as _,
             facts: Arc::clone(&self.store) as _,
@@ -434,7 +435,6 @@ impl Gateway {
             audit: Arc::clone(&self.store) as _,
             clock,
             uploads: Arc::new(MemUploads::new(Arc::clone(&self.staging))),
-            inspector: Arc::new(FakeInspector),
         };
         let server = Server::bind(HttpConfig::new(([127, 0, 0, 1], 0).into()), state).await.unwrap();
         let mut options = Options::new(format!("http://{}", server.local_addr()).parse().unwrap());

@@ -29,7 +29,7 @@ pub enum Behaviour {
     Hangs,
     /// Comes up, and its health check fails.
     Unhealthy,
-    /// Not a file system: nothing loads.
+    /// A damaged file system: nothing loads.
     DoesNotLoad,
 }
 
@@ -59,11 +59,16 @@ pub fn build(spec: &ImageSpec, tree: &Path, image: &Path) -> anyhow::Result<()> 
         ensure!(file.metadata()?.len() <= length, "the file system is longer than {length} bytes");
         file.set_len(length)?;
     }
-    if spec.behaviour == Behaviour::DoesNotLoad {
-        let file = fs::OpenOptions::new().write(true).open(image)?;
-        std::os::unix::fs::FileExt::write_all_at(&file, b"none", 0)?;
-    }
-    Ok(())
+    if spec.behaviour == Behaviour::DoesNotLoad { spoil(image) } else { Ok(()) }
+}
+
+/// Destroys the table of inodes: the superblock is sound, and nothing can be read.
+fn spoil(image: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let file = fs::OpenOptions::new().read(true).write(true).open(image)?;
+    let mut table = [0; 8];
+    file.read_exact_at(&mut table, 64)?;
+    Ok(file.write_all_at(&[0xff; 64], u64::from_le_bytes(table))?)
 }
 
 fn fill(spec: &ImageSpec, tree: &Path) -> anyhow::Result<()> {

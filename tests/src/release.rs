@@ -72,7 +72,7 @@ impl Publisher {
         image: &Path,
         signed_by: SignedBy,
     ) -> anyhow::Result<RepoDir> {
-        let repo = RepoDir::init(&InitOptions::new(repo, self.keys.join(name)), now())?;
+        let repo = RepoDir::init(&InitOptions::new(repo, self.keys.join(name)), clock())?;
         let mut add = AddRelease::new(image, MODEL, format!("v{NEW_VERSION}").parse()?, RELEASE_DATE)?;
         add.id = UPDATE_ID.parse()?;
         add.description = "Security patches and performance improvements".into();
@@ -82,7 +82,7 @@ impl Publisher {
             add.signatures = vec![(SignatureKind::Cms, signature)];
         }
         repo.add_release(&add)?;
-        repo.publish(now())?;
+        repo.publish(clock())?;
         Ok(repo)
     }
 
@@ -107,9 +107,10 @@ impl Publisher {
     }
 }
 
-/// The wall clock.
+/// The wall clock of the publisher's machine: what openssl and gpg date by.
 #[expect(clippy::disallowed_methods, reason = "the publisher's machine has a clock")]
-pub(crate) fn now() -> Timestamp {
+#[must_use]
+pub fn clock() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     Timestamp::from_secs(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

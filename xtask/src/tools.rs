@@ -16,6 +16,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("openssl", "openssl"),
     ("mksquashfs", "squashfs-tools"),
     ("mke2fs", "e2fsprogs"),
+    ("zstd", "zstd"),
     ("sfdisk", "fdisk"),
     ("losetup", "mount"),
     ("setpriv", "util-linux"),

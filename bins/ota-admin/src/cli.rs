@@ -76,8 +76,12 @@ pub(crate) enum Command {
     Token(cmd::token::Args),
     /// Make keys: a code-signing authority for images, or fresh keys of a repository.
     Keygen(cmd::keygen::Args),
-    /// Sign an image; the signature is written beside it.
+    /// Sign an image; the signature is written beside it, or into it.
     Sign(cmd::sign::Args),
+    /// Say what a device with these keys would say of an image, without a device.
+    Verify(cmd::verify::Args),
+    /// Show what an image file is: format, trailer, manifest, blocks. Checks no signature.
+    Inspect(cmd::inspect::Args),
     /// Keep the signed repository that gateways update from.
     Repo(cmd::repo::Args),
     /// Print the completion script of a shell.

@@ -20,7 +20,7 @@ Exit codes:
     8  the job was rolled back: the previous version runs
     9  the job was cancelled
    10  nothing to do: no update is on offer
- 10+N  the gateway's condition OTA_N:
+ 10+N  the gateway's condition OTA_N, also for `verify`:
        11 update in progress   12 blocked by safety   13 not enough space   14 network
        15 invalid image        16 signature           17 checksum           18 partition
        19 update server        20 PIN                 21 factory reset      22 rollback
@@ -43,6 +43,9 @@ pub(crate) enum Failure {
     /// The job that was followed did not succeed.
     #[error(transparent)]
     Job(#[from] Box<JobEnded>),
+    /// A device would refuse the image.
+    #[error("a device would refuse it: {0} ({code})", code = .0.code())]
+    Verdict(ota_core::OtaError),
     /// No update is on offer.
     #[error("no update is on offer")]
     NothingToDo,
@@ -170,6 +173,7 @@ impl Failure {
             }
             Self::Release(_) | Self::Output(_) | Self::Local(_) => Exit::General,
             Self::Job(ended) => job(ended),
+            Self::Verdict(error) => Exit::Ota(error.code()),
             Self::NothingToDo => Exit::NothingToDo,
             Self::Interrupted(_) => Exit::Interrupted,
             Self::Command { code } => Exit::Command(*code),

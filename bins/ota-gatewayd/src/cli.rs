@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ota_core::{ByteCount, Slot, Version, ports::Role};
 
-use crate::{config::Config, logs, serve, tokens, user_data};
+use crate::{config::Config, keys, logs, serve, tokens, user_data};
 
 /// Over-the-air update daemon of an A/B gateway.
 #[derive(Debug, Parser)]
@@ -67,6 +67,11 @@ enum Command {
     },
     /// Carry out, or take back, the factory reset that was asked for.
     FactoryReset(FactoryResetArgs),
+    /// Show and check the keys that images are verified with.
+    Keys {
+        #[command(subcommand)]
+        command: KeysCommand,
+    },
     /// Manage the PIN on the device itself.
     Pin {
         #[command(subcommand)]
@@ -97,6 +102,14 @@ enum SafetyCommand {
         #[arg(long)]
         trace: PathBuf,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Print every key: role, kind, fingerprint, name, how it stands, file.
+    List,
+    /// Fail when a key is expired, retired or not allowed, too few are left, or the key list cannot be used.
+    Check,
 }
 
 #[derive(Debug, Subcommand)]
@@ -181,6 +194,13 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         // Needs no configuration: done above.
         Command::Manual { .. } => Ok(()),
         Command::FactoryReset(args) => say(&factory_reset(&config, &args)?),
+        Command::Keys { command } => {
+            let settings = keys::settings(&config)?;
+            match command {
+                KeysCommand::List => say(&keys::list(&config, &settings)?),
+                KeysCommand::Check => say(&keys::check(&config, &settings)?),
+            }
+        }
         Command::Pin { command } => pin(&config, &command),
         Command::Token { command } => {
             let store = tokens::open(&config)?;

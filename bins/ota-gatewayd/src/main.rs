@@ -5,6 +5,7 @@ mod cli;
 mod clock;
 mod config;
 mod health;
+mod keys;
 mod logs;
 mod notify;
 mod probe;

@@ -5,7 +5,6 @@ use std::{fs, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use ota_engine::{AutoConfig, Engine};
 use ota_http::{AppState, HttpConfig, Server, TlsReloader};
-use ota_verify::HeadInspector;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -35,7 +34,6 @@ pub(crate) async fn serve(config: Config) -> anyhow::Result<()> {
         audit: Arc::clone(&store) as _,
         clock,
         uploads: Arc::new(uploads),
-        inspector: Arc::new(HeadInspector),
     };
     let server = Server::bind(http_config(&config)?, state).await.context("opening the HTTP interface")?;
     let server = server

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    num::NonZeroU32,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
     sync::Arc,
@@ -11,20 +10,22 @@ use std::{
 use anyhow::{Context as _, anyhow};
 use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
 use ota_core::{
-    ByteCount, Timestamp, Version,
-    ports::{BootControl as _, Clock, Settings, SystemProbe, UpdateSource},
+    ByteCount, Slot, Timestamp, Version,
+    ports::{BootControl as _, Clock, Settings, SlotWriter, SystemProbe, UpdateSource},
 };
 use ota_engine::{EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 use ota_fetch::{ClientIdentity, Proxy, SpeedLimit, StagedUploads, Staging, TufConfig, TufSource};
+use ota_image::{ArchivePolicy, PackedInspector, UnpackingWriter};
 use ota_safety::SafetyEngine;
 use ota_store::{Condition, SqliteStore};
-use ota_verify::{Keyring, KeyringVerifier, VerifyConfig};
+use ota_verify::{HeadInspector, Keyring};
 
 use crate::{
     bandwidth::StoredBandwidth,
     clock::SystemClock,
     config::{Config, SourceSection},
     health::ConfiguredChecks,
+    keys,
     probe::KernelProbe,
     reboot::CommandRebooter,
     tokens, user_data,
@@ -56,10 +57,11 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
     let lock = lock_state(&config.state.dir)?;
     let store = Arc::new(open_store(config, clock.wall())?);
     let boot = Arc::new(open_boot(config)?);
-    let slots = BlockSlotWriter::new(&config.slots.a, &config.slots.b, boot.booted());
+    let slots = open_slots(config, boot.booted());
     let staging = Staging::open(config.staging())?;
     let uploads = StagedUploads::open(staging.clone(), config.upload.quota_bytes.map(ByteCount))?;
-    let verifier = open_verifier(config, &clock, &store)?;
+    let settings: Arc<dyn Settings> = Arc::clone(&store) as _;
+    let verifier = keys::open_verifier(config, &clock, &settings)?;
     let speed = SpeedLimit::new(config.download.bytes_per_second);
     let sources = config
         .sources
@@ -71,7 +73,8 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
     let safety = SafetyEngine::with_probe(config.safety.clone(), Arc::clone(&clock), Arc::clone(&probe))?;
     let ports = Ports {
         boot,
-        slots: Arc::new(slots),
+        inspector: Arc::new(open_inspector(config, &*slots)),
+        slots,
         images: Arc::new(staging),
         verifier: Arc::new(verifier),
         sources,
@@ -156,27 +159,32 @@ fn open_boot(config: &Config) -> anyhow::Result<UbootBootControl> {
     UbootBootControl::open(boot).context("opening the boot environment")
 }
 
-fn open_verifier(
-    config: &Config,
-    clock: &Arc<dyn Clock>,
-    store: &Arc<SqliteStore>,
-) -> anyhow::Result<KeyringVerifier> {
-    let keyring = Keyring::load(&config.verify.keys)?;
-    if keyring.is_empty() {
-        tracing::warn!(folder = %config.verify.keys.display(), "no trusted keys: every signature will be refused");
-    }
-    let mut strict = VerifyConfig::new(Arc::clone(clock), built());
-    let settings = Arc::clone(store);
-    strict.stored_floor = Arc::new(move || stored_floor(&*settings));
-    strict.threshold = NonZeroU32::new(config.verify.threshold).unwrap_or(NonZeroU32::MIN);
-    strict.development_keys = config.verify.development_keys;
-    strict.model = Some(config.gateway.model.clone());
-    Ok(KeyringVerifier::new(keyring, strict))
+fn open_slots(config: &Config, booted: Option<Slot>) -> Arc<dyn SlotWriter> {
+    let slots = Arc::new(BlockSlotWriter::new(&config.slots.a, &config.slots.b, booted));
+    let work = config.state.dir.join("unpack");
+    let label = config.unpack.label.as_str();
+    Arc::new(UnpackingWriter::new(slots, work, label).with_device_nodes(config.unpack.device_nodes))
 }
 
-fn stored_floor(settings: &dyn Settings) -> Option<Timestamp> {
+/// A packed image is looked into as far as the larger slot holds; whether it fits the one it goes to is asked later.
+fn open_inspector(config: &Config, slots: &dyn SlotWriter) -> PackedInspector {
+    let capacity =
+        Slot::ALL.into_iter().filter_map(|slot| slots.capacity(slot).ok()).max().unwrap_or_default();
+    let policy = ArchivePolicy { device_nodes: config.unpack.device_nodes, capacity };
+    PackedInspector::new(Arc::new(HeadInspector), policy)
+}
+
+pub(crate) fn stored_floor(settings: &dyn Settings) -> Option<Timestamp> {
     let text = settings.value(CLOCK_FLOOR).ok().flatten()?;
     text.parse().ok().map(Timestamp::from_millis)
+}
+
+/// The time was at least `seen`: signed text says so.
+pub(crate) fn raise_clock_floor(settings: &dyn Settings, seen: Timestamp) -> anyhow::Result<()> {
+    if stored_floor(settings).is_none_or(|floor| floor < seen) {
+        settings.set_value(CLOCK_FLOOR, Some(&seen.as_millis().to_string()))?;
+    }
+    Ok(())
 }
 
 fn open_source(
@@ -281,7 +289,7 @@ fn running_version(path: &Path) -> Option<Version> {
         .ok()
 }
 
-fn built() -> Timestamp {
+pub(crate) fn built() -> Timestamp {
     Timestamp::from_secs(BUILT.and_then(|text| text.parse().ok()).unwrap_or(0))
 }
 

@@ -41,8 +41,42 @@ pub enum ImageKind {
     Raw,
     /// A squashfs image written as it is (`.squashfs`).
     Squashfs,
-    /// A compressed archive that is unpacked into a fresh file system (`.tar.gz`).
+    /// A compressed archive that is unpacked into a fresh file system (`.tar.gz`, `.tar.zst`).
     TarGz,
+}
+
+/// How an image is compressed on its way to the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Packing {
+    /// RFC 1952 (`.gz`).
+    Gzip,
+    /// RFC 8878 (`.zst`).
+    Zstd,
+}
+
+impl Packing {
+    /// The word for people and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+/// What a packed image becomes, found by unpacking all of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unpacked {
+    /// How it was packed.
+    pub packing: Packing,
+    /// Length of what was in it: a file system image, or an archive.
+    pub size: ByteCount,
+    /// Digest of that.
+    pub sha256: Sha256Digest,
+    /// What a slot must hold at least to take it.
+    pub space: ByteCount,
 }
 
 /// An image that lies whole in staging.

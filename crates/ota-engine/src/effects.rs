@@ -6,11 +6,14 @@ use std::{
 };
 
 use ota_core::{
-    ByteCount, ImageName, Sha256Digest,
+    ByteCount, ImageName, Sha256Digest, Slot,
     error::{OtaError, PortError, PortErrorKind},
     event::{EventKind, Operation, Outcome, Phase},
     job::{Effect, Failure, Held, Input, Job, JobKind, JobState, JobStatus, Strategy},
-    ports::{FetchObserver, FetchOrder, Flow, ImageExpectation, RebootReason, VerifyPolicy, WriteProgress},
+    ports::{
+        FetchObserver, FetchOrder, Flow, Front, ImageExpectation, ImageReader, PackedImage, RebootReason,
+        VerifyPolicy, WriteProgress,
+    },
     release::{ImageKind, Vouched},
     safety::{SafetyStep, Severity},
 };
@@ -19,7 +22,7 @@ use tokio::sync::mpsc;
 use crate::{
     brake::Brake,
     engine::Shared,
-    examine::Front,
+    examine::{KeepHead, space},
     facts::failure,
     runner::{Message, Runner, blocking, lost_work},
 };
@@ -354,13 +357,22 @@ fn expectation(job: &Job) -> Result<(ImageName, ImageExpectation), PortError> {
 
 type Watch<'a> = &'a mut dyn FnMut(WriteProgress) -> Flow;
 
+/// The signature first, then what the image is and whether the slot holds it: nothing of the slot is touched yet.
 fn verify(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
     let mut run = || -> Result<Vouched, PortError> {
         let (name, expect) = expectation(job)?;
-        let signatures = shared.ports.images.signatures(&name)?;
-        let mut image = shared.ports.images.open(&name)?;
+        let images = &shared.ports.images;
+        let signatures = images.signatures(&name)?;
+        let mut image = KeepHead::new(images.open(&name)?, shared.ports.inspector.head_len());
         let policy = VerifyPolicy { require_signature: job.verify_signature };
-        shared.ports.verifier.verify(&mut *image, expect, &signatures, policy, observer)
+        let vouched = shared.ports.verifier.verify(&mut image, expect, &signatures, policy, observer)?;
+        let facts = shared.facts_of(&vouched, &image.head, images.open(&name)?, observer)?;
+        let (required, available) = (space(&facts, &vouched), shared.ports.slots.capacity(job.target)?);
+        if required > available {
+            let place = format!("slot {}", job.target);
+            return Err(OtaError::InsufficientSpace { place, required, available }.into());
+        }
+        Ok(vouched)
     };
     run().map_or_else(|error| Input::VerifyFailed(failure(&error)), Input::Verified)
 }
@@ -385,11 +397,34 @@ fn write(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
         if job.vouched.as_ref().is_some_and(|vouched| vouched.sha256 != expect.sha256) {
             return Err(PortErrorKind::Io("the verified digest is not the staged one".into()).into());
         }
-        let mut image = Front::new(shared.ports.images.open(&name)?, front(job, expect));
-        shared.ports.slots.write(job.target, &mut image, expect, observer)?;
-        shared.slot_written(job)
+        let front = front(job, expect);
+        let open = || -> Result<Box<dyn ImageReader>, PortError> {
+            Ok(Box::new(Front::new(shared.ports.images.open(&name)?, front)))
+        };
+        let holds = write_image(shared, job.target, expect, &open, observer)?;
+        shared.slot_written(job, holds)
     };
     run().map_or_else(|error| Input::WriteFailed(failure(&error)), |()| Input::Written)
+}
+
+/// Gives what the slot holds then: of a packed image another length and digest than the image has.
+fn write_image(
+    shared: &Shared,
+    slot: Slot,
+    expect: ImageExpectation,
+    open: &(dyn Fn() -> Result<Box<dyn ImageReader>, PortError> + Sync),
+    observer: Watch<'_>,
+) -> Result<ImageExpectation, PortError> {
+    let head = KeepHead::of(open()?, shared.ports.inspector.head_len())?;
+    let vouched = Vouched { sha256: expect.sha256, size: expect.size, signers: Vec::new() };
+    let facts = shared.facts_of(&vouched, &head, open()?, observer)?;
+    let Some(unpacked) = &facts.unpacked else {
+        shared.ports.slots.write(slot, &mut *open()?, expect, observer)?;
+        return Ok(expect);
+    };
+    tracing::info!(packed = %expect.sha256, unpacked = %unpacked.sha256, format = facts.format, "unpacking");
+    let image = PackedImage { expect, kind: facts.kind, unpacked, open };
+    shared.ports.slots.write_packed(slot, image, observer)
 }
 
 /// How much of the staged file is read: of an upload what was vouched for, without the trailer; else all of it, so that

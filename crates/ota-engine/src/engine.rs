@@ -7,8 +7,8 @@ use ota_core::{
     error::{OtaError, SignatureFault},
     job::{Input, InstallOptions, Job, JobKind, JobStatus, Priority, Strategy},
     ports::{
-        AuditLog, BootControl, Clock, HealthChecks, ImageStore, ImageVerifier, JobJournal, JobPage, Rebooter,
-        SafetyGate, Settings, SlotFacts, SlotWriter, SystemProbe, UpdateSource,
+        AuditLog, BootControl, Clock, HealthChecks, ImageInspector, ImageStore, ImageVerifier, JobJournal,
+        JobPage, Rebooter, SafetyGate, Settings, SlotFacts, SlotWriter, SystemProbe, UpdateSource,
     },
     release::Release,
     safety::SafetyReport,
@@ -33,6 +33,7 @@ pub struct Ports {
     pub slots: Arc<dyn SlotWriter>,
     pub images: Arc<dyn ImageStore>,
     pub verifier: Arc<dyn ImageVerifier>,
+    pub inspector: Arc<dyn ImageInspector>,
     pub sources: Vec<Arc<dyn UpdateSource>>,
     pub journal: Arc<dyn JobJournal>,
     pub facts: Arc<dyn SlotFacts>,

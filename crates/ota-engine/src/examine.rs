@@ -9,9 +9,9 @@ use ota_core::{
     ByteCount, Slot, Version,
     error::{OtaError, PortError, SignatureFault},
     ports::{
-        Flow, ImageExpectation, ImageFacts, ImageInspector, ImageReader, Stated, Verification, VerifyPolicy,
+        Flow, Front, ImageExpectation, ImageFacts, ImageReader, Observer, Stated, Verification, VerifyPolicy,
     },
-    release::{DetachedSignature, ImageKind, StagedImage, Vouched},
+    release::{DetachedSignature, StagedImage, Vouched},
 };
 
 use crate::{
@@ -26,16 +26,15 @@ pub struct ExamineRequest {
     pub image: StagedImage,
     /// Label that its owner gave it.
     pub version: Version,
-    /// Its bytes; those in staging when absent.
-    pub bytes: Option<Box<dyn ImageReader>>,
+    /// Two readers of its bytes, each from the start: a packed image is read again once it is vouched for. Those in staging
+    /// when absent.
+    pub bytes: Option<[Box<dyn ImageReader>; 2]>,
     /// Its detached signatures; those beside it in staging when absent.
     pub signatures: Option<Vec<DetachedSignature>>,
     /// `false` is refused unless the device's policy allows unsigned images; detached signatures are then not looked at.
     pub verify_signature: bool,
     /// Whether an image that does not fit this device is refused; it is else verified without facts.
     pub check_compatibility: bool,
-    /// Knows formats.
-    pub inspector: Arc<dyn ImageInspector>,
 }
 
 /// Stops the work when the one who asked is gone.
@@ -78,8 +77,10 @@ impl Shared {
         target: Slot,
         stop: &AtomicBool,
     ) -> Result<Verification, EngineError> {
-        let (vouched, stated, head) = self.vouch(&mut request, stop)?;
-        let fits = self.fitting(&request, target, &vouched, stated.as_ref(), &head);
+        let mut observer = |_| if stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue };
+        let again = self.vouch(&mut request, &mut observer)?;
+        let vouched = again.vouched.clone();
+        let fits = self.fitting(&request, target, again, &mut observer);
         let facts = match fits {
             Ok(facts) => Some(facts),
             Err(error) if request.check_compatibility => return Err(error),
@@ -89,11 +90,7 @@ impl Shared {
     }
 
     /// Whether trusted keys vouch for it, what it states of itself, and its first bytes: of one and the same reading.
-    fn vouch(
-        &self,
-        request: &mut ExamineRequest,
-        stop: &AtomicBool,
-    ) -> Result<(Vouched, Option<Stated>, Vec<u8>), EngineError> {
+    fn vouch(&self, request: &mut ExamineRequest, observer: Observer<'_>) -> Result<VouchedFor, EngineError> {
         if !request.verify_signature && !self.config.allow_unsigned {
             return Err(OtaError::SignatureInvalid {
                 reason: SignatureFault::PolicyRequiresSignature,
@@ -107,49 +104,88 @@ impl Shared {
             Some(given) => given,
             None => self.ports.images.signatures(&image.name)?,
         };
-        let bytes = match request.bytes.take() {
+        let [bytes, again] = match request.bytes.take() {
             Some(given) => given,
-            None => self.ports.images.open(&image.name)?,
+            None => [self.ports.images.open(&image.name)?, self.ports.images.open(&image.name)?],
         };
-        let mut reader = KeepHead { bytes, head: Vec::new(), keep: request.inspector.head_len() };
+        let mut reader = KeepHead::new(bytes, self.ports.inspector.head_len());
         let expect = ImageExpectation { size: image.size, sha256: image.sha256 };
         let policy = VerifyPolicy { require_signature: !self.config.allow_unsigned };
-        let mut observer = |_| if stop.load(Ordering::Relaxed) { Flow::Stop } else { Flow::Continue };
         let (vouched, stated) =
-            self.ports.verifier.verify_stated(&mut reader, expect, &signatures, policy, &mut observer)?;
-        Ok((vouched, stated, reader.head))
+            self.ports.verifier.verify_stated(&mut reader, expect, &signatures, policy, observer)?;
+        Ok(VouchedFor { vouched, stated, head: reader.head, again })
     }
 
     fn fitting(
         &self,
         request: &ExamineRequest,
         target: Slot,
-        vouched: &Vouched,
-        stated: Option<&Stated>,
-        head: &[u8],
+        image: VouchedFor,
+        observer: Observer<'_>,
     ) -> Result<ImageFacts, EngineError> {
-        let facts = request.inspector.inspect(vouched, head)?;
+        let VouchedFor { vouched, stated, head, again } = image;
         let invalid = |what: String| EngineError::from(OtaError::InvalidImage { what });
-        if facts.kind == ImageKind::TarGz {
-            let what =
-                format!("{} archives are not unpacked here; upload the file system image", facts.format);
-            return Err(invalid(what));
-        }
         if let Some(stated) = stated.filter(|stated| stated.version != request.version) {
             let what = format!("signed as {}, labelled as {}", stated.version, request.version);
             return Err(invalid(what));
         }
         refuse_below_floor(self.floor()?.as_ref(), &request.version)?;
-        refuse_larger_than_slot(self, target, vouched.size)?;
+        let facts = self.facts_of(&vouched, &head, again, observer)?;
+        refuse_larger_than_slot(self, target, space(&facts, &vouched))?;
         Ok(facts)
+    }
+
+    /// What an image is; one that is packed is unpacked for that, in memory. `head`: its first bytes; `bytes`: all of them,
+    /// from the start.
+    pub(crate) fn facts_of(
+        &self,
+        vouched: &Vouched,
+        head: &[u8],
+        bytes: Box<dyn ImageReader>,
+        observer: Observer<'_>,
+    ) -> Result<ImageFacts, PortError> {
+        let inspector = &self.ports.inspector;
+        let facts = inspector.inspect(vouched, head)?;
+        if facts.packing.is_none() {
+            return Ok(facts);
+        }
+        inspector.look_inside(facts, vouched, &mut Front::new(bytes, vouched.size), observer)
     }
 }
 
-/// Keeps the front of what is read through it.
-struct KeepHead {
-    bytes: Box<dyn ImageReader>,
+/// What a slot must hold to take an image.
+pub(crate) fn space(facts: &ImageFacts, vouched: &Vouched) -> ByteCount {
+    facts.unpacked.as_ref().map_or(vouched.size, |unpacked| unpacked.space)
+}
+
+/// An image that trusted keys vouch for.
+struct VouchedFor {
+    vouched: Vouched,
+    stated: Option<Stated>,
     head: Vec<u8>,
+    /// The same bytes once more.
+    again: Box<dyn ImageReader>,
+}
+
+/// Keeps the front of what is read through it.
+pub(crate) struct KeepHead {
+    bytes: Box<dyn ImageReader>,
+    pub(crate) head: Vec<u8>,
     keep: usize,
+}
+
+impl KeepHead {
+    pub(crate) fn new(bytes: Box<dyn ImageReader>, keep: usize) -> Self {
+        Self { bytes, head: Vec::new(), keep }
+    }
+
+    /// The front alone.
+    pub(crate) fn of(bytes: Box<dyn ImageReader>, keep: usize) -> Result<Vec<u8>, PortError> {
+        let mut this = Self::new(bytes, keep);
+        let mut buffer = vec![0; keep];
+        while this.head.len() < keep && this.read(&mut buffer)? > 0 {}
+        Ok(this.head)
+    }
 }
 
 impl ImageReader for KeepHead {
@@ -157,27 +193,6 @@ impl ImageReader for KeepHead {
         let count = self.bytes.read(buf)?;
         let missing = self.keep.saturating_sub(self.head.len()).min(count);
         self.head.extend_from_slice(buf.get(..missing).unwrap_or_default());
-        Ok(count)
-    }
-}
-
-/// The first bytes of an image; what is appended to it is not read.
-pub(crate) struct Front {
-    bytes: Box<dyn ImageReader>,
-    left: ByteCount,
-}
-
-impl Front {
-    pub(crate) fn new(bytes: Box<dyn ImageReader>, length: ByteCount) -> Self {
-        Self { bytes, left: length }
-    }
-}
-
-impl ImageReader for Front {
-    fn read(&mut self, buf: &mut [u8]) -> Result<usize, PortError> {
-        let most = usize::try_from(self.left.get()).unwrap_or(usize::MAX).min(buf.len());
-        let count = self.bytes.read(buf.get_mut(..most).unwrap_or_default())?;
-        self.left = self.left.saturating_sub(ByteCount(count as u64));
         Ok(count)
     }
 }

@@ -5,7 +5,7 @@ use ota_core::{
     error::{OtaError, PortError, PortErrorKind},
     event::{Outcome, SystemState},
     job::{Failure, Job, JobStatus},
-    ports::{BootStatus, LastUpdate, SlotRecord, SlotState},
+    ports::{BootStatus, ImageExpectation, LastUpdate, SlotRecord, SlotState},
     release::{ImageKind, Release},
 };
 
@@ -65,13 +65,13 @@ impl Shared {
         })
     }
 
-    /// The target holds the verified bytes.
-    pub(crate) fn slot_written(&self, job: &Job) -> Result<(), PortError> {
+    /// The target holds the verified bytes, or what they unpack to.
+    pub(crate) fn slot_written(&self, job: &Job, holds: ImageExpectation) -> Result<(), PortError> {
         self.edit(job.target, |record| {
             *record = SlotRecord {
                 version: Some(job.release.version.clone()),
-                sha256: job.image.as_ref().map(|image| image.sha256),
-                size: job.image.as_ref().map(|image| image.size),
+                sha256: Some(holds.sha256),
+                size: Some(holds.size),
                 state: SlotState::Trial,
                 ..kept(record)
             };

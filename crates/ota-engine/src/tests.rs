@@ -16,7 +16,7 @@ use ota_core::{
     safety::SafetyStep,
 };
 use ota_testkit::{
-    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeProbe, FakeRebooter, FakeReset, FakeSnapshots,
+    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeInspector, FakeProbe, FakeRebooter, FakeReset, FakeSnapshots,
     FakeVerifier, MemJournal, MemSlots, MemStaging, ScriptedSource, samples, source::FetchScript,
 };
 use tokio::sync::watch;
@@ -90,6 +90,7 @@ impl Gateway {
             slots: Arc::clone(&self.slots) as _,
             images: Arc::clone(&self.staging) as _,
             verifier: Arc::clone(&self.verifier) as _,
+            inspector: Arc::new(FakeInspector),
             sources: vec![Arc::clone(&self.source) as _],
             journal: Arc::clone(&self.journal) as _,
             facts: Arc::clone(&self.journal) as _,

@@ -6,7 +6,7 @@ use std::{
 };
 
 use ota_core::ports::{
-    AuditLog, Bandwidth, Clock, ImageInspector, Inhibitors, SafetyOverrides, Settings, Tokens, UploadStore,
+    AuditLog, Bandwidth, Clock, Inhibitors, SafetyOverrides, Settings, Tokens, UploadStore,
 };
 use ota_engine::Engine;
 use tokio::sync::Semaphore;
@@ -27,7 +27,6 @@ pub struct AppState {
     pub audit: Arc<dyn AuditLog>,
     pub clock: Arc<dyn Clock>,
     pub uploads: Arc<dyn UploadStore>,
-    pub inspector: Arc<dyn ImageInspector>,
 }
 
 /// [`AppState`] with what the server keeps itself; cheap to clone.
@@ -45,7 +44,6 @@ pub(crate) struct Inner {
     pub(crate) metrics: Metrics,
     pub(crate) web_sockets: Arc<Semaphore>,
     pub(crate) uploads: Arc<dyn UploadStore>,
-    pub(crate) inspector: Arc<dyn ImageInspector>,
     /// One permit for each upload that may arrive at a time.
     pub(crate) uploading: Semaphore,
     /// Set once, where the gateway has a safety engine that may be overridden.
@@ -60,7 +58,7 @@ pub(crate) struct Inner {
 
 impl App {
     pub(crate) fn new(state: AppState, config: HttpConfig) -> Self {
-        let AppState { engine, tokens, settings, audit, clock, uploads, inspector } = state;
+        let AppState { engine, tokens, settings, audit, clock, uploads } = state;
         Self(Arc::new(Inner {
             auth: Authenticator::new(Arc::clone(&tokens), Arc::clone(&clock)),
             sessions: Sessions::restore(config.sessions, Arc::clone(&settings), Arc::clone(&clock)),
@@ -70,7 +68,6 @@ impl App {
             web_sockets: Arc::new(Semaphore::new(config.limits.web_sockets)),
             uploading: Semaphore::new(config.limits.uploads),
             uploads,
-            inspector,
             overrides: OnceLock::new(),
             inhibitors: OnceLock::new(),
             bandwidth: OnceLock::new(),

@@ -8,8 +8,8 @@ use std::{
 use ota_core::release::SignatureKind;
 
 use crate::{
-    ReleaseError,
-    external::{GPG, OPENSSL},
+    ReleaseError, durable,
+    external::{GPG, OPENSSL, shell},
 };
 
 /// Who signs, and how.
@@ -23,6 +23,13 @@ pub enum SignMethod {
         certificate: PathBuf,
         /// Further certificates up to the CA that devices trust, PEM.
         chain: Option<PathBuf>,
+    },
+    /// Through a command of one's own: an HSM, a token over PKCS#11, a signing service.
+    Command {
+        /// Command line for the shell: reads what is to be signed, writes the signature.
+        command: String,
+        /// What it writes.
+        kind: SignatureKind,
     },
     /// `OpenPGP` through `gpg`, with its agent and key ring.
     Openpgp {
@@ -42,12 +49,14 @@ impl SignMethod {
         match self {
             Self::Cms { .. } => SignatureKind::Cms,
             Self::Openpgp { .. } => SignatureKind::Openpgp,
+            Self::Command { kind, .. } => *kind,
         }
     }
 
     const fn ending(&self) -> &'static str {
         match self {
-            Self::Cms { .. } => "p7s",
+            Self::Cms { .. } | Self::Command { kind: SignatureKind::Cms, .. } => "p7s",
+            Self::Command { kind: SignatureKind::Openpgp, .. } => "sig",
             Self::Openpgp { armor: true, .. } => "asc",
             Self::Openpgp { armor: false, .. } => "sig",
         }
@@ -76,6 +85,13 @@ pub fn sign_detached(
                 args.extend(["-certfile".into(), chain.into()]);
             }
             OPENSSL.run(args)?;
+        }
+        SignMethod::Command { command, .. } => {
+            let signature = shell(command, image)?;
+            if signature.is_empty() {
+                return Err(ReleaseError::Options("the signing command wrote nothing to standard output"));
+            }
+            durable::write(&output, &signature, 0o644)?;
         }
         SignMethod::Openpgp { key, homedir, armor } => {
             let mut args: Vec<OsString> =

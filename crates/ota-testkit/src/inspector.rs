@@ -3,7 +3,7 @@
 use ota_core::{
     OtaError,
     ports::{ImageFacts, ImageInspector},
-    release::{ImageKind, Vouched},
+    release::{ImageKind, Packing, Vouched},
 };
 
 /// Takes every image but those that start with `?`; those that start with `tar` are archives.
@@ -20,6 +20,12 @@ impl ImageInspector for FakeInspector {
             return Err(OtaError::InvalidImage { what: "no known format".into() });
         }
         let kind = if head.starts_with(b"tar") { ImageKind::TarGz } else { ImageKind::Raw };
-        Ok(ImageFacts { kind, format: "fake".into(), partition_layout: "standard".into() })
+        Ok(ImageFacts {
+            kind,
+            format: "fake".into(),
+            partition_layout: "standard".into(),
+            packing: (kind == ImageKind::TarGz).then_some(Packing::Gzip),
+            unpacked: None,
+        })
     }
 }

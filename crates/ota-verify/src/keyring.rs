@@ -127,7 +127,10 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, VerifyError> {
 }
 
 /// The detached signatures beside a file: `NAME.sig`, `NAME.asc` (`OpenPGP`), `NAME.p7s` (CMS).
-pub(crate) fn signatures_beside(path: &Path) -> Result<Vec<DetachedSignature>, VerifyError> {
+///
+/// # Errors
+/// One that cannot be read, or is longer than a key file may be.
+pub fn signatures_beside(path: &Path) -> Result<Vec<DetachedSignature>, VerifyError> {
     let kinds =
         [("sig", SignatureKind::Openpgp), ("asc", SignatureKind::Openpgp), ("p7s", SignatureKind::Cms)];
     let beside = |extension: &str| {

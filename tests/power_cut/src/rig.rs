@@ -23,7 +23,9 @@ use ota_engine::{
     Actor, CancelRequest, DownloadRequest, Engine, EngineConfig, EngineError, GatewayIdentity,
     InstallRequest, JobRef, Ports, RollbackRequest, SecurityFloor,
 };
-use ota_testkit::{FakeClock, FakeGate, FakeProbe, FakeRebooter, FakeVerifier, MemStaging, ScriptedSource};
+use ota_testkit::{
+    FakeClock, FakeGate, FakeInspector, FakeProbe, FakeRebooter, FakeVerifier, MemStaging, ScriptedSource,
+};
 
 use crate::{
     disk::Place,
@@ -183,6 +185,7 @@ impl Rig {
             slots: Arc::new(writer),
             images: staging,
             verifier: Arc::new(FakeVerifier::default()),
+            inspector: Arc::new(FakeInspector),
             sources: vec![source],
             journal: Arc::clone(ledger) as _,
             facts: Arc::clone(ledger) as _,

@@ -5,10 +5,13 @@ pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod download;
+mod embed;
 pub(crate) mod explain;
 pub(crate) mod factory_reset;
+mod file;
 pub(crate) mod inhibit;
 pub(crate) mod inhibitors;
+pub(crate) mod inspect;
 pub(crate) mod install;
 pub(crate) mod jobs;
 pub(crate) mod judge;
@@ -26,6 +29,7 @@ pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod update;
+pub(crate) mod verify;
 pub(crate) mod watch;
 pub(crate) mod windows;
 
@@ -91,6 +95,8 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Token(args) => token::run(args, context).await,
         Command::Keygen(args) => keygen::run(args, context),
         Command::Sign(args) => sign::run(args, context),
+        Command::Verify(args) => verify::run(args, context),
+        Command::Inspect(args) => inspect::run(args, context),
         Command::Repo(args) => repo::run(args, context),
         Command::Completions(args) => completions::run(args, context),
         Command::Manual(args) => manual::run(&args, context),

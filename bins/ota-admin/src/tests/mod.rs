@@ -7,6 +7,7 @@ mod release;
 mod safety;
 mod update;
 mod user_data;
+mod verdict;
 
 use std::{
     io::{self, Write},
@@ -76,13 +77,18 @@ struct Run {
 
 /// Runs `ota-admin ARGS` inside this process.
 async fn run(args: &[&str]) -> Run {
+    run_at(args, NOW).await
+}
+
+/// The same at another time.
+async fn run_at(args: &[&str], now: Timestamp) -> Run {
     let cli = Cli::try_parse_from([&["ota-admin"], args].concat()).unwrap_or_else(|e| panic!("{e}"));
     let (out, seen) = Output::captured(cli.format);
     let mut context = Context {
         connection: cli.connection,
         environment: Environment { token: Some("s3cret".into()), token_file: None },
         out,
-        now: NOW,
+        now,
         pace: Pace { poll: Duration::from_millis(2), give_up: Duration::from_secs(20) },
     };
     let exit = match cmd::run(cli.command, &mut context).await {

@@ -32,6 +32,8 @@ pub(crate) struct Config {
     #[serde(default)]
     pub(crate) upload: UploadSection,
     #[serde(default)]
+    pub(crate) unpack: UnpackSection,
+    #[serde(default)]
     pub(crate) safety: SafetyConfig,
     #[serde(default)]
     pub(crate) health: HealthConfig,
@@ -161,6 +163,8 @@ impl Default for HttpSection {
 pub(crate) struct VerifySection {
     /// Folder of trusted certificates and `OpenPGP` keys.
     pub(crate) keys: PathBuf,
+    /// Signed list of retired keys, its signatures beside it; see docs/security.md. None by default.
+    pub(crate) key_list: Option<PathBuf>,
     /// Let images through that no trusted key signed. Shown in `system/status`.
     pub(crate) allow_unsigned: bool,
     /// How many distinct keys must sign.
@@ -177,6 +181,7 @@ impl Default for VerifySection {
     fn default() -> Self {
         Self {
             keys: "/usr/share/ota-gateway/keys".into(),
+            key_list: None,
             allow_unsigned: false,
             threshold: 1,
             development_keys: false,
@@ -250,6 +255,22 @@ pub(crate) struct UploadSection {
     pub(crate) max_bytes: Option<u64>,
     /// Most that all uploads together may take; what the medium has by default.
     pub(crate) quota_bytes: Option<u64>,
+}
+
+/// Archives that are made into a fresh file system.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct UnpackSection {
+    /// Begins the label of the file system; the slot's letter follows it. At most 14 bytes.
+    pub(crate) label: String,
+    /// Whether device nodes in an archive are made; else an archive with one is refused.
+    pub(crate) device_nodes: bool,
+}
+
+impl Default for UnpackSection {
+    fn default() -> Self {
+        Self { label: "rootfs".into(), device_nodes: false }
+    }
 }
 
 /// The health checks of a trial boot.
@@ -362,6 +383,11 @@ impl Config {
         ensure!((1..=3).contains(&self.boot.tries), "boot.tries must be 1, 2 or 3, not {}", self.boot.tries);
         ensure!(!self.reboot.command.is_empty(), "reboot.command must name a program");
         ensure!(self.verify.threshold > 0, "verify.threshold must be at least 1");
+        let label = self.unpack.label.as_bytes();
+        ensure!(
+            (1..=14).contains(&label.len()) && label.iter().all(u8::is_ascii_graphic),
+            "unpack.label must have 1 to 14 letters, digits or signs"
+        );
         ensure!(
             self.http.certificate.is_some() == self.http.key.is_some(),
             "http.certificate and http.key go together"

@@ -3,6 +3,7 @@
 //! Owns the trait that the power-cut model and the fault tests put in between, and the loops that make short reads and
 //! writes whole. What Linux does with it is in [`os`].
 
+pub(crate) mod loops;
 mod mounts;
 pub mod os;
 mod sys;

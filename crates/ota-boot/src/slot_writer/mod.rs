@@ -4,6 +4,7 @@
 //! other one by another name. How the bytes travel is in [`pipeline`], how they
 //! are read back in [`read_back`].
 
+mod claim;
 pub mod pipeline;
 mod read_back;
 
@@ -15,7 +16,7 @@ use std::{
 use ota_core::{
     ByteCount, Sha256Digest, Slot,
     error::PortError,
-    ports::{ImageExpectation, ImageReader, Observer, SlotWriter},
+    ports::{ImageExpectation, ImageReader, Observer, SlotClaim, SlotWriter},
 };
 
 use crate::{
@@ -114,6 +115,10 @@ impl SlotWriter for BlockSlotWriter {
     fn digest(&self, slot: Slot, size: ByteCount, observer: Observer<'_>) -> Result<Sha256Digest, PortError> {
         let dev = self.open_to_read(slot, size).map_err(|e| e.into_port(Some(slot)))?;
         digest_device(&*dev, size, self.pipeline, observer).map_err(|e| e.into_port(Some(slot)))
+    }
+
+    fn claim(&self, slot: Slot) -> Result<Box<dyn SlotClaim>, PortError> {
+        Ok(Box::new(self.take(slot).map_err(|e| e.into_port(Some(slot)))?))
     }
 }
 

@@ -3,9 +3,9 @@
 use alloc::{boxed::Box, vec::Vec};
 
 use crate::{
-    ByteCount, ImageName, Sha256Digest, Slot, Version,
-    error::PortError,
-    release::{DetachedSignature, ImageKind, Vouched},
+    ByteCount, ImageName, OtaError, Sha256Digest, Slot, Version,
+    error::{PortError, PortErrorKind},
+    release::{DetachedSignature, ImageKind, Unpacked, Vouched},
 };
 
 /// A stream of bytes; `std::io::Read` without std.
@@ -15,6 +15,40 @@ pub trait ImageReader: Send {
     /// # Errors
     /// `Io` when the medium fails.
     fn read(&mut self, buf: &mut [u8]) -> Result<usize, PortError>;
+}
+
+impl<R: ImageReader + ?Sized> ImageReader for &mut R {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, PortError> {
+        (**self).read(buf)
+    }
+}
+
+impl<R: ImageReader + ?Sized> ImageReader for Box<R> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, PortError> {
+        (**self).read(buf)
+    }
+}
+
+/// The first bytes of an image; what is appended to it is not read.
+pub struct Front<R> {
+    bytes: R,
+    left: ByteCount,
+}
+
+impl<R: ImageReader> Front<R> {
+    /// The first `length` bytes of `bytes`.
+    pub const fn new(bytes: R, length: ByteCount) -> Self {
+        Self { bytes, left: length }
+    }
+}
+
+impl<R: ImageReader> ImageReader for Front<R> {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, PortError> {
+        let most = usize::try_from(self.left.get()).unwrap_or(usize::MAX).min(buf.len());
+        let count = self.bytes.read(buf.get_mut(..most).unwrap_or_default())?;
+        self.left = self.left.saturating_sub(ByteCount(count as u64));
+        Ok(count)
+    }
 }
 
 /// Whether to go on.
@@ -78,6 +112,61 @@ pub trait SlotWriter: Send + Sync {
     /// # Errors
     /// `InvalidPartition`, `InsufficientSpace` when the slot is shorter than `size`; `SystemBusy` when stopped; `Io`.
     fn digest(&self, slot: Slot, size: ByteCount, observer: Observer<'_>) -> Result<Sha256Digest, PortError>;
+
+    /// Unpacks a packed image into `slot`: a file system image as [`write`](Self::write) would write it, an archive into a
+    /// fresh file system that is then read back and compared with it, entry by entry.
+    ///
+    /// Gives the front of the slot that is to be recorded: its length, and its digest as read from the medium. Progress is
+    /// told in bytes of the packed image. On any error the slot's content is unknown.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); `InvalidImage` (OTA_005) where nothing is unpacked here.
+    fn write_packed(
+        &self,
+        slot: Slot,
+        image: PackedImage<'_>,
+        observer: Observer<'_>,
+    ) -> Result<ImageExpectation, PortError> {
+        let _ = (slot, observer);
+        let what = alloc::format!("{} images are not unpacked here", image.unpacked.packing.as_str());
+        Err(OtaError::InvalidImage { what }.into())
+    }
+
+    /// Takes `slot` for a while as a block device that file system tools can work on, after the same checks as for a write.
+    ///
+    /// # Errors
+    /// As [`write`](Self::write); `Io` where there are no block devices.
+    fn claim(&self, slot: Slot) -> Result<Box<dyn SlotClaim>, PortError> {
+        Err(PortErrorKind::Io(alloc::format!("slot {slot} is no block device")).into())
+    }
+}
+
+/// A slot as a block device, until it is dropped.
+pub trait SlotClaim: Send + Sync {
+    /// Path of the block device.
+    fn device(&self) -> &str;
+
+    /// Bytes it holds.
+    fn capacity(&self) -> ByteCount;
+
+    /// Makes what was written durable, and the next reads come from the medium.
+    ///
+    /// # Errors
+    /// `Io`; final, as that of a sync.
+    fn settle(&self) -> Result<(), PortError>;
+}
+
+/// A packed image that was looked into; see [`SlotWriter::write_packed`].
+#[derive(Clone, Copy)]
+pub struct PackedImage<'a> {
+    /// What its bytes must turn out to be.
+    pub expect: ImageExpectation,
+    /// What is in it.
+    pub kind: ImageKind,
+    /// What was found by unpacking it before.
+    pub unpacked: &'a Unpacked,
+    /// Opens it at its start; it is read more than once.
+    pub open: &'a (dyn Fn() -> Result<Box<dyn ImageReader>, PortError> + Sync),
 }
 
 /// What the device demands of an image.

@@ -4,11 +4,11 @@ use alloc::{boxed::Box, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use super::ImageReader;
+use super::{ImageReader, Observer};
 use crate::{
     ByteCount, ImageName, OtaError, Timestamp, Version,
     error::PortError,
-    release::{DetachedSignature, ImageKind, StagedImage, Vouched},
+    release::{DetachedSignature, ImageKind, Packing, StagedImage, Unpacked, Vouched},
 };
 
 /// An uploaded image in staging.
@@ -49,12 +49,18 @@ impl Verification {
 /// What an image turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageFacts {
-    /// Format of the image.
+    /// Format of the image; of a packed one, of what is in it.
     pub kind: ImageKind,
     /// The format for people, `squashfs (zstd)`.
     pub format: String,
     /// `partition_layout` of the answer to `upload/verify`: `standard`, one file system for one slot.
     pub partition_layout: String,
+    /// How the image is compressed, where it is: it does not go into a slot as it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packing: Option<Packing>,
+    /// What it unpacks to; known once [`ImageInspector::look_inside`] has read all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpacked: Option<Unpacked>,
 }
 
 /// What an upload becomes when it is whole.
@@ -162,4 +168,22 @@ pub trait ImageInspector: Send + Sync {
     /// # Errors
     /// `InvalidImage` (OTA_005): damaged, cut short, or of a format that no slot takes.
     fn inspect(&self, vouched: &Vouched, head: &[u8]) -> Result<ImageFacts, OtaError>;
+    /// Unpacks all of a packed image in memory, piece by piece, and says what is in it. `facts`: what [`inspect`](Self::inspect)
+    /// said; `image`: the bytes that were vouched for, from their start. Nothing is written. Reports how much of `image` was
+    /// read.
+    ///
+    /// # Errors
+    /// `InvalidImage` (OTA_005): damaged, an entry that may not be unpacked, or nothing that a slot takes;
+    /// `ChecksumMismatch` (OTA_007) when `image` is no longer what was vouched for; `SystemBusy` (OTA_014) when stopped; `Io`.
+    fn look_inside(
+        &self,
+        facts: ImageFacts,
+        vouched: &Vouched,
+        image: &mut dyn ImageReader,
+        observer: Observer<'_>,
+    ) -> Result<ImageFacts, PortError> {
+        let _ = (vouched, image, observer);
+        let what = alloc::format!("{} images are not unpacked here", facts.format);
+        Err(OtaError::InvalidImage { what }.into())
+    }
 }

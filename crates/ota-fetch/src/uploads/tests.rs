@@ -82,8 +82,13 @@ fn put(uploads: &StagedUploads, file: &str, bytes: &[u8], version: &str) -> Uplo
 }
 
 fn verification(upload: &Upload) -> Verification {
-    let facts =
-        ImageFacts { kind: ImageKind::Raw, format: "ext4".into(), partition_layout: "standard".into() };
+    let facts = ImageFacts {
+        kind: ImageKind::Raw,
+        format: "ext4".into(),
+        partition_layout: "standard".into(),
+        packing: None,
+        unpacked: None,
+    };
     let vouched = Vouched { sha256: upload.image.sha256, size: upload.image.size, signers: Vec::new() };
     Verification { vouched, facts: Some(facts), at: Timestamp::from_secs(8) }
 }

@@ -153,7 +153,7 @@ async fn verify_new(app: &App, request: Request) -> Result<(Upload, Verification
     let writer = received.writer;
     let (writer, bytes, signatures) = blocking(move || {
         let beside = given.map_or_else(|| writer.signatures(), |given| Ok(vec![given]));
-        let opened = beside.and_then(|signatures| Ok((writer.reader()?, signatures)));
+        let opened = beside.and_then(|signatures| Ok(([writer.reader()?, writer.reader()?], signatures)));
         opened.map(|(bytes, signatures)| (writer, bytes, signatures))
     })
     .await??;
@@ -165,7 +165,6 @@ async fn verify_new(app: &App, request: Request) -> Result<(Upload, Verification
         signatures: Some(signatures),
         verify_signature: true,
         check_compatibility: true,
-        inspector: Arc::clone(&app.inspector),
     };
     let verification = match app.engine.examine(request).await {
         Ok(verification) => verification,
@@ -188,7 +187,6 @@ async fn verify_staged(app: &App, body: &VerifyRequest) -> Result<(Upload, Verif
         signatures: None,
         verify_signature: body.verify_signature,
         check_compatibility: body.check_compatibility,
-        inspector: Arc::clone(&app.inspector),
     };
     let verification = app.engine.examine(request).await?;
     let (store, image, found) = (Arc::clone(&app.uploads), upload.image.clone(), verification.clone());

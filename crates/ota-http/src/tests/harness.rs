@@ -106,6 +106,7 @@ impl Gateway {
             slots: Arc::clone(&slots) as _,
             images: Arc::clone(&staging) as _,
             verifier: Arc::clone(&verifier) as _,
+            inspector: Arc::new(FakeInspector),
             sources: vec![Arc::clone(&source) as _],
             journal: Arc::clone(&store) as _,
             facts: Arc::clone(&store) as _,
@@ -142,7 +143,6 @@ impl Gateway {
             audit: Arc::clone(&store) as _,
             clock: Arc::clone(&clock) as _,
             uploads: Arc::new(uploads.clone()),
-            inspector: Arc::new(FakeInspector),
         };
         let mut config = HttpConfig::new(([127, 0, 0, 1], 0).into());
         change(&mut config);

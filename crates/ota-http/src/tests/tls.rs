@@ -30,7 +30,6 @@ async fn plain_http_is_refused_off_loopback() {
         audit: gateway.store.clone() as _,
         clock: gateway.clock.clone() as _,
         uploads: std::sync::Arc::new(ota_testkit::MemUploads::new(std::sync::Arc::default())),
-        inspector: std::sync::Arc::new(ota_testkit::FakeInspector),
     };
     let mut config = HttpConfig::new(([0, 0, 0, 0], 0).into());
     let refused = Server::bind(config.clone(), state.clone()).await;

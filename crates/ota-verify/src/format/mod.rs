@@ -12,7 +12,7 @@ use std::fmt;
 use ota_core::{
     ByteCount, OtaError,
     ports::{ImageFacts, ImageInspector},
-    release::{ImageKind, Vouched},
+    release::{ImageKind, Packing, Vouched},
 };
 
 /// How much of the front of an image [`inspect`] wants, in bytes; all of it where the image is shorter.
@@ -38,20 +38,30 @@ pub enum ImageFormat {
     Squashfs(&'static str),
     /// An ext2, ext3 or ext4 file system.
     Ext(&'static str),
-    /// Something compressed with gzip: an archive, or an image, as the name of the file says.
+    /// Something compressed with gzip: an archive or an image; what is in it shows when it is unpacked.
     Gzip,
     /// Something compressed with zstd.
     Zstd,
 }
 
 impl ImageFormat {
-    /// The kind of the release that such an image belongs to.
+    /// The kind of the release that such an image belongs to; of a packed one an archive, until it is looked into.
     #[must_use]
     pub const fn kind(self) -> ImageKind {
         match self {
             Self::Squashfs(_) => ImageKind::Squashfs,
             Self::Ext(_) => ImageKind::Raw,
             Self::Gzip | Self::Zstd => ImageKind::TarGz,
+        }
+    }
+
+    /// How it is compressed as a whole.
+    #[must_use]
+    pub const fn packing(self) -> Option<Packing> {
+        match self {
+            Self::Squashfs(_) | Self::Ext(_) => None,
+            Self::Gzip => Some(Packing::Gzip),
+            Self::Zstd => Some(Packing::Zstd),
         }
     }
 }
@@ -89,8 +99,13 @@ impl ImageInspector for HeadInspector {
 
     fn inspect(&self, vouched: &Vouched, head: &[u8]) -> Result<ImageFacts, OtaError> {
         let Inspection { format, partition_layout, .. } = inspect(vouched, head)?;
-        let (format, kind) = (format.to_string(), format.kind());
-        Ok(ImageFacts { kind, format, partition_layout: partition_layout.into() })
+        Ok(ImageFacts {
+            kind: format.kind(),
+            packing: format.packing(),
+            format: format.to_string(),
+            partition_layout: partition_layout.into(),
+            unpacked: None,
+        })
     }
 }
 

@@ -79,6 +79,8 @@ fn the_port_says_format_and_layout_in_words() {
         kind: ImageKind::Squashfs,
         format: "squashfs (zstd)".into(),
         partition_layout: "standard".into(),
+        packing: None,
+        unpacked: None,
     };
     assert_eq!((facts, HeadInspector.head_len()), (expected, HEAD_LEN));
 }

@@ -1,0 +1,83 @@
+//! Image files on this machine, as the ports read them.
+
+use std::{
+    fs::File,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::Path,
+};
+
+use anyhow::Context as _;
+use ota_core::{
+    ByteCount, Sha256Digest,
+    error::PortError,
+    ports::{ImageExpectation, ImageReader},
+};
+use ota_verify::{digest::ContentHasher, trailer::MAX_TRAILER};
+
+/// An image in a file.
+pub(super) struct FileReader(File);
+
+impl FileReader {
+    pub(super) fn open(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self(File::open(path).with_context(|| format!("opening {}", path.display()))?))
+    }
+}
+
+impl ImageReader for FileReader {
+    fn read(&mut self, buf: &mut [u8]) -> Result<usize, PortError> {
+        self.0.read(buf).map_err(|error| PortError::io("the image cannot be read", error))
+    }
+}
+
+/// Calls `take` with every `length` bytes of the first `size` bytes of a file; the last piece may be shorter.
+pub(super) fn pieces(path: &Path, size: u64, length: u64, mut take: impl FnMut(&[u8])) -> anyhow::Result<()> {
+    let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?.take(size);
+    let mut piece = Vec::new();
+    loop {
+        piece.clear();
+        let read = file.by_ref().take(length).read_to_end(&mut piece);
+        if read.with_context(|| format!("reading {}", path.display()))? == 0 {
+            return Ok(());
+        }
+        take(&piece);
+    }
+}
+
+/// Length and digest of a whole file.
+pub(super) fn measure(path: &Path) -> anyhow::Result<ImageExpectation> {
+    let mut hasher = ContentHasher::new([]);
+    pieces(path, u64::MAX, 1 << 20, |bytes| hasher.update(bytes))?;
+    let content = hasher.finish();
+    Ok(ImageExpectation { size: content.size, sha256: content.sha256 })
+}
+
+/// Digests of the blocks of a file.
+pub(super) fn blocks(path: &Path, size: ByteCount, block: u64) -> anyhow::Result<Vec<Sha256Digest>> {
+    let mut digests = Vec::new();
+    pieces(path, size.get(), block, |bytes| {
+        let mut hasher = ContentHasher::new([]);
+        hasher.update(bytes);
+        digests.push(hasher.finish().sha256);
+    })?;
+    Ok(digests)
+}
+
+/// The end of a file, as much of it as a trailer may take, and the file's length.
+pub(super) fn tail(path: &Path) -> anyhow::Result<(Vec<u8>, u64)> {
+    let reading = || format!("reading {}", path.display());
+    let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let length = file.metadata().with_context(reading)?.len();
+    let keep = length.min(MAX_TRAILER as u64);
+    file.seek(SeekFrom::Start(length - keep)).with_context(reading)?;
+    let mut tail = Vec::new();
+    file.read_to_end(&mut tail).with_context(reading)?;
+    Ok((tail, length))
+}
+
+/// The first bytes of a file.
+pub(super) fn head(path: &Path, length: usize) -> anyhow::Result<Vec<u8>> {
+    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let mut head = Vec::new();
+    file.take(length as u64).read_to_end(&mut head).with_context(|| format!("reading {}", path.display()))?;
+    Ok(head)
+}

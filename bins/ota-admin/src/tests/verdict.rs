@@ -1,0 +1,177 @@
+//! Signing into an image, and the verdict that a device would give. Needs the Debian packages openssl, tar and gzip.
+
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use ota_core::Timestamp;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Run, run, run_at};
+
+/// The machine's clock: openssl dates certificates by it.
+#[expect(clippy::disallowed_methods, reason = "must agree with the program that makes the certificates")]
+fn clock() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    Timestamp::from_secs(i64::try_from(since.as_secs()).unwrap())
+}
+
+#[track_caller]
+fn shell(folder: &Path, line: &str) {
+    #[expect(clippy::disallowed_methods, reason = "the tests are the owner of these programs")]
+    let output = Command::new("sh").args(["-ec", line]).current_dir(folder).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+/// A publisher's folder: image, authority, and the keys of a device that trusts it.
+struct Publisher(TempDir);
+
+impl Publisher {
+    async fn new() -> Self {
+        let publisher = Self(tempfile::tempdir().unwrap());
+        let ca = publisher.path("ca");
+        assert_eq!(run(&["keygen", "code-signing", "--dir", &ca]).await.exit, 0);
+        let image = "mkdir keys other root; cp ca/ca.pem keys/; head -c 3000000 /dev/urandom > root/f; \
+            mksquashfs root rootfs.squashfs -quiet -no-progress > /dev/null";
+        shell(publisher.0.path(), image);
+        publisher
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    async fn sign(&self, image: &str, more: &[&str]) -> Run {
+        let (image, key, cert) = (self.path(image), self.path("ca/signer.key"), self.path("ca/signer.pem"));
+        run(&[&["sign", &image, "--key", &key, "--cert", &cert], more].concat()).await
+    }
+
+    async fn verify(&self, image: &str, more: &[&str]) -> (u8, Value) {
+        let (image, keys) = (self.path(image), self.path("keys"));
+        let args = [&["-o", "json", "verify", &image, "--keys", &keys], more].concat();
+        let run = run_at(&args, clock()).await;
+        (run.exit, serde_json::from_str(&run.out).unwrap_or_else(|e| panic!("{e}: {} {}", run.out, run.err)))
+    }
+
+    async fn inspect(&self, image: &str) -> Value {
+        let run = run(&["-o", "json", "inspect", &self.path(image)]).await;
+        assert_eq!(run.exit, 0, "{}", run.err);
+        serde_json::from_str(&run.out).unwrap()
+    }
+}
+
+#[tokio::test]
+async fn a_one_file_image_is_made_inspected_and_judged_as_a_device_would() {
+    let publisher = Publisher::new().await;
+    let to = publisher.path("rootfs.ota");
+    let embed =
+        ["--embed", "--to", &to, "--release-version", "v5.0.5", "--model", "IGW-5000", "--note", "Fixes"];
+    let signed = publisher.sign("rootfs.squashfs", &embed).await;
+    assert_eq!((signed.exit, signed.out), (0, format!("{to}\n")), "{}", signed.err);
+    let again = run(&[
+        "sign",
+        &to,
+        "--gpg-key",
+        "x",
+        "--embed",
+        "--to",
+        "y",
+        "--release-version",
+        "v1.0.0",
+        "--model",
+        "m",
+    ])
+    .await;
+    assert_eq!(again.exit, 2, "a second trailer: {}", again.err);
+
+    let (exit, verdict) = publisher.verify("rootfs.ota", &["--model", "IGW-5000"]).await;
+    assert_eq!(
+        (exit, &verdict["verdict"], &verdict["version"]),
+        (0, &"accepted".into(), &"v5.0.5".into()),
+        "{verdict}"
+    );
+    assert_eq!(verdict["size"], fs::metadata(publisher.path("rootfs.squashfs")).unwrap().len());
+    let (exit, verdict) = publisher.verify("rootfs.ota", &["--model", "IGW-4000"]).await;
+    assert_eq!((exit, &verdict["code"]), (15, &"OTA_005".into()), "{verdict}");
+    let (exit, verdict) = publisher.verify("rootfs.ota", &["--slot-size", "1000000"]).await;
+    assert_eq!((exit, &verdict["code"]), (13, &"OTA_003".into()), "{verdict}");
+
+    let found = publisher.inspect("rootfs.ota").await;
+    assert_eq!(
+        (&found["kind"], &found["blocks"], &found["notes"][0]),
+        (&"squashfs".into(), &3.into(), &"Fixes".into())
+    );
+    assert_eq!(found["damaged_blocks"].as_array().unwrap().len(), 0, "{found}");
+    let mut bytes = fs::read(&to).unwrap();
+    bytes[1_500_000] ^= 1;
+    fs::write(publisher.path("damaged.ota"), bytes).unwrap();
+    let found = publisher.inspect("damaged.ota").await;
+    assert_eq!(found["damaged_blocks"][0], "1 (from byte 1048576)", "{found}");
+    let (exit, verdict) = publisher.verify("damaged.ota", &[]).await;
+    assert_eq!((exit, &verdict["code"]), (17, &"OTA_007".into()), "{verdict}");
+}
+
+#[tokio::test]
+async fn the_verdict_says_why_a_device_would_refuse() {
+    let publisher = Publisher::new().await;
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &[]).await;
+    assert_eq!((exit, &verdict["reason"]), (16, &"missing".into()), "{verdict}");
+    assert_eq!(publisher.sign("rootfs.squashfs", &[]).await.exit, 0);
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &[]).await;
+    assert_eq!((exit, &verdict["assurance"]), (0, &"authenticity".into()), "{verdict}");
+    let stranger = publisher.path("other");
+    let image = publisher.path("rootfs.squashfs");
+    let refused = run_at(&["-o", "json", "verify", &image, "--keys", &stranger], clock()).await;
+    assert_eq!(refused.exit, 16);
+    assert!(
+        refused.out.contains("untrusted") && refused.err.contains("OTA_006"),
+        "{} {}",
+        refused.out,
+        refused.err
+    );
+    // What is dated by the documentation's clock is not valid yet.
+    let early = run(&["-o", "json", "verify", &image, "--keys", &publisher.path("keys")]).await;
+    assert!(early.out.contains("not_yet_valid"), "{}", early.out);
+
+    shell(
+        publisher.0.path(),
+        "cd root; ln -s ../../etc evil; tar -czf ../bad.tar.gz .; rm evil; tar -czf ../good.tar.gz .",
+    );
+    for (name, wanted) in [("bad.tar.gz", 15), ("good.tar.gz", 0)] {
+        assert_eq!(publisher.sign(name, &[]).await.exit, 0);
+        let (exit, verdict) = publisher.verify(name, &[]).await;
+        assert_eq!(exit, wanted, "{verdict}");
+        if wanted == 0 {
+            assert_eq!(verdict["format"], "tar in gzip");
+        } else {
+            assert!(
+                verdict["message"].as_str().unwrap().contains("./evil links out of the root"),
+                "{verdict}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_command_of_ones_own_signs_where_the_key_is_elsewhere() {
+    let publisher = Publisher::new().await;
+    let command = format!(
+        "openssl cms -sign -binary -outform DER -md sha256 -signer {0}/ca/signer.pem -inkey {0}/ca/signer.key",
+        publisher.0.path().display()
+    );
+    let (image, to) = (publisher.path("rootfs.squashfs"), publisher.path("out.ota"));
+    let signed = run(&["sign", &image, "--command", &command]).await;
+    assert_eq!((signed.exit, signed.out), (0, format!("{image}.p7s\n")), "{}", signed.err);
+    assert_eq!(publisher.verify("rootfs.squashfs", &[]).await.0, 0);
+    let embed = ["--embed", "--to", &to, "--release-version", "v5.0.5", "--model", "IGW-5000"];
+    assert_eq!(run(&[&["sign", &image, "--command", &command], &embed[..]].concat()).await.exit, 0);
+    assert_eq!(publisher.verify("out.ota", &[]).await.0, 0);
+    let failed = run(&["sign", &image, "--command", "echo no token >&2; false"]).await;
+    assert!(failed.exit == 1 && failed.err.contains("no token"), "{}", failed.err);
+    let silent = run(&["sign", &image, "--command", "true"]).await;
+    assert!(silent.err.contains("wrote nothing"), "{}", silent.err);
+}

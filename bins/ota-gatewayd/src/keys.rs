@@ -1,0 +1,215 @@
+//! The keys that this device trusts: loading them with the list that retires some, showing them, checking them.
+
+use std::{fmt::Write as _, path::Path, sync::Arc};
+
+use anyhow::{Context as _, ensure};
+use ota_core::{
+    Timestamp,
+    ports::{Clock, Settings},
+};
+use ota_verify::{Keyring, KeyringVerifier, VerifyConfig, policy::KeyRole};
+
+use crate::{clock::SystemClock, config::Config, wire};
+
+/// Number of the newest key list that was ever accepted.
+const SERIAL: &str = "keys.list_serial";
+
+/// The verifier that every image goes through.
+///
+/// Where a key list was accepted once, there has to be one that is at least as new: without it nothing is trusted, so that
+/// taking the list away brings no retired key back.
+pub(crate) fn open_verifier(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    settings: &Arc<dyn Settings>,
+) -> anyhow::Result<KeyringVerifier> {
+    let verifier = KeyringVerifier::new(load(config)?, strict(config, clock, settings));
+    let floor = serial(&**settings);
+    match list_of(config, &verifier, floor) {
+        Ok(None) if floor == 0 => Ok(verifier),
+        Ok(Some(list)) => {
+            settings.set_value(SERIAL, Some(&list.serial().to_string()))?;
+            wire::raise_clock_floor(&**settings, list.issued())?;
+            tracing::info!(serial = list.serial(), retired = list.retired().len(), "key list accepted");
+            Ok(verifier.with_key_list(list))
+        }
+        unusable => {
+            let why = unusable.map_or_else(|error| format!("{error:#}"), |_| "it is not there".into());
+            tracing::error!(floor, why, "no usable key list: no key is trusted until there is one");
+            Ok(KeyringVerifier::new(Keyring::default(), strict(config, clock, settings)))
+        }
+    }
+}
+
+fn load(config: &Config) -> anyhow::Result<Keyring> {
+    let keyring = Keyring::load(&config.verify.keys)?;
+    if keyring.is_empty() {
+        tracing::warn!(folder = %config.verify.keys.display(), "no trusted keys: every signature will be refused");
+    }
+    Ok(keyring)
+}
+
+fn strict(config: &Config, clock: &Arc<dyn Clock>, settings: &Arc<dyn Settings>) -> VerifyConfig {
+    let mut strict = VerifyConfig::new(Arc::clone(clock), wire::built());
+    let settings = Arc::clone(settings);
+    strict.stored_floor = Arc::new(move || wire::stored_floor(&*settings));
+    strict.threshold = config.verify.threshold.try_into().unwrap_or(std::num::NonZeroU32::MIN);
+    strict.development_keys = config.verify.development_keys;
+    strict.model = Some(config.gateway.model.clone());
+    strict
+}
+
+fn serial(settings: &dyn Settings) -> u64 {
+    settings.value(SERIAL).ok().flatten().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn list_of(
+    config: &Config,
+    verifier: &KeyringVerifier,
+    floor: u64,
+) -> anyhow::Result<Option<ota_verify::KeyList>> {
+    let Some(path) = &config.verify.key_list else { return Ok(None) };
+    Ok(verifier.load_key_list(path, floor)?)
+}
+
+/// One key as it stands.
+struct Row {
+    role: &'static str,
+    kind: &'static str,
+    fingerprint: String,
+    name: String,
+    state: Result<String, String>,
+    file: String,
+}
+
+struct Rows {
+    rows: Vec<Row>,
+    moment: String,
+    list: Result<Option<u64>, String>,
+}
+
+fn rows(config: &Config, settings: &Arc<dyn Settings>) -> anyhow::Result<Rows> {
+    let clock: Arc<dyn Clock> =
+        Arc::new(SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()));
+    let verifier =
+        KeyringVerifier::new(Keyring::load(&config.verify.keys)?, strict(config, &clock, settings));
+    let moment = verifier.config().moment();
+    let floor = serial(&**settings);
+    let list = list_of(config, &verifier, floor).map_err(|error| format!("{error:#}"));
+    let list = match list {
+        Ok(None) if floor > 0 => Err(format!("list {floor} was accepted once, and there is none now")),
+        other => other,
+    };
+    let retired = |marks: &[&str]| {
+        let list = list.as_ref().ok().and_then(Option::as_ref);
+        list.is_some_and(|list| marks.iter().any(|mark| list.retired().contains(*mark)))
+    };
+    let standing = |role: KeyRole, marks: &[&str], valid: Result<String, String>| {
+        if retired(marks) {
+            Err("retired by the key list".into())
+        } else if role == KeyRole::Development && !config.verify.development_keys {
+            Err("a development key, which verify.development_keys does not allow".into())
+        } else {
+            valid
+        }
+    };
+    let file = |path: &Path| path.display().to_string();
+    let mut rows = Vec::new();
+    for anchor in verifier.keyring().anchors() {
+        let (from, until) = anchor.validity();
+        let now = u64::try_from(moment.at.as_secs()).unwrap_or(0);
+        let day = |secs: u64| Timestamp::from_secs(i64::try_from(secs).unwrap_or(i64::MAX));
+        let valid = match () {
+            () if now < from => Err(format!("not valid before {}", date(day(from)))),
+            () if now > until => Err(format!("expired at {}", date(day(until)))),
+            () => Ok(format!("until {}", date(day(until)))),
+        };
+        let fingerprint = anchor.fingerprint();
+        rows.push(Row {
+            role: word(anchor.role()),
+            kind: "x509",
+            state: standing(anchor.role(), &[&fingerprint], valid),
+            name: anchor.subject(),
+            file: file(anchor.file()),
+            fingerprint,
+        });
+    }
+    for key in verifier.keyring().openpgp() {
+        let fingerprint = key.fingerprint();
+        let valid = key.usable(moment).map(|()| "usable".to_owned()).map_err(|refusal| refusal.to_string());
+        rows.push(Row {
+            role: word(key.role()),
+            kind: "openpgp",
+            state: standing(key.role(), &[&fingerprint], valid),
+            name: key.name(),
+            file: file(key.file()),
+            fingerprint,
+        });
+    }
+    let list = list.map(|list| list.map(|list| list.serial()));
+    Ok(Rows { rows, moment: moment.to_string(), list })
+}
+
+const fn word(role: KeyRole) -> &'static str {
+    match role {
+        KeyRole::Release => "release",
+        KeyRole::Development => "development",
+    }
+}
+
+fn date(at: Timestamp) -> String {
+    ota_verify::moment::Moment::latest(at, true, at, None).to_string().chars().take(20).collect()
+}
+
+/// Every key of the device, a line each, with how it stands.
+pub(crate) fn list(config: &Config, settings: &Arc<dyn Settings>) -> anyhow::Result<String> {
+    let Rows { rows, moment, list } = rows(config, settings)?;
+    let mut text = String::new();
+    for row in &rows {
+        let state = row.state.as_ref().unwrap_or_else(|why| why);
+        // Writing to a String does not fail.
+        let _ = writeln!(
+            text,
+            "{}  {}  {}  {}  {state}  {}",
+            row.role, row.kind, row.fingerprint, row.name, row.file
+        );
+    }
+    let list = match list {
+        Ok(None) => "none".into(),
+        Ok(Some(serial)) => format!("number {serial}"),
+        Err(why) => why,
+    };
+    let _ = writeln!(text, "key list: {list}\njudged at: {moment}");
+    Ok(text)
+}
+
+/// What is wrong with the keys as an error; one sentence when images can be verified with them.
+pub(crate) fn check(config: &Config, settings: &Arc<dyn Settings>) -> anyhow::Result<String> {
+    let Rows { rows, list, .. } = rows(config, settings)?;
+    if let Err(why) = list {
+        anyhow::bail!("the key list: {why}; until there is a good one, no key is trusted");
+    }
+    let good = rows.iter().filter(|row| row.state.is_ok()).count();
+    let bad: Vec<String> = rows
+        .iter()
+        .filter_map(|row| Some(format!("{} ({}): {}", row.name, row.file, row.state.as_ref().err()?)))
+        .collect();
+    let threshold = usize::try_from(config.verify.threshold).unwrap_or(usize::MAX);
+    // Below one authority there are as many signers as it likes; OpenPGP keys sign themselves.
+    let signers = rows.iter().any(|row| row.state.is_ok() && row.kind == "x509");
+    ensure!(
+        good >= threshold || (signers && good > 0),
+        "{good} usable key(s), {threshold} must sign: {}",
+        if bad.is_empty() { "the folder is empty".to_owned() } else { bad.join("; ") }
+    );
+    ensure!(bad.is_empty(), "{good} key(s) are good, {} are not: {}", bad.len(), bad.join("; "));
+    Ok(format!("{good} key(s) are good"))
+}
+
+/// The settings of the device's store, for commands beside the daemon.
+pub(crate) fn settings(config: &Config) -> anyhow::Result<Arc<dyn Settings>> {
+    Ok(Arc::new(crate::tokens::open(config).context("opening the store")?))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Every image format with every kind of signature, good and spoiled, through the real verifier, inspector, engine, boot
+//! environment and slot writer in this process. Made by mkfs.ext4, mksquashfs, GNU tar, gzip, zstd, openssl and gpg.
+//!
+//! A refusal has the right code, and neither environment nor slots change.
+
+mod bench;
+mod keys;
+
+use ota_core::{ErrorCode, OtaError, Sha256Digest, error::SignatureFault};
+
+use self::{
+    bench::{Bench, Image},
+    keys::{Keys, Kind},
+};
+
+/// How the code and, of a signature, the reason are told.
+type Refusal = (ErrorCode, Option<SignatureFault>);
+
+const fn signature(reason: SignatureFault) -> Refusal {
+    (ErrorCode::SignatureInvalid, Some(reason))
+}
+
+fn told(error: &OtaError) -> Refusal {
+    match error {
+        OtaError::SignatureInvalid { reason, .. } => (error.code(), Some(*reason)),
+        _ => (error.code(), None),
+    }
+}
+
+/// A copy with a bit of byte `at` changed.
+fn flipped(bytes: &[u8], at: usize) -> Vec<u8> {
+    let mut copy = bytes.to_vec();
+    copy[at] ^= 0x04;
+    copy
+}
+
+/// Places spread over a stretch of bytes, its first and last among them.
+fn places(from: usize, to: usize, count: usize) -> impl Iterator<Item = usize> {
+    let last = to.saturating_sub(from + 1);
+    (0..count).map(move |n| from + last * n / (count - 1).max(1))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_format_with_every_kind_of_signature_is_taken_or_refused_with_the_right_code() {
+    let keys = tokio::task::spawn_blocking(Keys::make).await.unwrap();
+    let (mut cases, mut good) = (0, 0);
+    let bench = Bench::new(&keys).await;
+    for (name, bytes) in bench.images() {
+        for kind in Kind::ALL {
+            let signed = keys.sign(kind, bytes, "good");
+            bench.taken(name, &signed).await;
+            good += 1;
+            for (case, image, wanted) in spoiled(&keys, kind, bytes, &signed) {
+                let refused = bench.refused(name, &image).await;
+                assert!(
+                    wanted.contains(&told(&refused)),
+                    "{name}, {kind:?}, {case}: {refused:?}, not {wanted:?}"
+                );
+                cases += 1;
+            }
+            for (case, wanted) in [
+                ("expired", SignatureFault::Expired),
+                ("not yet valid", SignatureFault::NotYetValid),
+                ("revoked", SignatureFault::Revoked),
+            ] {
+                bench.circumstances(case);
+                let refused = bench.refused(name, &signed).await;
+                assert_eq!(told(&refused), signature(wanted), "{name}, {kind:?}, {case}: {refused:?}");
+                bench.circumstances("now");
+                cases += 1;
+            }
+        }
+    }
+    assert!(good == 24 && cases > 1000, "{good} good ones, {cases} refusals");
+    bench.is_untouched();
+}
+
+/// Everything that somebody without the key can do to an image that was signed, and what comes of it.
+fn spoiled(keys: &Keys, kind: Kind, bytes: &[u8], signed: &Image) -> Vec<(String, Image, Vec<Refusal>)> {
+    use SignatureFault::{Malformed, Mismatch, Missing, Untrusted, WeakAlgorithm};
+    let mut cases = Vec::new();
+    let mut case =
+        |name: String, image: Image, wanted: &[Refusal]| cases.push((name, image, wanted.to_vec()));
+    let other: Vec<u8> = flipped(bytes, bytes.len() / 2);
+    // What a damaged signature file can be taken for.
+    let broken =
+        [Malformed, Mismatch, Untrusted, WeakAlgorithm, Missing, SignatureFault::KeyUsage].map(signature);
+    let checksum = (ErrorCode::ChecksumMismatch, None);
+
+    case("wrong key".into(), keys.sign(kind, bytes, "stranger"), &[signature(Untrusted)]);
+    if kind.is_detached() {
+        case("no signature".into(), Image { signatures: vec![], ..signed.clone() }, &[signature(Missing)]);
+        let mut empty = signed.clone();
+        empty.signatures[0].bytes.clear();
+        case("empty signature".into(), empty, &[signature(Missing)]);
+        let foreign = Image { file: other.clone(), ..signed.clone() };
+        case("signature of another image".into(), foreign, &[signature(Mismatch)]);
+        for at in places(0, bytes.len(), 9) {
+            let image = Image { file: flipped(bytes, at), ..signed.clone() };
+            case(format!("image flipped at {at}"), image, &[signature(Mismatch)]);
+        }
+        for at in places(0, bytes.len(), 5) {
+            let image = Image { file: bytes[..at].to_vec(), ..signed.clone() };
+            case(format!("image cut at {at}"), image, &[signature(Mismatch)]);
+        }
+        let signature_file = &signed.signatures[0].bytes;
+        for at in kind.boundaries(signature_file) {
+            let mut image = signed.clone();
+            image.signatures[0].bytes.truncate(at);
+            case(format!("signature cut at {at}"), image, &broken);
+        }
+        for at in kind.signed_places(signature_file) {
+            let mut image = signed.clone();
+            image.signatures[0].bytes = flipped(signature_file, at);
+            case(format!("signature flipped at {at}"), image, &broken);
+        }
+        return cases;
+    }
+    let (image, manifest, records) = signed.parts();
+    let file = &signed.file;
+    case("no signature".into(), signed.without_records(), &[signature(Missing)]);
+    case("no trailer".into(), Image { file: bytes.to_vec(), ..signed.clone() }, &[signature(Missing)]);
+    case("empty signature".into(), signed.with_empty_record(), &[signature(Missing)]);
+    let foreign = [&other[..], &file[image..]].concat();
+    case("trailer of another image".into(), Image { file: foreign, ..signed.clone() }, &[checksum]);
+    for at in places(0, image, 9) {
+        let damaged = Image { file: flipped(file, at), ..signed.clone() };
+        case(format!("image flipped at {at}"), damaged, &[checksum]);
+    }
+    for at in places(image, image + manifest, 12) {
+        let damaged = Image { file: flipped(file, at), ..signed.clone() };
+        case(format!("manifest flipped at {at}"), damaged, &[signature(Mismatch)]);
+    }
+    let start = image + manifest;
+    for at in kind.signed_places(&file[start + 16..start + records]) {
+        let damaged = Image { file: flipped(file, start + 16 + at), ..signed.clone() };
+        case(format!("signature flipped at {at}"), damaged, &broken);
+    }
+    for at in places(start, start + 16, 6).chain(places(file.len() - 64, file.len(), 12)) {
+        let damaged = Image { file: flipped(file, at), ..signed.clone() };
+        case(format!("trailer flipped at {at}"), damaged, &broken);
+    }
+    for at in [0, image / 2, image, image + 1, start, start + 16, start + records, file.len() - 1] {
+        let cut = Image { file: file[..at].to_vec(), ..signed.clone() };
+        case(format!("file cut at {at}"), cut, &broken);
+    }
+    cases
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_format_ends_in_the_slot_with_the_digest_that_is_recorded() {
+    let keys = tokio::task::spawn_blocking(Keys::make).await.unwrap();
+    let mut bench = Bench::new(&keys).await;
+    let images: Vec<(&'static str, Vec<u8>)> =
+        bench.images().iter().map(|(name, bytes)| (*name, bytes.clone())).collect();
+    for (index, (name, bytes)) in images.iter().enumerate() {
+        let kind = Kind::ALL[index % Kind::ALL.len()];
+        let (recorded, slot) = bench.installed(name, &keys.sign(kind, bytes, "good")).await;
+        let held = &slot[..usize::try_from(recorded.size.unwrap().get()).unwrap()];
+        assert_eq!(recorded.sha256, Some(Sha256Digest::of(held)), "{name}");
+        bench = bench.afresh(&keys).await;
+    }
+}
