@@ -4,10 +4,12 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod api;
+mod canaries;
 mod codes;
 mod cuts;
 mod document;
 mod examples;
+mod exchange;
 mod memory;
 mod programs;
 mod racing;

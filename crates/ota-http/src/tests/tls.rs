@@ -31,6 +31,10 @@ async fn plain_http_is_refused_off_loopback() {
         clock: gateway.clock.clone() as _,
         uploads: std::sync::Arc::new(ota_testkit::MemUploads::new(std::sync::Arc::default())),
         inspector: std::sync::Arc::new(ota_testkit::FakeInspector),
+        overrides: None,
+        inhibitors: None,
+        bandwidth: None,
+        diagnostics: std::sync::Arc::new(crate::NoDiagnostics),
     };
     let mut config = HttpConfig::new(([0, 0, 0, 0], 0).into());
     let refused = Server::bind(config.clone(), state.clone()).await;
