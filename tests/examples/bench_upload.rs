@@ -169,6 +169,7 @@ impl Nginx {
         let child = command.spawn().context("apt-get install nginx-light")?;
         let nginx = Self { child, port };
         let ready = |_: &i32| std::net::TcpStream::connect(("127.0.0.1", port)).is_ok();
+        // tidy: waits for another process
         let tries = (0..100).inspect(|_| std::thread::sleep(Duration::from_millis(50)));
         ensure!(tries.into_iter().any(|n| ready(&n)), "nginx does not answer");
         Ok(nginx)

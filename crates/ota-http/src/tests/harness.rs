@@ -185,7 +185,7 @@ impl Gateway {
         let Again { ports, engine, state, http } = &self.again;
         self.engine = Engine::start(ports.clone(), engine.clone()).await.unwrap();
         let state = AppState { engine: self.engine.clone(), ..state.clone() };
-        let (address, stop, served) = serve(http.clone(), state, &self.overrides).await;
+        let (address, stop, served) = serve(http.clone(), state).await;
         (self.address, self.stop, self.served) = (address, Some(stop), served);
     }
 
