@@ -4,11 +4,13 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod api;
+mod canaries;
 mod codes;
 mod cuts;
 mod document;
 mod examples;
 mod matrix;
+mod exchange;
 mod memory;
 mod programs;
 mod racing;

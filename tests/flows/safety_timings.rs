@@ -33,7 +33,7 @@ use ota_core::{
     release::{DetachedSignature, Release, SignatureKind, StagedImage},
 };
 use ota_engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
-use ota_http::{AppState, HttpConfig, Server};
+use ota_http::{AppState, HttpConfig, NoDiagnostics, Server};
 use ota_safety::SafetyEngine;
 use ota_testkit::{
     FakeBootControl, FakeHealth, FakeInspector, FakeProbe, FakeRebooter, FakeVerifier, MemJournal, MemSlots,
@@ -398,7 +398,6 @@ impl Gateway {
             slots: Arc::clone(&self.slots) as _,
             images: Arc::clone(&self.staging) as _,
             verifier: Arc::new(FakeVerifier::default()),
-            inspector: Arc::new(FakeInspector),
             sources: vec![Arc::new(SlowLink(Arc::clone(&self.source)))],
             journal: Arc::clone(&self.store) as _,
             facts: Arc::clone(&self.store) as _,
@@ -435,6 +434,11 @@ impl Gateway {
             audit: Arc::clone(&self.store) as _,
             clock,
             uploads: Arc::new(MemUploads::new(Arc::clone(&self.staging))),
+            inspector: Arc::new(FakeInspector),
+            overrides: None,
+            inhibitors: None,
+            bandwidth: None,
+            diagnostics: Arc::new(NoDiagnostics),
         };
         let server = Server::bind(HttpConfig::new(([127, 0, 0, 1], 0).into()), state).await.unwrap();
         let mut options = Options::new(format!("http://{}", server.local_addr()).parse().unwrap());

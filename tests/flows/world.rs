@@ -287,8 +287,13 @@ impl TestDevice {
 
     /// Asks for the installation.
     pub(crate) async fn install_with(&self, job: &str, reboot_after: bool) -> Result<(), ClientError> {
-        let request =
-            InstallRequest { job_id: job.into(), strategy: None, reboot_after, rollback_on_failure: true };
+        let request = InstallRequest {
+            job_id: job.into(),
+            strategy: None,
+            reboot_after,
+            rollback_on_failure: true,
+            pin: None,
+        };
         self.client.install(&request).await.map(drop)
     }
 

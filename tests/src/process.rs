@@ -12,7 +12,9 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::process::Child;
 
 /// Which Debian package brings a tool that is missing.
-const PACKAGES: [(&str, &str); 11] = [
+const PACKAGES: &[(&str, &str)] = &[
+    ("curl", "curl"),
+    ("tar", "tar"),
     ("mksquashfs", "squashfs-tools"),
     ("unsquashfs", "squashfs-tools"),
     ("fw_printenv", "libubootenv-tool"),

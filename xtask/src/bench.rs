@@ -3,6 +3,7 @@
 //! Owns the list of benches; every bench is a module. What they share: [`meter`] runs a program and says what it took.
 //! Nothing here fails because something is slow.
 
+mod daemon;
 mod install;
 mod media;
 mod meter;
@@ -22,6 +23,10 @@ enum Bench {
     Install(install::Args),
     /// A thousand safety constraints: processor time and memory.
     Safety(safety::Args),
+    /// Hostile clients against the daemon: an honest one's waiting, memory, a running update's speed.
+    Load(daemon::Args),
+    /// A long upload beside `dd` and nginx's WebDAV.
+    Upload(daemon::Args),
 }
 
 /// Runs a bench.
@@ -29,5 +34,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.bench {
         Bench::Install(args) => install::run(args),
         Bench::Safety(args) => safety::run(args),
+        Bench::Load(args) => daemon::run("bench_load", args),
+        Bench::Upload(args) => daemon::run("bench_upload", args),
     }
 }

@@ -36,6 +36,21 @@ impl PinArgs {
     }
 }
 
+/// The PIN where the gateway may want it.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub(crate) struct OptionalPin {
+    /// File that holds the PIN (`/dev/fd/N` for a descriptor), for gateways that want it for this.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) pin_file: Option<PathBuf>,
+}
+
+impl OptionalPin {
+    /// The PIN in the file, if one is named.
+    pub(crate) fn given(&self) -> Result<Option<Secret>, Failure> {
+        self.pin_file.as_deref().map(pin_in).transpose()
+    }
+}
+
 fn pin_in(path: &Path) -> Result<Secret, Failure> {
     let named = || format!("cannot read the PIN file {}", path.display());
     let mut text = String::new();

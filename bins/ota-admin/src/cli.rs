@@ -72,6 +72,12 @@ pub(crate) enum Command {
     Override(cmd::safety_override::Args),
     /// Set the PIN.
     Pin(cmd::pin::Args),
+    /// Read, export and check the record of who did what.
+    Audit(cmd::audit::Args),
+    /// Report what became of updates, overrides and PIN failures, per period.
+    Report(cmd::report::Args),
+    /// Fetch logs, status, configuration and records of the gateway in one archive, without secrets.
+    DebugBundle(cmd::debug_bundle::Args),
     /// Create, list and revoke access tokens.
     Token(cmd::token::Args),
     /// Make keys: a code-signing authority for images, or fresh keys of a repository.

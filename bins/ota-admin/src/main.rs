@@ -8,6 +8,7 @@ mod cmd;
 mod connect;
 mod exit;
 mod follow;
+mod keep;
 mod output;
 #[cfg(test)]
 mod tests;

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ota_core::{ByteCount, Slot, Version, ports::Role};
 
-use crate::{config::Config, keys, logs, serve, tokens, user_data};
+use crate::{config::Config, diagnostics::LogRing, keys, logs, serve, tokens, user_data};
 
 /// Over-the-air update daemon of an A/B gateway.
 #[derive(Debug, Parser)]
@@ -171,7 +171,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     let config = Config::load(&args.config)?;
     match args.command.unwrap_or(Command::Run) {
         Command::Run => {
-            logs::start(&config.log)?;
+            let ring = LogRing::default();
+            logs::start(&config.log, &ring)?;
             ota_fetch::install_crypto_provider();
             tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
@@ -179,7 +180,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 .enable_all()
                 .build()
                 .context("starting the runtime")?
-                .block_on(serve::serve(config))
+                .block_on(serve::serve(config, args.config, ring))
         }
         Command::CheckConfig => {
             let warnings = crate::wire::dry_run(&config)?;
@@ -205,7 +206,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         Command::Token { command } => {
             let store = tokens::open(&config)?;
             match command {
-                TokenCommand::Create { name, role, days } => say(&tokens::create(&store, &name, role, days)?),
+                TokenCommand::Create { name, role, days } => {
+                    say(&tokens::create(&store, "cli", &name, role, days)?)
+                }
                 TokenCommand::List => say(&tokens::list(&store)?),
                 TokenCommand::Revoke { name } => say(&tokens::revoke(&store, &name)?),
             }
@@ -247,11 +250,13 @@ fn pin(config: &Config, command: &PinCommand) -> anyhow::Result<()> {
                 None => std::io::read_to_string(std::io::stdin().lock()).context("reading standard input")?,
             };
             let pin = text.lines().next().unwrap_or_default();
+            tokens::note(&store, "auth.pin.set", "on the device")?;
             ota_http::set_pin_locally(&store, pin, *documented)
                 .map_err(|error| anyhow::anyhow!(error.chain()))?;
             say("the PIN is set")
         }
         PinCommand::Unlock => {
+            tokens::note(&store, "auth.pin.unlock", "on the device")?;
             ota_http::unlock_pin_locally(&store)?;
             say("the PIN is unlocked")
         }

@@ -3,10 +3,13 @@
 use anyhow::Context as _;
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::config::{LogConfig, LogFormat};
+use crate::{
+    config::{LogConfig, LogFormat},
+    diagnostics::LogRing,
+};
 
-/// Starts logging for the life of the process.
-pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
+/// Starts logging for the life of the process; `ring` keeps the last lines.
+pub(crate) fn start(config: &LogConfig, ring: &LogRing) -> anyhow::Result<()> {
     let filter =
         EnvFilter::try_new(&config.level).with_context(|| format!("log.level: {:?}", config.level))?;
     let layer = match config.format {
@@ -18,5 +21,6 @@ pub(crate) fn start(config: &LogConfig) -> anyhow::Result<()> {
             tracing_journald::layer().context("log.format: no journal on this system")?.boxed()
         }
     };
-    tracing_subscriber::registry().with(filter).with(layer).try_init().context("starting the log")
+    let kept = tracing_subscriber::fmt::layer().with_writer(ring.clone()).with_ansi(false);
+    tracing_subscriber::registry().with(filter).with(layer).with(kept).try_init().context("starting the log")
 }

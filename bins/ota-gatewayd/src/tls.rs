@@ -8,14 +8,16 @@ use std::{
 };
 
 use anyhow::Context as _;
-use ota_http::TlsMaterial;
+use ota_http::{ClientCa, TlsMaterial};
 
-use crate::config::Config;
+use crate::config::{ClientAuth, Config};
 
 /// The certificate to serve with; `None` for plain HTTP, on loopback or where the configuration says so.
 pub(crate) fn material(config: &Config) -> anyhow::Result<Option<TlsMaterial>> {
     let section = &config.http;
     let client_ca = section.client_ca.as_deref().map(read).transpose()?;
+    let client_ca =
+        client_ca.map(|pem| ClientCa { pem, required: section.client_auth == ClientAuth::Required });
     if let (Some(certificate), Some(key)) = (&section.certificate, &section.key) {
         return Ok(Some(TlsMaterial { chain: read(certificate)?, key: read(key)?, client_ca }));
     }

@@ -10,12 +10,12 @@ use std::{
 use anyhow::{Context as _, bail};
 use ota_core::{
     Sha256Digest, Timestamp,
-    ports::{Clock as _, Role, TokenRecord, Tokens},
+    ports::{AuditLog as _, Clock as _, Role, TokenRecord, Tokens},
 };
 use ota_store::SqliteStore;
 use ring::rand::{SecureRandom as _, SystemRandom};
 
-use crate::{clock::SystemClock, config::Config};
+use crate::{clock::SystemClock, config::Config, record::by};
 
 /// 256 random bits, in hexadecimal, behind a prefix by which a leaked one is recognised.
 fn fresh_token() -> anyhow::Result<String> {
@@ -34,8 +34,10 @@ pub(crate) fn open(config: &Config) -> anyhow::Result<SqliteStore> {
     Ok(SqliteStore::open(folder, now(config)).with_context(|| format!("opening {}", folder.display()))?.store)
 }
 
+/// Makes a token. `actor`: who does.
 pub(crate) fn create(
     store: &SqliteStore,
+    actor: &str,
     name: &str,
     role: Role,
     days: Option<u32>,
@@ -46,6 +48,8 @@ pub(crate) fn create(
     let created = SystemClock::new(crate::config::ClockTrust::Always, PathBuf::new()).wall();
     let expires = days.map(|days| Timestamp::from_secs(created.as_secs() + i64::from(days) * 86_400));
     let token = fresh_token()?;
+    // Nothing of this kind happens unrecorded: the record comes first.
+    store.append(created, &by(actor, "auth.token.create", format!("{name} as {}", role.as_str())))?;
     let record = TokenRecord { name: name.into(), role, created, expires, last_used: None };
     store.add(&Sha256Digest::of(token.as_bytes()), &record)?;
     Ok(token)
@@ -60,11 +64,19 @@ pub(crate) fn list(store: &SqliteStore) -> anyhow::Result<String> {
 }
 
 pub(crate) fn revoke(store: &SqliteStore, name: &str) -> anyhow::Result<String> {
+    note(store, "auth.token.revoke", name)?;
     if store.revoke(name)? {
         Ok(format!("token {name} is revoked"))
     } else {
         bail!("there is no token {name}")
     }
+}
+
+/// Records what a person on the device is about to do.
+pub(crate) fn note(store: &SqliteStore, action: &str, what: &str) -> anyhow::Result<()> {
+    let now = SystemClock::new(crate::config::ClockTrust::Always, PathBuf::new()).wall();
+    store.append(now, &by("cli", action, what.into()))?;
+    Ok(())
 }
 
 /// On the first start there is nobody who could ask for a token: make one admin token, readable by root alone.
@@ -73,7 +85,7 @@ pub(crate) fn first(store: &SqliteStore, folder: &Path) -> anyhow::Result<()> {
         return Ok(());
     }
     let path = folder.join("admin.token");
-    let token = create(store, "admin", Role::Admin, None)?;
+    let token = create(store, "gateway", "admin", Role::Admin, None)?;
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)

@@ -16,6 +16,7 @@ use ota_core::{
 use ota_engine::{EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 use ota_fetch::{ClientIdentity, Proxy, SpeedLimit, StagedUploads, Staging, TufConfig, TufSource};
 use ota_image::{ArchivePolicy, PackedInspector, UnpackingWriter};
+use ota_http::PinOperation;
 use ota_safety::SafetyEngine;
 use ota_store::{Condition, SqliteStore};
 use ota_verify::{HeadInspector, Keyring};
@@ -48,6 +49,7 @@ pub(crate) struct Wired {
     pub(crate) lock: fs::File,
     pub(crate) uploads: StagedUploads,
     pub(crate) bandwidth: StoredBandwidth,
+    pub(crate) boot: Arc<UbootBootControl>,
 }
 
 /// Opens everything. Blocking.
@@ -72,7 +74,7 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
     let probe: Arc<dyn SystemProbe> = Arc::new(KernelProbe::new(config.staging()));
     let safety = SafetyEngine::with_probe(config.safety.clone(), Arc::clone(&clock), Arc::clone(&probe))?;
     let ports = Ports {
-        boot,
+        boot: Arc::clone(&boot) as _,
         inspector: Arc::new(open_inspector(config, &*slots)),
         slots,
         images: Arc::new(staging),
@@ -90,7 +92,7 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
         safety_changes: safety.changes(),
         user_data: user_data::ports(config)?,
     };
-    Ok(Wired { ports, engine: engine_config(config), store, safety, clock, uploads, bandwidth, lock })
+    Ok(Wired { ports, engine: engine_config(config), store, safety, clock, uploads, bandwidth, lock, boot })
 }
 
 /// Checks what can be checked without touching the state of the device; gives what is allowed but surprising.
@@ -105,7 +107,13 @@ pub(crate) fn dry_run(config: &Config) -> anyhow::Result<Vec<String>> {
         ota_url(&section.targets_url).with_context(|| format!("source {}: targets_url", section.name))?;
         read(&section.initial_root).with_context(|| format!("source {}: initial_root", section.name))?;
     }
-    Ok(safety.warnings())
+    let mut warnings = safety.warnings();
+    for operation in PinOperation::DEFAULT {
+        if !config.pin.require_for.contains(&operation) {
+            warnings.push(format!("pin.require_for leaves out {operation:?}: it goes without the PIN"));
+        }
+    }
+    Ok(warnings)
 }
 
 /// A second daemon on the same state would recover, and write, what the first is at work on.
@@ -227,7 +235,8 @@ fn open_source(
 }
 
 fn ota_url(text: &str) -> anyhow::Result<ota_fetch::Url> {
-    text.parse().with_context(|| format!("{text:?} is not an address"))
+    // Without the text: it may hold a password.
+    text.parse().context("this is not an address")
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {

@@ -63,7 +63,7 @@ pub struct AuditRow {
     pub seq: u64,
     /// When.
     pub timestamp: Timestamp,
-    /// Token name, `session:<name>`, `cli`, or `gateway`.
+    /// Token name, `session:<name>`, `cert:<name>`, `cli`, or `gateway`.
     pub actor: String,
     /// Role of the actor.
     #[serde(default)]
@@ -114,7 +114,14 @@ pub struct AuditVerdict {
     pub intact: bool,
     /// How many records fit.
     pub records: u64,
+    /// Number of the oldest record that is kept.
+    #[serde(default = "one")]
+    pub first: u64,
     /// Number of the first record that does not fit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first_bad: Option<u64>,
+}
+
+const fn one() -> u64 {
+    1
 }

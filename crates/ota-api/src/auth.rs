@@ -8,10 +8,20 @@ use utoipa::ToSchema;
 use crate::{text, words::Role};
 
 /// A PIN or token in a message. Prints as `***`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(transparent)]
 #[schema(value_type = String)]
 pub struct Secret(String);
+
+/// Says what was expected and never what was found: that may be the secret, only not as a string.
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match serde_json::Value::deserialize(deserializer)? {
+            serde_json::Value::String(text) => Ok(Self(text)),
+            _ => Err(serde::de::Error::custom("expected a string")),
+        }
+    }
+}
 
 impl Secret {
     /// The text, for the one place that compares or stores it.

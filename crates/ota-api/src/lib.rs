@@ -10,6 +10,7 @@ pub mod envelope;
 pub mod explain;
 pub mod inhibitors;
 pub mod jobs;
+pub mod reports;
 pub mod safety;
 pub mod settings;
 pub mod snapshots;

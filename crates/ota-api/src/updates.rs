@@ -222,6 +222,9 @@ pub struct InstallRequest {
     /// Whether a failed health check brings the old partition back.
     #[serde(default = "yes")]
     pub rollback_on_failure: bool,
+    /// The PIN; needed where the gateway's `pin.require_for` has `install`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Secret>,
 }
 
 /// Answer of `updates/install`.

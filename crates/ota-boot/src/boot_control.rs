@@ -105,6 +105,15 @@ impl UbootBootControl {
         Ok(Self { env: EnvStore::new(settings, devices), config, booted, boot_id })
     }
 
+    /// All variables as `name=value`, in their order; what is not text is replaced. For diagnosis.
+    ///
+    /// # Errors
+    /// As [`BootControl::status`].
+    pub fn variables(&self) -> Result<Vec<String>, PortError> {
+        let current = self.env.read()?;
+        Ok(current.environment.entries().map(|entry| String::from_utf8_lossy(entry).into_owned()).collect())
+    }
+
     /// One write, with `plan` applied to the variables as they are right before it.
     fn change(
         &self,

@@ -136,6 +136,25 @@ impl Client {
     }
 }
 
+/// Takes the pieces of an answer; a failure ends the transfer.
+pub type Sink<'a> = &'a mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send);
+
+impl Client {
+    /// The answer as it comes, for what is kept in a file: memory stays constant. There is no limit on the time as a whole.
+    pub(crate) async fn pour(&self, method: Method, url: Url, sink: Sink<'_>) -> Result<(), ClientError> {
+        let mut response = self.request(method, url.clone()).send().await.map_err(|e| transport(&url, e))?;
+        if !response.status().is_success() {
+            return answer::<Value>(&url, response).await.map(drop);
+        }
+        let chunk = |chunk: Result<_, reqwest::Error>| chunk.map_err(|e| transport(&url, e));
+        let failed = |source| ClientError::File { path: "the file that is written".into(), source };
+        while let Some(bytes) = chunk(response.chunk().await)? {
+            sink(&bytes).map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
 /// The answer as `T`, or why not.
 pub(crate) async fn answer<T: DeserializeOwned>(url: &Url, response: Response) -> Result<T, ClientError> {
     let status = response.status();

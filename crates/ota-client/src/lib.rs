@@ -16,7 +16,7 @@ pub mod ws;
 
 pub use base_url::{BadBaseUrl, BaseUrl};
 pub use error::{ApiError, ClientError};
-pub use http::{Client, Options};
+pub use http::{Client, Options, Sink};
 pub use provider::install_crypto_provider;
 pub use requests::UploadFile;
 pub use tls::{BadTrust, Trust};

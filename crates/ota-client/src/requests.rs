@@ -11,6 +11,7 @@ use ota_api::{
     explain::{ExplainRequest, Explanation},
     inhibitors::{InhibitRequest, Inhibitor, InhibitorList, ReleaseInhibitorQuery},
     jobs::{JobInfo, JobList, JobsQuery},
+    reports::{ComplianceQuery, ComplianceReport},
     safety::{OverrideRequest, OverrideResponse, SafetyStatus},
     settings::Bandwidth,
     snapshots::{
@@ -29,7 +30,11 @@ use ota_api::{
 use reqwest::multipart::{Form, Part};
 use serde_json::Value;
 
-use crate::{Client, ClientError, error::transport, http::answer};
+use crate::{
+    Client, ClientError,
+    error::transport,
+    http::{Sink, answer},
+};
 
 /// Longest wait for a verification: an hour for an image of many GiB on a slow medium.
 const VERIFICATION: Duration = Duration::from_secs(3600);
@@ -233,6 +238,27 @@ impl Client {
     /// `GET audit`, as JSON whatever `format` says.
     pub async fn audit(&self, query: &AuditQuery) -> Result<AuditPage, ClientError> {
         self.query(&["audit"], &AuditQuery { format: None, ..query.clone() }).await
+    }
+
+    /// `GET audit` as it is written out: a page of JSON lines or CSV, as `format` says. The position to go on from is not in
+    /// it; [`audit`](Self::audit) pages.
+    pub async fn audit_text(&self, query: &AuditQuery, sink: Sink<'_>) -> Result<(), ClientError> {
+        self.pour(Method::GET, self.with_query(&["audit"], query)?, sink).await
+    }
+
+    /// `GET reports/compliance`, as JSON whatever `format` says.
+    pub async fn compliance(&self, query: &ComplianceQuery) -> Result<ComplianceReport, ClientError> {
+        self.query(&["reports", "compliance"], &ComplianceQuery { format: None, ..query.clone() }).await
+    }
+
+    /// `GET reports/compliance` as `format` says.
+    pub async fn compliance_text(&self, query: &ComplianceQuery, sink: Sink<'_>) -> Result<(), ClientError> {
+        self.pour(Method::GET, self.with_query(&["reports", "compliance"], query)?, sink).await
+    }
+
+    /// `POST debug-bundle`: a gzipped tar archive.
+    pub async fn debug_bundle(&self, sink: Sink<'_>) -> Result<(), ClientError> {
+        self.pour(Method::POST, self.base().endpoint(["debug-bundle"]), sink).await
     }
 
     /// `GET audit/verify`.

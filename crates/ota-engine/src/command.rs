@@ -11,7 +11,7 @@ use ota_core::{
 /// Who asks. Goes into the audit record.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Actor {
-    /// Token name, `session:<name>`, or `gateway` for what it does by itself.
+    /// Token name, `session:<name>`, `cert:<name>`, or `gateway` for what it does by itself.
     pub name: String,
     /// Role of the token.
     pub role: Option<Role>,

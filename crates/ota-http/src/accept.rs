@@ -25,9 +25,11 @@ use tower::ServiceExt;
 use crate::{
     address::Peer,
     app::App,
+    bare::BareAnswers,
     config::Limits,
-    conn::{BusyBody, Conn, Place, WatchedIo},
+    conn::{BusyBody, Conn},
     tls::SharedAcceptor,
+    watched::{Place, WatchedIo},
 };
 
 /// Longest head that the parser takes; [`Limits::head_bytes`] is checked on what it parsed.
@@ -141,7 +143,7 @@ fn admit(
     let tls = tls.cloned();
     tasks.spawn(async move {
         match tls {
-            None => link.serve(stream, place, false).await,
+            None => link.serve(stream, place, Peer { address, secure: false, certified: None }).await,
             Some(tls) => {
                 let handshake = tls.acceptor().accept(stream);
                 let within = tokio::time::timeout(link.app.config.limits.head_time, handshake);
@@ -150,7 +152,11 @@ fn admit(
                     () = link.conn.evicted.cancelled() => return,
                 };
                 match accepted {
-                    Ok(Ok(stream)) => link.serve(stream, place, true).await,
+                    Ok(Ok(stream)) => {
+                        let clients = &link.app.config.clients;
+                        let certified = clients.holder(stream.get_ref().1.peer_certificates()).map(Arc::new);
+                        link.serve(stream, place, Peer { address, secure: true, certified }).await;
+                    }
                     Ok(Err(error)) => tracing::debug!(%address, %error, "TLS handshake failed"),
                     Err(_) => tracing::debug!(%address, "TLS handshake took too long"),
                 }
@@ -172,14 +178,19 @@ impl Link {
         self,
         io: I,
         place: Place,
-        secure: bool,
+        peer: Peer,
     ) {
         let limits = self.app.config.limits;
-        let peer = Peer { address: self.address, secure };
-        let io = TokioIo::new(WatchedIo::new(io, Arc::clone(&self.conn), place));
+        let secure = peer.secure;
+        let io = TokioIo::new(WatchedIo::new(
+            io,
+            Arc::clone(&self.conn),
+            place,
+            BareAnswers::new(self.app.clone()),
+        ));
         let (router, conn) = (self.router, Arc::clone(&self.conn));
         let service = hyper::service::service_fn(move |request| {
-            answer(router.clone(), Arc::clone(&conn), peer, request)
+            answer(router.clone(), Arc::clone(&conn), peer.clone(), request)
         });
         let builder = builder(secure);
         let served = builder.serve_connection_with_upgrades(io, service);

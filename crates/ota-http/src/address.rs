@@ -1,20 +1,26 @@
 //! Which host a request names and which page sent it: the defence of browsers.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use http::{HeaderMap, Method, Uri, header};
 
 use crate::{
+    client_cert::Certified,
     config::HttpConfig,
     status::{Refusal, Transport},
 };
 
 /// The other end of the connection.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Peer {
     pub(crate) address: SocketAddr,
     /// Whether the connection is encrypted.
     pub(crate) secure: bool,
+    /// Who it is by its client certificate.
+    pub(crate) certified: Option<Arc<Certified>>,
 }
 
 /// Host and port as the request names them.
@@ -39,6 +45,19 @@ pub(crate) fn check(config: &HttpConfig, uri: &Uri, headers: &HeaderMap) -> Resu
         Some(origin) if origin.to_str().is_ok_and(|origin| origin_is_ours(config, origin, named)) => Ok(()),
         Some(_) => Err(refuse("requests from pages of other sites are refused")),
     }
+}
+
+/// A browser shows its client certificate whoever asked it to: what it says about the sender must not be another site.
+/// A program says nothing and is let through.
+///
+/// # Errors
+/// `FORBIDDEN`.
+pub(crate) fn check_certified_request(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
+    let foreign = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
+    if foreign && !(method.is_safe() && !headers.contains_key(header::UPGRADE)) {
+        return Err(refuse("requests from pages of other sites are refused"));
+    }
+    Ok(())
 }
 
 /// What a browser sends with its cookie must say that our own page sent it.

@@ -1,9 +1,6 @@
 //! What every request can reach.
 
-use std::{
-    ops::Deref,
-    sync::{Arc, OnceLock},
-};
+use std::{ops::Deref, sync::Arc};
 
 use ota_core::ports::{
     AuditLog, Bandwidth, Clock, Inhibitors, SafetyOverrides, Settings, Tokens, UploadStore,
@@ -13,8 +10,8 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    HttpConfig, audit::Auditor, auth::Authenticator, metrics::Metrics, pin::PinGate, sessions::Sessions,
-    status::Refusal,
+    HttpConfig, audit::Auditor, auth::Authenticator, bundle::Diagnostics, metrics::Metrics, pin::PinGate,
+    sessions::Sessions, status::Refusal,
 };
 
 /// The engine and the ports that the server works through.
@@ -27,6 +24,14 @@ pub struct AppState {
     pub audit: Arc<dyn AuditLog>,
     pub clock: Arc<dyn Clock>,
     pub uploads: Arc<dyn UploadStore>,
+    /// Without them `safety/override` answers `UNAVAILABLE`.
+    pub overrides: Option<Arc<dyn SafetyOverrides>>,
+    /// Without them `safety/inhibitors` answers `UNAVAILABLE`.
+    pub inhibitors: Option<Arc<dyn Inhibitors>>,
+    /// Without it `settings/bandwidth` answers `UNAVAILABLE`.
+    pub bandwidth: Option<Arc<dyn Bandwidth>>,
+    /// What a debug bundle holds beside what the API tells.
+    pub diagnostics: Arc<dyn Diagnostics>,
 }
 
 /// [`AppState`] with what the server keeps itself; cheap to clone.
@@ -46,31 +51,47 @@ pub(crate) struct Inner {
     pub(crate) uploads: Arc<dyn UploadStore>,
     /// One permit for each upload that may arrive at a time.
     pub(crate) uploading: Semaphore,
-    /// Set once, where the gateway has a safety engine that may be overridden.
-    pub(crate) overrides: OnceLock<Arc<dyn SafetyOverrides>>,
-    /// The same for what may hold updates back.
-    pub(crate) inhibitors: OnceLock<Arc<dyn Inhibitors>>,
-    /// Set once, where downloads can be slowed down.
-    pub(crate) bandwidth: OnceLock<Arc<dyn Bandwidth>>,
+    /// Where the gateway has a safety engine that may be overridden.
+    pub(crate) overrides: Option<Arc<dyn SafetyOverrides>>,
+    /// Where something may hold updates back.
+    pub(crate) inhibitors: Option<Arc<dyn Inhibitors>>,
+    /// Where downloads can be slowed down.
+    pub(crate) bandwidth: Option<Arc<dyn Bandwidth>>,
+    pub(crate) diagnostics: Arc<dyn Diagnostics>,
+    /// One debug bundle is made at a time.
+    pub(crate) bundling: Arc<Semaphore>,
     pub(crate) stopping: CancellationToken,
     pub(crate) config: HttpConfig,
 }
 
 impl App {
     pub(crate) fn new(state: AppState, config: HttpConfig) -> Self {
-        let AppState { engine, tokens, settings, audit, clock, uploads } = state;
+        let AppState {
+            engine,
+            tokens,
+            settings,
+            audit,
+            clock,
+            uploads,
+            overrides,
+            inhibitors,
+            bandwidth,
+            diagnostics,
+        } = state;
         Self(Arc::new(Inner {
             auth: Authenticator::new(Arc::clone(&tokens), Arc::clone(&clock)),
             sessions: Sessions::restore(config.sessions, Arc::clone(&settings), Arc::clone(&clock)),
-            pin: PinGate::new(Arc::clone(&settings), Arc::clone(&clock)),
+            pin: PinGate::new(Arc::clone(&settings), Arc::clone(&clock), config.pin.clone()),
             auditor: Auditor::new(audit, Arc::clone(&clock)),
             metrics: Metrics::default(),
             web_sockets: Arc::new(Semaphore::new(config.limits.web_sockets)),
             uploading: Semaphore::new(config.limits.uploads),
             uploads,
-            overrides: OnceLock::new(),
-            inhibitors: OnceLock::new(),
-            bandwidth: OnceLock::new(),
+            overrides,
+            inhibitors,
+            bandwidth,
+            diagnostics,
+            bundling: Arc::new(Semaphore::new(1)),
             stopping: CancellationToken::new(),
             engine,
             tokens,

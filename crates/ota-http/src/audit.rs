@@ -8,6 +8,7 @@ use std::{
 use axum::response::Response;
 use ota_core::{
     JobId,
+    error::PortError,
     ports::{AuditEntry, AuditLog, AuditOutcome, AuditRecord, Clock},
 };
 
@@ -15,6 +16,8 @@ use crate::{app::blocking, auth::Caller, status::Refusal};
 
 /// Refusals of callers that nobody knows are audited up to this many a minute: a flood must not wear out the storage.
 const UNKNOWN_A_MINUTE: u32 = 30;
+/// Records that are read at a time.
+const CHUNK: u32 = 500;
 
 /// What a handler adds to the record of its request.
 #[derive(Clone, Debug, Default)]
@@ -112,11 +115,69 @@ impl Auditor {
         Ok(blocking(move || log.records(after, limit)).await??)
     }
 
+    /// The newest `limit` records, oldest first.
+    pub(crate) async fn tail(&self, limit: u32) -> Result<Vec<AuditRecord>, Refusal> {
+        let log = Arc::clone(&self.log);
+        Ok(blocking(move || {
+            newest(&*log).and_then(|seq| log.records(seq.saturating_sub(limit.into()), limit))
+        })
+        .await??)
+    }
+
+    /// Gives every record to `look`, oldest first, in one go off the async threads.
+    pub(crate) async fn walk<T: Send + 'static>(
+        &self,
+        mut state: T,
+        look: impl Fn(&mut T, &AuditRecord) + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let log = Arc::clone(&self.log);
+        let walked = blocking(move || {
+            let mut after = 0;
+            loop {
+                let records = log.records(after, CHUNK)?;
+                let Some(last) = records.last() else { return Ok::<_, PortError>(state) };
+                after = last.seq;
+                records.iter().for_each(|record| look(&mut state, record));
+            }
+        });
+        Ok(walked.await??)
+    }
+
+    /// Records what the gateway did by itself. What cannot be recorded is in the log.
+    pub(crate) async fn by_itself(&self, action: &str, outcome: AuditOutcome, reason: String) {
+        let entry = AuditEntry {
+            actor: "gateway".into(),
+            role: None,
+            address: None,
+            action: action.into(),
+            outcome,
+            request_id: None,
+            job: None,
+            reason: Some(reason),
+        };
+        if let Err(error) = self.append(entry).await {
+            tracing::error!(action, %error, "an action is missing from the audit");
+        }
+    }
+
     /// Checks the chain.
     pub(crate) async fn verify(&self) -> Result<Result<u64, u64>, Refusal> {
         let log = Arc::clone(&self.log);
         Ok(blocking(move || log.verify_chain()).await??)
     }
+}
+
+/// Number of the newest record, 0 without any: numbers have no gap, so that halving finds it.
+fn newest(log: &dyn AuditLog) -> Result<u64, PortError> {
+    let (mut low, mut high) = (0, 1 << 40);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        match log.records(middle, 1)?.last() {
+            Some(record) => low = record.seq,
+            None => high = middle,
+        }
+    }
+    Ok(low)
 }
 
 fn entry(caller: &Caller, action: &str, outcome: AuditOutcome, note: AuditNote) -> AuditEntry {

@@ -51,6 +51,29 @@ pub(crate) fn random_hex() -> Option<String> {
     Some(hex::encode(bytes))
 }
 
+/// How a caller proved itself, for those who have to know when that ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Proof {
+    /// Not at all.
+    None,
+    /// A token with this digest.
+    Token(Sha256Digest),
+    /// A session that was opened with the token of this digest.
+    Session(Sha256Digest),
+    /// A client certificate.
+    Certificate,
+}
+
+impl Proof {
+    /// The token that it rests on.
+    pub(crate) const fn token(&self) -> Option<Sha256Digest> {
+        match self {
+            Self::Token(digest) | Self::Session(digest) => Some(*digest),
+            Self::None | Self::Certificate => None,
+        }
+    }
+}
+
 /// Who a request comes from, after the guard let it in.
 #[derive(Clone, Debug)]
 pub(crate) struct Caller {
@@ -58,8 +81,7 @@ pub(crate) struct Caller {
     pub(crate) role: Option<Role>,
     pub(crate) address: String,
     pub(crate) request_id: String,
-    /// Digest of the token it proved itself with; of the one it logged in with, for a session.
-    pub(crate) token: Option<Sha256Digest>,
+    pub(crate) proof: Proof,
 }
 
 impl Caller {

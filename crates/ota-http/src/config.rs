@@ -1,8 +1,10 @@
 //! How the server behaves, as parsed types. Reading files and environment is left to the daemon.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use crate::tls::TlsMaterial;
+use serde::Deserialize;
+
+use crate::{client_cert::ClientCerts, tls::TlsMaterial};
 
 /// Where to listen, what to admit.
 #[derive(Clone, Debug)]
@@ -25,6 +27,10 @@ pub struct HttpConfig {
     pub limits: Limits,
     /// How long a browser stays logged in.
     pub sessions: SessionLimits,
+    /// Who may do what with a client certificate; asked for only where `tls` has a CA for them.
+    pub clients: ClientCerts,
+    /// What needs the PIN.
+    pub pin: PinRules,
 }
 
 impl HttpConfig {
@@ -41,7 +47,49 @@ impl HttpConfig {
             public_metrics: false,
             limits: Limits::default(),
             sessions: SessionLimits::default(),
+            clients: ClientCerts::default(),
+            pin: PinRules::default(),
         }
+    }
+}
+
+/// What the PIN can be asked for. Turning an override off, cancelling, pausing and reading are not among them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PinOperation {
+    /// `updates/rollback`.
+    Rollback,
+    /// `factory-reset`.
+    FactoryReset,
+    /// Enabling an override.
+    Override,
+    /// `upload/deploy` of an image that no trusted key signed.
+    DeployUnverified,
+    /// `upload/deploy` of any image.
+    Deploy,
+    /// `updates/install`.
+    Install,
+    /// Restoring a snapshot.
+    Restore,
+}
+
+impl PinOperation {
+    /// What needs the PIN unless the configuration says otherwise. Source: `api-contract.md`, "Who may do what".
+    pub const DEFAULT: [Self; 4] =
+        [Self::Rollback, Self::FactoryReset, Self::Override, Self::DeployUnverified];
+}
+
+/// What needs the PIN. One that is given is always checked.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PinRules {
+    /// The operations that are refused without it.
+    pub require_for: BTreeSet<PinOperation>,
+}
+
+impl Default for PinRules {
+    fn default() -> Self {
+        Self { require_for: PinOperation::DEFAULT.into() }
     }
 }
 

@@ -1,7 +1,6 @@
 //! One connection as the accept loop watches it: what it is doing, since when, and when it has taken too long.
 
 use std::{
-    io,
     net::IpAddr,
     pin::Pin,
     sync::{
@@ -14,11 +13,7 @@ use std::{
 
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::Notify,
-    time::Instant,
-};
+use tokio::{sync::Notify, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Limits;
@@ -119,7 +114,7 @@ impl Conn {
         [phase, write].into_iter().flatten().min()
     }
 
-    fn has_read(&self, bytes: &[u8], head: &mut HeadScan) {
+    pub(crate) fn has_read(&self, bytes: &[u8], head: &mut HeadScan) {
         let mut state = self.state();
         if state.phase == Phase::Silent {
             state.phase = Phase::Head;
@@ -135,7 +130,7 @@ impl Conn {
         }
     }
 
-    fn write_is(&self, stuck: bool) {
+    pub(crate) fn write_is(&self, stuck: bool) {
         let mut state = self.state();
         if stuck != state.write_stuck.is_some() {
             state.write_stuck = stuck.then(Instant::now);
@@ -199,7 +194,7 @@ impl Body for BusyBody {
 /// Looks at the bytes of a head for both `Content-Length` and `Transfer-Encoding`: the parser below drops the former
 /// silently, which is how requests are smuggled past a proxy that believes the other one.
 #[derive(Default)]
-struct HeadScan {
+pub(crate) struct HeadScan {
     line: Vec<u8>,
     length: bool,
     encoding: bool,
@@ -234,84 +229,6 @@ impl HeadScan {
             _ => {}
         }
         self.line.clear();
-    }
-}
-
-/// The connection's bytes, watched. Dropping it gives its place back, also after an upgrade.
-pub(crate) struct WatchedIo<I> {
-    pub(crate) io: I,
-    pub(crate) conn: Arc<Conn>,
-    head: HeadScan,
-    _place: Place,
-}
-
-/// Gives the place in the registry back.
-pub(crate) struct Place(Option<Box<dyn FnOnce() + Send + Sync>>);
-
-impl Place {
-    pub(crate) fn new(give_back: impl FnOnce() + Send + Sync + 'static) -> Self {
-        Self(Some(Box::new(give_back)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        if let Some(give_back) = self.0.take() {
-            give_back();
-        }
-    }
-}
-
-impl<I> WatchedIo<I> {
-    pub(crate) fn new(io: I, conn: Arc<Conn>, place: Place) -> Self {
-        Self { io, conn, head: HeadScan::default(), _place: place }
-    }
-}
-
-impl<I: AsyncRead + Unpin> AsyncRead for WatchedIo<I> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let this = &mut *self;
-        let polled = Pin::new(&mut this.io).poll_read(cx, buf);
-        let fresh = &buf.filled()[before..];
-        if !fresh.is_empty() {
-            this.conn.has_read(fresh, &mut this.head);
-        }
-        polled
-    }
-}
-
-impl<I: AsyncWrite + Unpin> AsyncWrite for WatchedIo<I> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write(cx, buf);
-        self.conn.write_is(polled.is_pending());
-        polled
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let polled = Pin::new(&mut self.io).poll_write_vectored(cx, bufs);
-        self.conn.write_is(polled.is_pending());
-        polled
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

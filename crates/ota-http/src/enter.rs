@@ -35,7 +35,8 @@ impl RequestId {
     }
 }
 
-fn fresh_id() -> String {
+/// An id for a request that brought none.
+pub(crate) fn fresh_id() -> String {
     format!("req_{}", uuid::Uuid::new_v4().simple())
 }
 

@@ -6,13 +6,13 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::request::Parts;
-use ota_core::ports::{Role, TokenRecord};
+use ota_core::ports::Role;
 
 use crate::{
     address::{self, Peer},
     app::App,
     audit::Ended,
-    auth::{Caller, Credential, credential},
+    auth::{Caller, Credential, Proof, credential},
     enter::RequestId,
     status::{Refusal, Transport},
 };
@@ -67,7 +67,7 @@ fn unknown(parts: &Parts) -> Caller {
         role: None,
         address: parts.extensions.get::<Peer>().map(|peer| peer.address.ip().to_string()).unwrap_or_default(),
         request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()).unwrap_or_default(),
-        token: None,
+        proof: Proof::None,
     }
 }
 
@@ -81,35 +81,43 @@ async fn authorise(app: &App, rule: Rule, parts: &Parts, caller: &mut Caller) ->
     };
     address::check(&app.config, &parts.uri, &parts.headers)?;
     let Some(needed) = needed else { return Ok(()) };
-    let record = authenticate(app, parts, caller).await?;
-    caller.role = Some(record.role);
-    if record.role < needed {
-        let what = format!("this needs the role {}, the token has {}", needed.as_str(), record.role.as_str());
+    let role = authenticate(app, parts, caller).await?;
+    caller.role = Some(role);
+    if role < needed {
+        let has = if caller.proof == Proof::Certificate { "the certificate" } else { "the token" };
+        let what = format!("this needs the role {}, {has} has {}", needed.as_str(), role.as_str());
         return Err(Transport::Forbidden(what).into());
     }
     Ok(())
 }
 
-async fn authenticate(app: &App, parts: &Parts, caller: &mut Caller) -> Result<TokenRecord, Refusal> {
+/// What the caller shows: a token or a session before the certificate of the connection, because they say it aloud.
+async fn authenticate(app: &App, parts: &Parts, caller: &mut Caller) -> Result<Role, Refusal> {
     const NO_TOKEN: Transport = Transport::Unauthorized("a bearer token is needed");
     const BAD_TOKEN: Transport = Transport::Unauthorized("the token is unknown, expired or revoked");
     const NO_SESSION: Transport = Transport::Unauthorized("the session has ended; log in again");
-    let (digest, record, name) = match credential(&parts.headers)? {
-        Credential::None => return Err(NO_TOKEN.into()),
+    match credential(&parts.headers)? {
+        Credential::None => {
+            let peer = parts.extensions.get::<Peer>();
+            let holder = peer.and_then(|peer| peer.certified.as_ref()).ok_or(NO_TOKEN)?;
+            address::check_certified_request(&parts.method, &parts.headers)?;
+            caller.name = format!("cert:{}", holder.name);
+            caller.proof = Proof::Certificate;
+            Ok(holder.role)
+        }
         Credential::Bearer(token) => {
             let (digest, record) = app.auth.token(token).await?.ok_or(BAD_TOKEN)?;
-            let name = record.name.clone();
-            (digest, record, name)
+            caller.name = record.name;
+            caller.proof = Proof::Token(digest);
+            Ok(record.role)
         }
         Credential::Cookie(cookie) => {
             let digest = app.sessions.token(cookie).ok_or(NO_SESSION)?;
             let record = app.auth.find(digest).await?.ok_or(NO_SESSION)?;
             address::check_cookie_request(&parts.method, &parts.headers)?;
-            let name = format!("session:{}", record.name);
-            (digest, record, name)
+            caller.name = format!("session:{}", record.name);
+            caller.proof = Proof::Session(digest);
+            Ok(record.role)
         }
-    };
-    caller.name = name;
-    caller.token = Some(digest);
-    Ok(record)
+    }
 }

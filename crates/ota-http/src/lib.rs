@@ -10,8 +10,13 @@ mod app;
 mod assets;
 mod audit;
 mod auth;
+mod bare;
+mod bundle;
+mod client_cert;
+mod compliance;
 mod config;
 mod conn;
+mod csv;
 mod enter;
 mod extract;
 mod guard;
@@ -26,15 +31,20 @@ mod show;
 mod status;
 mod tls;
 mod upload;
+mod watched;
 mod ws;
 
 pub use app::AppState;
 pub use auth::{NewToken, new_token};
-pub use config::{HttpConfig, Limits, SessionLimits};
+pub use bundle::{Diagnostics, NoDiagnostics};
+pub use client_cert::{ClientCert, ClientCerts, ClientSubject};
+pub use config::{HttpConfig, Limits, PinOperation, PinRules, SessionLimits};
 pub use pin::{BadPin, hash_pin, set_pin_locally, unlock_pin_locally};
 pub use router::openapi;
 pub use server::{Server, ServerError, TlsReloader};
-pub use tls::{TlsError, TlsMaterial, self_signed};
+pub use tls::{ClientCa, TlsError, TlsMaterial, self_signed};
+
+pub use ota_api::auth::Secret;
 
 /// The four prefixes of the API, canonical first. Source: `api-contract.md`, "Base paths".
 pub const PREFIXES: [&str; 4] = ["/api/v1/ota", "/v1/ota", "/v1/cloud-integration", "/cloud-integration"];

@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 
 use crate::{
     app::blocking,
+    config::{PinOperation, PinRules},
     status::{Refusal, Transport},
 };
 
@@ -111,14 +112,32 @@ pub(crate) struct PinGate {
     settings: Arc<dyn Settings>,
     clock: Arc<dyn Clock>,
     policy: PinPolicy,
+    rules: PinRules,
     /// The running lock: which one it is, and when it ends on the monotonic clock. Held during a comparison, so that
     /// there is one at a time.
     lock: Mutex<Option<(u32, Duration)>>,
 }
 
 impl PinGate {
-    pub(crate) fn new(settings: Arc<dyn Settings>, clock: Arc<dyn Clock>) -> Self {
-        Self { settings, clock, policy: PinPolicy::default(), lock: Mutex::default() }
+    pub(crate) fn new(settings: Arc<dyn Settings>, clock: Arc<dyn Clock>, rules: PinRules) -> Self {
+        Self { settings, clock, policy: PinPolicy::default(), rules, lock: Mutex::default() }
+    }
+
+    /// Checks the PIN of a request for one of `operations`: one that is given always, a missing one where any of them
+    /// needs it.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check).
+    pub(crate) async fn demand(
+        &self,
+        operations: &[PinOperation],
+        pin: Option<&ota_api::auth::Secret>,
+    ) -> Result<(), Refusal> {
+        let needed = operations.iter().any(|operation| self.rules.require_for.contains(operation));
+        if pin.is_none() && !needed {
+            return Ok(());
+        }
+        self.check(pin.map(ota_api::auth::Secret::expose)).await
     }
 
     /// Whether a PIN is set.
@@ -231,7 +250,7 @@ mod tests {
         }
 
         fn gate(&self) -> PinGate {
-            PinGate::new(Arc::clone(&self.store) as _, Arc::clone(&self.clock) as _)
+            PinGate::new(Arc::clone(&self.store) as _, Arc::clone(&self.clock) as _, PinRules::default())
         }
     }
 

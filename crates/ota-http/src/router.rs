@@ -139,6 +139,8 @@ fn api() -> Routes {
         .merge(handlers::events::routes())
         .merge(handlers::auth::routes())
         .merge(handlers::audit::routes())
+        .merge(handlers::reports::routes())
+        .merge(handlers::bundle::routes())
 }
 
 /// Everything, without a state.

@@ -1,9 +1,8 @@
 //! The server as the daemon sees it: bind, run, stop.
 
-use std::{future::Future, io, net::SocketAddr, sync::Arc};
+use std::{future::Future, io, net::SocketAddr};
 
 use axum::Router;
-use ota_core::ports::{Bandwidth, Inhibitors, SafetyOverrides};
 use tokio::net::TcpListener;
 
 use crate::{
@@ -82,27 +81,6 @@ impl Server {
     #[must_use]
     pub const fn local_addr(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Lets `safety/override` switch these. Without it that route answers `UNAVAILABLE`.
-    #[must_use]
-    pub fn with_overrides(self, overrides: Arc<dyn SafetyOverrides>) -> Self {
-        let _ = self.app.overrides.set(overrides);
-        self
-    }
-
-    /// Lets `safety/inhibitors` take leases here. Without it that route answers `UNAVAILABLE`.
-    #[must_use]
-    pub fn with_inhibitors(self, inhibitors: Arc<dyn Inhibitors>) -> Self {
-        let _ = self.app.inhibitors.set(inhibitors);
-        self
-    }
-
-    /// Lets `settings/bandwidth` show and change this cap. Without it that route answers `UNAVAILABLE`.
-    #[must_use]
-    pub fn with_bandwidth(self, bandwidth: Arc<dyn Bandwidth>) -> Self {
-        let _ = self.app.bandwidth.set(bandwidth);
-        self
     }
 
     /// For exchanging the certificate later.

@@ -33,8 +33,17 @@ pub struct TlsMaterial {
     pub chain: Vec<u8>,
     /// The private key.
     pub key: Vec<u8>,
-    /// CA of client certificates; with it every client must have one.
-    pub client_ca: Option<Vec<u8>>,
+    /// CA of client certificates; with it clients are asked for one.
+    pub client_ca: Option<ClientCa>,
+}
+
+/// Which client certificates are believed.
+#[derive(Clone)]
+pub struct ClientCa {
+    /// The CAs, as PEM.
+    pub pem: Vec<u8>,
+    /// Whether a client without one is turned away in the handshake; else it may still show a token.
+    pub required: bool,
 }
 
 impl std::fmt::Debug for TlsMaterial {
@@ -99,14 +108,14 @@ fn acceptor(material: &TlsMaterial) -> Result<TlsAcceptor, TlsError> {
         .map_err(TlsError::Unusable)?;
     let builder = match &material.client_ca {
         None => builder.with_no_client_auth(),
-        Some(pem) => {
+        Some(ClientCa { pem, required }) => {
             let mut roots = RootCertStore::empty();
             for ca in certificates(pem).map_err(TlsError::ClientCa)? {
                 roots.add(ca).map_err(|error| TlsError::ClientCa(error.to_string()))?;
             }
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-                .build()
-                .map_err(|error| TlsError::ClientCa(error.to_string()))?;
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+            let verifier = if *required { verifier } else { verifier.allow_unauthenticated() };
+            let verifier = verifier.build().map_err(|error| TlsError::ClientCa(error.to_string()))?;
             builder.with_client_cert_verifier(verifier)
         }
     };

@@ -300,7 +300,7 @@ impl Session {
 
     /// A token that was revoked or has run out ends what it opened.
     async fn still_allowed(&mut self) -> Result<(), End> {
-        let Some(digest) = self.caller.token else { return Ok(()) };
+        let Some(digest) = self.caller.proof.token() else { return Ok(()) };
         match self.app.auth.find(digest).await {
             Ok(None) => Err(End::Close(CloseCode::Policy, "the token has ended")),
             Ok(Some(_)) | Err(_) => Ok(()),

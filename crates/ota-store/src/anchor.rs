@@ -61,10 +61,24 @@ impl AuditKey {
         mac
     }
 
+    /// MAC over the end of what was cut off: another message than any record's.
+    pub(crate) fn seal_cut(&self, seq: u64, hash: &Hash) -> String {
+        hex::encode(hmac::sign(&self.0, &cut_message(seq, hash)))
+    }
+
+    /// Whether `mac` is [`seal_cut`](Self::seal_cut) of these.
+    pub(crate) fn sealed_cut(&self, seq: u64, hash: &Hash, mac: &str) -> bool {
+        hex::decode(mac).is_ok_and(|mac| hmac::verify(&self.0, &cut_message(seq, hash), &mac).is_ok())
+    }
+
     /// Whether `mac` is [`seal`](Self::seal) of `hash`.
     pub(crate) fn sealed(&self, hash: &Hash, mac: &Hash) -> bool {
         hmac::verify(&self.0, hash, mac).is_ok()
     }
+}
+
+fn cut_message(seq: u64, hash: &Hash) -> Vec<u8> {
+    format!("audit cut\n{seq}\n{}", hex::encode(hash)).into_bytes()
 }
 
 /// What the chain has to end in.

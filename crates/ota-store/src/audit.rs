@@ -1,7 +1,8 @@
 //! The record of who did what, as a chain.
 //!
 //! `hash(n) = SHA-256(hash(n-1) ‖ text(n))`, `hash(0)` = 32 zero bytes; `text(n)` is the compact JSON of `seq`, `at` (ms)
-//! and `entry` in this order, kept as it was hashed. The end of the chain is held by [`crate::anchor`].
+//! and `entry` in this order, kept as it was hashed. The end of the chain is held by [`crate::anchor`]; where records were
+//! cut off by age or number, [`crate::retention`] holds its beginning.
 
 use ota_core::{
     Sha256Digest, Timestamp,
@@ -15,6 +16,7 @@ use crate::{
     SqliteStore, StoreError,
     anchor::{self, ANCHOR_FILE, Anchor, AuditKey, Hash},
     durable,
+    retention::Found,
 };
 
 /// What is hashed, to write.
@@ -73,24 +75,36 @@ impl AuditLog for SqliteStore {
         self.read(|conn| {
             // The anchor first: it is never ahead of what is committed.
             let anchor = Anchor::load(&self.folder, &self.key)?;
-            let walked = walk(conn, &self.key, anchor.as_ref())?;
+            let cut = Found::load(conn, &self.key)?;
+            if let Found::Forged = cut {
+                return Ok(Err(oldest(conn)?));
+            }
+            let start = cut.link();
+            let walked = walk(conn, &self.key, anchor.as_ref(), start)?.map(|last| (last, last - start.0));
             let broken = anchor.as_ref().and_then(|anchor| anchor.broken);
             Ok(match (walked, broken) {
-                (Ok(count), _) if anchor.as_ref().is_none_or(|anchor| anchor.count > count) => Err(count + 1),
+                (Ok((last, _)), _) if anchor.as_ref().is_none_or(|anchor| anchor.count > last) => {
+                    Err(last + 1)
+                }
                 (Ok(_), Some(seq)) => Err(seq),
                 (Err(seq), broken) => Err(broken.map_or(seq, |before| before.min(seq))),
-                (Ok(count), None) => Ok(count),
+                (Ok((_, count)), None) => Ok(count),
             })
         })
     }
 }
 
-/// Goes along the chain: the number of records, or the first that does not fit.
-fn walk(conn: &Connection, key: &AuditKey, anchor: Option<&Anchor>) -> Result<Result<u64, u64>, StoreError> {
+/// Goes along the chain from the record after `start`: the number of the last one, or of the first that does not fit.
+fn walk(
+    conn: &Connection,
+    key: &AuditKey,
+    anchor: Option<&Anchor>,
+    start: (u64, Hash),
+) -> Result<Result<u64, u64>, StoreError> {
     let failed = StoreError::sql("walk along the audit log");
     let mut links = conn.prepare("SELECT seq, record, hash, mac FROM audit ORDER BY seq").map_err(failed)?;
     let links = links.query_map([], Link::from_row).map_err(StoreError::sql("walk along the audit log"))?;
-    let (mut count, mut previous) = (0, [0; 32]);
+    let (mut count, mut previous) = start;
     for link in links {
         let expected = count + 1;
         match link {
@@ -106,14 +120,20 @@ fn walk(conn: &Connection, key: &AuditKey, anchor: Option<&Anchor>) -> Result<Re
     Ok(Ok(count))
 }
 
-fn chained(previous: &Hash, text: &str) -> Hash {
+fn oldest(conn: &Connection) -> Result<u64, StoreError> {
+    conn.query_row("SELECT coalesce(min(seq), 1) FROM audit", [], |row| row.get(0))
+        .map_err(StoreError::sql("read the beginning of the audit log"))
+}
+
+pub(crate) fn chained(previous: &Hash, text: &str) -> Hash {
     Sha256Digest::of(&[previous, text.as_bytes()].concat()).0
 }
 
-struct Link {
-    seq: u64,
-    text: String,
-    hash: Hash,
+#[derive(Clone, Debug)]
+pub(crate) struct Link {
+    pub(crate) seq: u64,
+    pub(crate) text: String,
+    pub(crate) hash: Hash,
     mac: Hash,
 }
 
@@ -122,7 +142,7 @@ impl Link {
         Ok(Self { seq: row.get(0)?, text: row.get(1)?, hash: row.get(2)?, mac: row.get(3)? })
     }
 
-    fn fits(&self, seq: u64, previous: &Hash, key: &AuditKey, anchor: Option<&Anchor>) -> bool {
+    pub(crate) fn fits(&self, seq: u64, previous: &Hash, key: &AuditKey, anchor: Option<&Anchor>) -> bool {
         self.seq == seq
             && self.hash == chained(previous, &self.text)
             && key.sealed(&self.hash, &self.mac)
@@ -134,4 +154,12 @@ impl Link {
         let Read { seq, at, entry } = serde_json::from_str(&self.text).ok()?;
         (seq == self.seq).then(|| AuditRecord { seq, at, entry, hash: hex::encode(self.hash) })
     }
+}
+
+/// Every link, as it is stored.
+#[cfg(test)]
+pub(crate) fn links(conn: &Connection) -> rusqlite::Result<Vec<Link>> {
+    conn.prepare("SELECT seq, record, hash, mac FROM audit ORDER BY seq")?
+        .query_map([], Link::from_row)?
+        .collect()
 }

@@ -13,6 +13,7 @@ mod durable;
 mod error;
 mod jobs;
 mod open;
+mod retention;
 mod schema;
 mod settings;
 mod sift;
@@ -24,5 +25,6 @@ mod tokens;
 
 pub use error::StoreError;
 pub use open::{Condition, Opened};
+pub use retention::Cut;
 pub use schema::SCHEMA_VERSION;
 pub use store::SqliteStore;

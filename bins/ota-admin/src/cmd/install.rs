@@ -5,6 +5,7 @@ use ota_core::job;
 
 use super::Context;
 use crate::{
+    ask::OptionalPin,
     exit::Failure,
     follow::{Goal, follow},
     view::{Scale, View},
@@ -49,6 +50,8 @@ pub(crate) struct Args {
     /// Wait for the end: the confirmed boot, or, without --reboot-after, until only the reboot is missing.
     #[arg(long)]
     pub(crate) wait: bool,
+    #[command(flatten)]
+    pub(crate) pin: OptionalPin,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
@@ -58,6 +61,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         strategy: Some(args.strategy.into()),
         reboot_after: args.reboot_after,
         rollback_on_failure: !args.no_rollback_on_failure,
+        pin: args.pin.given()?,
     };
     let started = client.install(&request).await?;
     if !args.wait {

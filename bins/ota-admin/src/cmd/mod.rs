@@ -1,9 +1,11 @@
 //! The commands, one file each: ask the gateway or `ota-release`, show the answer.
 
+pub(crate) mod audit;
 pub(crate) mod bandwidth;
 pub(crate) mod cancel;
 pub(crate) mod check;
 pub(crate) mod completions;
+pub(crate) mod debug_bundle;
 pub(crate) mod download;
 mod embed;
 pub(crate) mod explain;
@@ -21,6 +23,7 @@ pub(crate) mod pause;
 pub(crate) mod pin;
 pub(crate) mod progress;
 pub(crate) mod repo;
+pub(crate) mod report;
 pub(crate) mod rollback;
 pub(crate) mod safety;
 pub(crate) mod safety_override;
@@ -92,6 +95,9 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Snapshot(args) => snapshot::run(args, context).await,
         Command::Override(args) => safety_override::run(args, context).await,
         Command::Pin(args) => pin::run(args, context).await,
+        Command::Audit(args) => audit::run(args, context).await,
+        Command::Report(args) => report::run(args, context).await,
+        Command::DebugBundle(args) => debug_bundle::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,
         Command::Keygen(args) => keygen::run(args, context),
         Command::Sign(args) => sign::run(args, context),

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::{Context, check, install::StrategyArg};
 use crate::{
-    ask,
+    ask::{self, OptionalPin},
     exit::Failure,
     follow::{Goal, Pace, follow, unless_interrupted},
     view::{Scale, View},
@@ -33,6 +33,8 @@ pub(crate) struct Args {
     /// Seconds that the gateway may stay away, for its reboot.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) reboot_timeout: u64,
+    #[command(flatten)]
+    pub(crate) pin: OptionalPin,
 }
 
 /// What the command achieved.
@@ -60,7 +62,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let pace = Pace { give_up: std::time::Duration::from_secs(args.reboot_timeout), ..context.pace };
     let started = client.download(&download(&update)).await?;
     let mut view = View::new(&mut context.out, Scale::Whole);
-    let work = drive(&client, &started.job_id, args.strategy.into(), pace, &mut view);
+    let work = drive(&client, &started.job_id, (args.strategy.into(), &args.pin), pace, &mut view);
     let end = unless_interrupted(&started.job_id, work).await;
     view.end();
     if let Err(failure) = end {
@@ -99,7 +101,7 @@ fn download(update: &UpdateInfo) -> DownloadRequest {
 async fn drive(
     client: &Client,
     job: &str,
-    strategy: Strategy,
+    (strategy, pin): (Strategy, &OptionalPin),
     pace: Pace,
     view: &mut View<'_>,
 ) -> Result<(), Failure> {
@@ -109,6 +111,7 @@ async fn drive(
         strategy: Some(strategy),
         reboot_after: true,
         rollback_on_failure: true,
+        pin: pin.given()?,
     };
     client.install(&request).await?;
     follow(client, job, Goal::Ended, pace, view).await.map(drop)

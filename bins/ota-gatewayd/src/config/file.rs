@@ -1,13 +1,15 @@
 //! The shape of the configuration file.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use anyhow::ensure;
 use ota_core::policy::AutoPolicy;
+use ota_http::PinRules;
 use ota_safety::SafetyConfig;
 use serde::Deserialize;
 
 use super::user_data::{FactoryResetSection, SnapshotSection};
+use super::http::HttpSection;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -47,6 +49,10 @@ pub(crate) struct Config {
     pub(crate) clock: ClockSection,
     #[serde(default)]
     pub(crate) log: LogConfig,
+    #[serde(default)]
+    pub(crate) pin: PinRules,
+    #[serde(default)]
+    pub(crate) retention: RetentionSection,
 }
 
 /// Who this gateway is.
@@ -115,44 +121,6 @@ impl Default for BootSection {
             require_canary: true,
             allow_old_loader: false,
             tries: 3,
-        }
-    }
-}
-
-/// The HTTP interface.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub(crate) struct HttpSection {
-    pub(crate) listen: SocketAddr,
-    /// Certificate chain and key, PEM.
-    pub(crate) certificate: Option<PathBuf>,
-    pub(crate) key: Option<PathBuf>,
-    /// CA of client certificates, PEM; with it every client must show one.
-    pub(crate) client_ca: Option<PathBuf>,
-    /// Plain HTTP on addresses other than loopback.
-    pub(crate) allow_plain: bool,
-    /// Host names that requests may name; `*` admits all.
-    pub(crate) hosts: Vec<String>,
-    pub(crate) origins: Vec<String>,
-    pub(crate) public_docs: bool,
-    pub(crate) public_metrics: bool,
-    /// Where to write the address that was bound, for programs that ask for port 0.
-    pub(crate) address_file: Option<PathBuf>,
-}
-
-impl Default for HttpSection {
-    fn default() -> Self {
-        Self {
-            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            certificate: None,
-            key: None,
-            client_ca: None,
-            allow_plain: false,
-            hosts: Vec::new(),
-            origins: Vec::new(),
-            public_docs: false,
-            public_metrics: false,
-            address_file: None,
         }
     }
 }
@@ -321,6 +289,24 @@ impl Default for RebootSection {
     }
 }
 
+/// How long records are kept. What is active, and the newest thousand audit records, always stay.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct RetentionSection {
+    /// Ended jobs.
+    pub(crate) jobs: u32,
+    /// Audit records.
+    pub(crate) audit_records: u32,
+    /// Days after which audit records go, while the clock is trusted; without it age does not matter.
+    pub(crate) audit_days: Option<u32>,
+}
+
+impl Default for RetentionSection {
+    fn default() -> Self {
+        Self { jobs: 1000, audit_records: 200_000, audit_days: None }
+    }
+}
+
 /// When the wall clock is believed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -388,10 +374,7 @@ impl Config {
             (1..=14).contains(&label.len()) && label.iter().all(u8::is_ascii_graphic),
             "unpack.label must have 1 to 14 letters, digits or signs"
         );
-        ensure!(
-            self.http.certificate.is_some() == self.http.key.is_some(),
-            "http.certificate and http.key go together"
-        );
+        self.http.check()?;
         for check in &self.health.check {
             let kinds = [check.unit.is_some(), check.http.is_some(), check.command.is_some()];
             ensure!(

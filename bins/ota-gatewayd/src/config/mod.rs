@@ -5,12 +5,14 @@
 
 mod file;
 mod user_data;
+mod http;
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, anyhow};
 
 pub(crate) use file::{ClockTrust, Config, HealthCheck, HealthConfig, LogConfig, LogFormat, SourceSection};
+pub(crate) use http::ClientAuth;
 
 impl Config {
     /// Reads and checks a configuration file.
@@ -53,6 +55,22 @@ mod tests {
     }
 
     #[test]
+    fn limits_clients_and_pin_rules_are_taken_over_and_what_is_left_out_stays() {
+        let text = format!(
+            "{MINIMAL}[http]\nlisten='0.0.0.0:443'\nclient_ca='ca.pem'\nclient_auth='optional'\n\
+             limits={{connections=9, head_seconds=3}}\n[[http.client]]\nuri='spiffe://x'\nname='x'\nrole='operator'\n\
+             [pin]\nrequire_for=['install']\n"
+        );
+        let config = Config::parse(&text).unwrap();
+        config.check().unwrap();
+        let limits = config.http.limits.limits();
+        assert_eq!((limits.connections, limits.head_time.as_secs(), limits.head_bytes), (9, 3, 16 * 1024));
+        assert_eq!(config.http.clients().entries[0].name, "x");
+        assert_eq!(config.pin.require_for.into_iter().collect::<Vec<_>>(), [ota_http::PinOperation::Install]);
+        assert_eq!(Config::parse(MINIMAL).unwrap().pin, ota_http::PinRules::default());
+    }
+
+    #[test]
     fn an_unknown_key_is_named_with_its_line() {
         let error = Config::parse(&format!("{MINIMAL}[boot]\ntrys = 3\n")).unwrap_err();
         assert!(error.starts_with("9: ") && error.contains("trys"), "{error}");
@@ -70,6 +88,10 @@ mod tests {
             ("[boot]\ntries = 9\n", "boot.tries"),
             ("[reboot]\ncommand = []\n", "reboot.command"),
             ("[verify]\nthreshold = 0\n", "verify.threshold"),
+            ("[http]\nlimits = {connections = 0}\n", "http.limits.connections"),
+            ("[http]\nlimits = {head_bytes = 65536}\n", "http.limits.head_bytes"),
+            ("[http]\nclient_ca = 'ca.pem'\n", "http.client_ca"),
+            ("[[http.client]]\ncommon_name = 'x'\nrole = 'admin'\n", "http.client_ca"),
         ] {
             let error = Config::parse(&format!("{MINIMAL}{more}")).unwrap().check().unwrap_err();
             assert!(error.to_string().contains(word), "{error}");

@@ -72,6 +72,7 @@ async fn changing_endpoints_send_the_documented_bodies() {
         strategy: Some(Strategy::Seamless),
         reboot_after: true,
         rollback_on_failure: true,
+        pin: None,
     };
     assert_eq!(
         asked(|c| async move { c.install(&install).await }).await,

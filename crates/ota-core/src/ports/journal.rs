@@ -150,7 +150,7 @@ pub trait AuditLog: Send + Sync {
 /// Who did what, how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AuditEntry {
-    /// Token name, `session:<name>`, `cli`, or `gateway` for what it does by itself.
+    /// Token name, `session:<name>`, `cert:<name>` for a client certificate, `cli`, or `gateway` for what it does by itself.
     pub actor: String,
     /// Role of the actor, where it has one.
     pub role: Option<Role>,

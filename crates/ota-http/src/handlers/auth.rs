@@ -20,7 +20,7 @@ use utoipa_axum::routes;
 use crate::{
     address::Peer,
     app::{App, blocking},
-    auth::{COOKIE, Caller, Credential, credential, new_token, random_hex},
+    auth::{COOKIE, Caller, Credential, Proof, credential, new_token, random_hex},
     extract::{Answer, Json, Params},
     guard::{Access, Rule},
     pin::hash_pin,
@@ -76,9 +76,13 @@ async fn create_session(
 /// Who one is.
 #[utoipa::path(get, path = "/auth/session", tag = "auth", responses((status = 200, body = SessionInfo)))]
 async fn session(State(app): State<App>, caller: Caller) -> Result<Answer<SessionInfo>, Refusal> {
-    let digest = caller.token.ok_or_else(|| Refusal::internal("a caller without a token"))?;
+    let Some(digest) = caller.proof.token() else {
+        let role = caller.role.ok_or_else(|| Refusal::internal("a caller without a role"))?;
+        let info = SessionInfo { name: caller.name, role: role.into(), expires_at: None, idle_seconds: None };
+        return Ok(Answer::new(info));
+    };
     let record = app.auth.find(digest).await?.ok_or(Transport::Unauthorized("the token has ended"))?;
-    let by_cookie = caller.name.starts_with("session:");
+    let by_cookie = matches!(caller.proof, Proof::Session(_));
     Ok(Answer::new(SessionInfo {
         name: record.name,
         role: record.role.into(),

@@ -33,7 +33,7 @@ fn port(app: &App) -> Result<&Arc<dyn Inhibitors>, Refusal> {
         reason: "no_inhibitors",
         what: "this gateway has no safety engine that could hold updates back".into(),
     };
-    Ok(app.inhibitors.get().ok_or_else(unavailable)?)
+    Ok(app.inhibitors.as_ref().ok_or_else(unavailable)?)
 }
 
 /// The leases that are held.

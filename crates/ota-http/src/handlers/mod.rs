@@ -2,12 +2,14 @@
 
 pub(crate) mod audit;
 pub(crate) mod auth;
+pub(crate) mod bundle;
 pub(crate) mod events;
 pub(crate) mod explain;
 pub(crate) mod factory_reset;
 pub(crate) mod inhibitors;
 pub(crate) mod jobs;
 pub(crate) mod outside;
+pub(crate) mod reports;
 pub(crate) mod rollback;
 pub(crate) mod safety;
 pub(crate) mod settings;

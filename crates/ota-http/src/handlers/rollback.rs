@@ -2,7 +2,6 @@
 
 use axum::extract::State;
 use ota_api::{
-    auth::Secret,
     text,
     updates::{RollbackRequest, RollbackResponse},
 };
@@ -12,6 +11,7 @@ use utoipa_axum::routes;
 use crate::{
     app::App,
     auth::Caller,
+    config::PinOperation,
     extract::{Answer, Json},
     handlers::updates::reason,
     router::Routes,
@@ -45,7 +45,7 @@ async fn rollback(
         .transpose()
         .map_err(|error| Refusal::field("$.target_version", format!("{error}")))?;
     let reason = reason(body.reason);
-    app.pin.check(body.pin.as_ref().map(Secret::expose)).await?;
+    app.pin.demand(&[PinOperation::Rollback], body.pin.as_ref()).await?;
     app.auditor.intent(&caller, "updates.rollback", reason.clone()).await?;
     let request = ota_engine::RollbackRequest { target_version };
     let job = app.engine.rollback(&caller.actor(), request).await?;

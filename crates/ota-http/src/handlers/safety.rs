@@ -8,7 +8,6 @@ use axum::{
 };
 use http::StatusCode;
 use ota_api::{
-    auth::Secret,
     safety::{OverrideRequest, OverrideResponse, SafetyStatus},
     text,
     windows::{WindowList, WindowOpening, WindowsQuery},
@@ -16,7 +15,7 @@ use ota_api::{
 use ota_core::{
     OtaError,
     event::EventKind,
-    ports::{OverrideGranted, OverrideRefused, Role, SafetyOverrides},
+    ports::{AuditOutcome, OverrideGranted, OverrideRefused, Role, SafetyOverrides},
     safety::{Block, OverrideReport},
 };
 use utoipa_axum::routes;
@@ -24,6 +23,7 @@ use utoipa_axum::routes;
 use crate::{
     app::{App, blocking},
     auth::Caller,
+    config::PinOperation,
     extract::{Answer, Json, Params, page_limit},
     handlers::updates::reason,
     router::Routes,
@@ -77,7 +77,7 @@ async fn switch_override(
     caller: Caller,
     Json(body): Json<OverrideRequest>,
 ) -> Result<Response, Refusal> {
-    let overrides = app.overrides.get().cloned().ok_or_else(|| Transport::Unavailable {
+    let overrides = app.overrides.clone().ok_or_else(|| Transport::Unavailable {
         reason: "no_overrides",
         what: "this gateway has no safety engine that could be overridden".into(),
     })?;
@@ -120,7 +120,7 @@ async fn enable(
     if !body.acknowledge_risks {
         return Err(Refusal::field("$.acknowledge_risks", "must be true to enable an override"));
     }
-    app.pin.check(body.pin.as_ref().map(Secret::expose)).await?;
+    app.pin.demand(&[PinOperation::Override], body.pin.as_ref()).await?;
     app.auditor.intent(caller, "safety.override", Some(format!("{reason} ({seconds} s)"))).await?;
     let person = caller.name.trim_start_matches("session:");
     let granted =
@@ -192,6 +192,7 @@ async fn watch_end(app: App, enabled: OverrideReport) {
             Some(active) if active.reason == enabled.reason => {}
             None if app.clock.monotonic() >= until => {
                 let _ = announce(&app, "override_expired", "Safety override has run out").await;
+                app.auditor.by_itself("safety.override.expired", AuditOutcome::Ok, enabled.reason).await;
                 return;
             }
             _ => return,

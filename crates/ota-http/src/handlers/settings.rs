@@ -27,7 +27,7 @@ fn port(app: &App) -> Result<Arc<dyn Bandwidth>, Refusal> {
         reason: "no_bandwidth",
         what: "this gateway has no downloads that could be slowed down".into(),
     };
-    Ok(app.bandwidth.get().cloned().ok_or_else(unavailable)?)
+    Ok(app.bandwidth.clone().ok_or_else(unavailable)?)
 }
 
 /// How fast downloads may be.

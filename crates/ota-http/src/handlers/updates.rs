@@ -19,6 +19,7 @@ use utoipa_axum::routes;
 use crate::{
     app::App,
     auth::Caller,
+    config::PinOperation,
     extract::{Answer, Json, OptionalJson, Params},
     router::Routes,
     show,
@@ -123,6 +124,7 @@ async fn progress(
 #[utoipa::path(post, path = "/updates/install", tag = "updates", request_body = InstallRequest, responses(
     (status = 200, body = InstallResponse),
     (status = 400, description = "INVALID_REQUEST, OTA_002"),
+    (status = 403, description = "FORBIDDEN, OTA_010"),
     (status = 404, description = "OTA_013"),
     (status = 409, description = "OTA_014, OTA_015"),
     (status = 422, description = "OTA_005, OTA_006, OTA_007"),
@@ -140,6 +142,7 @@ async fn install(
         rollback_on_failure: body.rollback_on_failure,
     };
     let request = ota_engine::InstallRequest { job: JobRef::parse(&body.job_id)?, options };
+    app.pin.demand(&[PinOperation::Install], body.pin.as_ref()).await?;
     let job = app.engine.install(&caller.actor(), request).await?;
     Ok(Answer::noted(installing(&job), Some(job.id), None))
 }

@@ -7,7 +7,7 @@ use axum::{
     http::header,
 };
 use ota_api::{
-    auth::{Done, Secret},
+    auth::Done,
     upload::{
         DeployRequest, DeployResponse, UploadForm, UploadList, UploadResponse, UploadSummary, UploadedFile,
         VerifiedFile, VerifyRequest, VerifyResponse,
@@ -25,6 +25,7 @@ use utoipa_axum::routes;
 use crate::{
     app::{App, blocking},
     auth::Caller,
+    config::PinOperation,
     extract::{Answer, Json},
     handlers::updates::partition,
     router::Routes,
@@ -231,15 +232,12 @@ async fn deploy_upload(
     Json(body): Json<DeployRequest>,
 ) -> Result<Answer<DeployResponse>, Refusal> {
     let wanted = Wanted::parse(&body)?;
-    // A PIN that is given is checked before anything else is told.
-    let pin = body.pin.as_ref().map(Secret::expose);
-    if pin.is_some() {
-        app.pin.check(pin).await?;
-    }
+    // A PIN that is given, or needed in any case, is checked before anything else is told.
+    app.pin.demand(&[PinOperation::Deploy], body.pin.as_ref()).await?;
     let upload = find(&app, &wanted.name).await?;
     let request = wanted.command(&upload)?;
-    if pin.is_none() && request.vouched.signers.is_empty() {
-        app.pin.check(None).await?;
+    if body.pin.is_none() && request.vouched.signers.is_empty() {
+        app.pin.demand(&[PinOperation::DeployUnverified], None).await?;
     }
     let told = told(&upload);
     app.auditor.intent(&caller, "upload.deploy", Some(told.clone())).await?;

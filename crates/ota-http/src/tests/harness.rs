@@ -53,6 +53,7 @@ pub(super) struct Gateway {
     pub(super) rebooter: Arc<FakeRebooter>,
     pub(super) snapshots: Arc<FakeSnapshots>,
     pub(super) reset: Arc<FakeReset>,
+    pub(super) diagnostics: Arc<FakeDiagnostics>,
     pub(super) engine: Engine,
     pub(super) address: SocketAddr,
     pub(super) http: reqwest::Client,
@@ -106,7 +107,6 @@ impl Gateway {
             slots: Arc::clone(&slots) as _,
             images: Arc::clone(&staging) as _,
             verifier: Arc::clone(&verifier) as _,
-            inspector: Arc::new(FakeInspector),
             sources: vec![Arc::clone(&source) as _],
             journal: Arc::clone(&store) as _,
             facts: Arc::clone(&store) as _,
@@ -136,6 +136,8 @@ impl Gateway {
         };
         let engine = Engine::start(ports.clone(), engine_config.clone()).await.unwrap();
         add_tokens(&store);
+        let overrides = Arc::new(FakeOverrides::default());
+        let diagnostics = Arc::new(FakeDiagnostics::default());
         let state = AppState {
             engine: engine.clone(),
             tokens: Arc::clone(&store) as _,
@@ -143,12 +145,16 @@ impl Gateway {
             audit: Arc::clone(&store) as _,
             clock: Arc::clone(&clock) as _,
             uploads: Arc::new(uploads.clone()),
+            inspector: Arc::new(FakeInspector),
+            overrides: Some(Arc::clone(&overrides) as _),
+            inhibitors: None,
+            bandwidth: None,
+            diagnostics: Arc::clone(&diagnostics) as _,
         };
         let mut config = HttpConfig::new(([127, 0, 0, 1], 0).into());
         change(&mut config);
-        let overrides = Arc::new(FakeOverrides::default());
         let again = Again { ports, engine: engine_config, state: state.clone(), http: config.clone() };
-        let (address, stop, served) = serve(config, state, &overrides).await;
+        let (address, stop, served) = serve(config, state).await;
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self {
             boot,
@@ -166,6 +172,7 @@ impl Gateway {
             rebooter,
             snapshots,
             reset,
+            diagnostics,
             engine,
             address,
             http,
@@ -189,7 +196,7 @@ impl Gateway {
         let Again { ports, engine, state, http } = &self.again;
         self.engine = Engine::start(ports.clone(), engine.clone()).await.unwrap();
         let state = AppState { engine: self.engine.clone(), ..state.clone() };
-        let (address, stop, served) = serve(http.clone(), state, &self.overrides).await;
+        let (address, stop, served) = serve(http.clone(), state).await;
         (self.address, self.stop, self.served) = (address, Some(stop), served);
     }
 
@@ -258,12 +265,8 @@ impl Gateway {
     }
 }
 
-async fn serve(
-    config: HttpConfig,
-    state: AppState,
-    overrides: &Arc<FakeOverrides>,
-) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
-    let server = Server::bind(config, state).await.unwrap().with_overrides(Arc::clone(overrides) as _);
+async fn serve(config: HttpConfig, state: AppState) -> (SocketAddr, oneshot::Sender<()>, JoinHandle<()>) {
+    let server = Server::bind(config, state).await.unwrap();
     let address = server.local_addr();
     let (stop, stopped) = oneshot::channel::<()>();
     let served = tokio::spawn(server.run(async {
@@ -290,6 +293,26 @@ fn add_tokens(store: &MemJournal) {
         let created = Timestamp::from_secs(1);
         let record = TokenRecord { name: name.into(), role, created, expires, last_used: None };
         store.add(&Sha256Digest::of(secret.as_bytes()), &record).unwrap();
+    }
+}
+
+/// What the daemon would add to a debug bundle.
+#[derive(Default)]
+pub(super) struct FakeDiagnostics {
+    pub(super) texts: Mutex<Vec<(String, String)>>,
+    pub(super) secrets: Mutex<Vec<String>>,
+}
+
+impl crate::Diagnostics for FakeDiagnostics {
+    fn collect(&self, put: &mut dyn FnMut(&str, Result<String, String>) -> bool) {
+        for (name, text) in self.texts.lock().unwrap().iter() {
+            put(name, Ok(text.clone()));
+        }
+        put("absent.txt", Err("there is none".into()));
+    }
+
+    fn secrets(&self) -> Vec<ota_api::auth::Secret> {
+        self.secrets.lock().unwrap().iter().map(|secret| secret.as_str().into()).collect()
     }
 }
 

@@ -1,11 +1,15 @@
 //! The server on loopback over a real engine and fakes of every port.
 
 mod auth;
+mod bundle;
+mod clients;
 mod errors;
 mod framing;
 mod harness;
 mod model;
 mod overrides;
+mod pin_rules;
+mod reports;
 mod rights;
 mod routes;
 mod tls;

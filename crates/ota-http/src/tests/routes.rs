@@ -205,7 +205,10 @@ async fn the_audit_can_be_read_filtered_exported_and_checked() {
     assert!(csv.starts_with("seq,timestamp,actor,") && csv.contains(",updates.download,ok,"));
     assert_eq!(ask("/audit/verify").await.1["intact"], true);
     gateway.store.tamper(|records| records[0].entry.actor = "nobody".into());
-    assert_eq!(ask("/audit/verify").await.1, json!({"intact": false, "records": 0, "first_bad": 1}));
+    assert_eq!(
+        ask("/audit/verify").await.1,
+        json!({"intact": false, "records": 0, "first": 1, "first_bad": 1})
+    );
 }
 
 #[tokio::test]

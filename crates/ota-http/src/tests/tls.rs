@@ -30,6 +30,10 @@ async fn plain_http_is_refused_off_loopback() {
         audit: gateway.store.clone() as _,
         clock: gateway.clock.clone() as _,
         uploads: std::sync::Arc::new(ota_testkit::MemUploads::new(std::sync::Arc::default())),
+        overrides: None,
+        inhibitors: None,
+        bandwidth: None,
+        diagnostics: std::sync::Arc::new(crate::NoDiagnostics),
     };
     let mut config = HttpConfig::new(([0, 0, 0, 0], 0).into());
     let refused = Server::bind(config.clone(), state.clone()).await;

@@ -47,7 +47,7 @@ fn default_timeout() -> Duration {
 impl HttpConfig {
     pub(super) fn source(&self, env: &Env) -> Result<Box<dyn Source>, String> {
         check_period(self.every, self.timeout)?;
-        let url: Url = self.url.parse().map_err(|error| format!("{:?}: {error}", self.url))?;
+        let url: Url = self.url.parse().map_err(|error| format!("url: {error}"))?;
         if !["http", "https"].contains(&url.scheme()) || url.password().is_some() {
             return Err("url must be http or https, without a password".into());
         }

@@ -1,0 +1,147 @@
+//! `ota-admin audit`.
+
+use std::path::PathBuf;
+
+use ota_api::audit::{AuditFormat, AuditPage, AuditQuery, AuditVerdict};
+
+use super::Context;
+use crate::{
+    exit::Failure,
+    keep::Kept,
+    output::{Output, table},
+};
+
+/// Records of one request; the gateway gives no more.
+const PAGE: u32 = 1000;
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(crate) enum What {
+    /// Show records, oldest first.
+    List {
+        #[command(flatten)]
+        filter: Filter,
+        /// How many at most.
+        #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1000))]
+        limit: u32,
+    },
+    /// Write all records into a file.
+    Export {
+        #[command(flatten)]
+        filter: Filter,
+        /// How it is written.
+        #[arg(long, value_enum, default_value = "jsonl")]
+        format: FormatArg,
+        /// File that receives them; must not exist.
+        #[arg(short, long, value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Check that no record was changed, removed or exchanged; exit code 1 when one was.
+    Verify,
+}
+
+/// Which records.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Filter {
+    /// Only those after this number.
+    #[arg(long, value_name = "NUMBER", default_value = "0")]
+    pub(crate) after: u64,
+    /// Only of this actor.
+    #[arg(long)]
+    pub(crate) actor: Option<String>,
+    /// Only actions that start with this, `updates.`.
+    #[arg(long)]
+    pub(crate) action: Option<String>,
+}
+
+/// How an export is written.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum FormatArg {
+    /// One JSON object a line.
+    Jsonl,
+    /// Comma-separated values.
+    Csv,
+}
+
+impl Filter {
+    fn query(&self, after: u64, limit: u32) -> AuditQuery {
+        AuditQuery {
+            after: Some(after),
+            limit: Some(limit),
+            actor: self.actor.clone(),
+            action: self.action.clone(),
+            format: None,
+        }
+    }
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let client = context.client()?;
+    match args.what {
+        What::List { filter, limit } => {
+            let page = client.audit(&filter.query(filter.after, limit)).await?;
+            context.out.show(&page, list)
+        }
+        What::Export { filter, format, file } => {
+            let mut kept = Kept::start(&file)?;
+            let (mut after, mut first) = (filter.after, true);
+            loop {
+                // What comes next is only in the JSON; the text is asked for up to there.
+                let page = client.audit(&filter.query(after, PAGE)).await?;
+                if page.next == after {
+                    break;
+                }
+                let format = match format {
+                    FormatArg::Jsonl => AuditFormat::Jsonl,
+                    FormatArg::Csv => AuditFormat::Csv,
+                };
+                let count = u32::try_from(page.records.len()).unwrap_or(PAGE);
+                if count > 0 {
+                    let query = AuditQuery { format: Some(format), ..filter.query(after, count) };
+                    let mut text = Vec::new();
+                    client.audit_text(&query, &mut |bytes| Ok(text.extend_from_slice(bytes))).await?;
+                    // One header line is enough.
+                    let header = format == AuditFormat::Csv && !first;
+                    let skip =
+                        text.iter().position(|byte| *byte == b'\n').filter(|_| header).map_or(0, |at| at + 1);
+                    kept.write(&text[skip..])?;
+                    first = false;
+                }
+                after = page.next;
+            }
+            context.out.show(&kept.finish()?, |done| format!("{} ({} bytes)", done.file, done.bytes))
+        }
+        What::Verify => verdict(&client.audit_verify().await?, &mut context.out),
+    }
+}
+
+fn list(page: &AuditPage) -> String {
+    let rows = page.records.iter().map(|row| {
+        [
+            row.seq.to_string(),
+            row.timestamp.to_string(),
+            row.actor.clone(),
+            row.action.clone(),
+            row.outcome.to_string(),
+            row.job_id.clone().unwrap_or_default(),
+            row.reason.clone().unwrap_or_default(),
+        ]
+    });
+    let more = format!("\n\n`--after {}` shows the next ones", page.next);
+    table(["NUMBER", "TIME", "WHO", "WHAT", "OUTCOME", "JOB", "REASON"], rows) + &more
+}
+
+fn verdict(verdict: &AuditVerdict, out: &mut Output) -> Result<(), Failure> {
+    out.show(verdict, |verdict| match verdict.first_bad {
+        None => format!("{} records from number {} on: every one fits", verdict.records, verdict.first),
+        Some(bad) => {
+            format!("record {bad} does not fit: it or one before it was changed, removed or exchanged")
+        }
+    })?;
+    if verdict.intact { Ok(()) } else { Err(anyhow::anyhow!("the audit is not intact").into()) }
+}

@@ -1,0 +1,66 @@
+//! Answers that go into a file: whole or not at all, for the user alone.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::exit::Failure;
+
+/// A file that is being written, under another name until it is whole.
+pub(crate) struct Kept {
+    path: PathBuf,
+    part: PathBuf,
+    file: File,
+    bytes: u64,
+    whole: bool,
+}
+
+/// What was written.
+#[derive(Serialize)]
+pub(crate) struct Written {
+    pub(crate) file: String,
+    pub(crate) bytes: u64,
+}
+
+impl Kept {
+    /// Starts `path`, which must not exist.
+    pub(crate) fn start(path: &Path) -> Result<Self, Failure> {
+        if path.symlink_metadata().is_ok() {
+            return Err(Failure::Usage(format!("{} exists already", path.display())));
+        }
+        let mut part = path.as_os_str().to_owned();
+        part.push(".part");
+        let part = PathBuf::from(part);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
+        let file = file.with_context(|| format!("cannot write {}", part.display()))?;
+        Ok(Self { path: path.into(), part, file, bytes: 0, whole: false })
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes)
+    }
+
+    /// Gives it its name.
+    pub(crate) fn finish(mut self) -> Result<Written, Failure> {
+        let named = || format!("cannot write {}", self.path.display());
+        self.file.sync_all().with_context(named)?;
+        fs::rename(&self.part, &self.path).with_context(named)?;
+        self.whole = true;
+        Ok(Written { file: self.path.display().to_string(), bytes: self.bytes })
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if !self.whole {
+            let _ = fs::remove_file(&self.part);
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The `[http]` section: where to listen, what clients prove themselves with, what they may take.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::ensure;
+use ota_core::ports::Role;
+use ota_http::{ClientCert, ClientCerts, ClientSubject, Limits, SessionLimits};
+use serde::Deserialize;
+
+/// The HTTP interface.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HttpSection {
+    pub(crate) listen: SocketAddr,
+    /// Certificate chain and key, PEM.
+    pub(crate) certificate: Option<PathBuf>,
+    pub(crate) key: Option<PathBuf>,
+    /// CA of client certificates, PEM.
+    pub(crate) client_ca: Option<PathBuf>,
+    /// Whether every client must have one; counts with `client_ca`.
+    pub(crate) client_auth: ClientAuth,
+    /// Who may do what with a client certificate.
+    pub(crate) client: Vec<ClientSection>,
+    /// Plain HTTP on addresses other than loopback.
+    pub(crate) allow_plain: bool,
+    /// Host names that requests may name; `*` admits all.
+    pub(crate) hosts: Vec<String>,
+    pub(crate) origins: Vec<String>,
+    pub(crate) public_docs: bool,
+    pub(crate) public_metrics: bool,
+    /// Where to write the address that was bound, for programs that ask for port 0.
+    pub(crate) address_file: Option<PathBuf>,
+    pub(crate) limits: LimitsSection,
+}
+
+impl Default for HttpSection {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            certificate: None,
+            key: None,
+            client_ca: None,
+            client_auth: ClientAuth::Required,
+            client: Vec::new(),
+            allow_plain: false,
+            hosts: Vec::new(),
+            origins: Vec::new(),
+            public_docs: false,
+            public_metrics: false,
+            address_file: None,
+            limits: LimitsSection::default(),
+        }
+    }
+}
+
+/// Whether every client must have a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum ClientAuth {
+    /// A client without one is turned away.
+    Required,
+    /// A client without one shows a token.
+    Optional,
+}
+
+/// One holder of a client certificate: exactly one of `common_name`, `dns`, `uri`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ClientSection {
+    #[serde(default)]
+    pub(crate) common_name: Option<String>,
+    #[serde(default)]
+    pub(crate) dns: Option<String>,
+    #[serde(default)]
+    pub(crate) uri: Option<String>,
+    /// Name in the audit; what the certificate says, without it.
+    #[serde(default)]
+    pub(crate) name: Option<String>,
+    pub(crate) role: Role,
+}
+
+impl ClientSection {
+    fn subject(&self) -> Option<ClientSubject> {
+        match (&self.common_name, &self.dns, &self.uri) {
+            (Some(name), None, None) => Some(ClientSubject::CommonName(name.clone())),
+            (None, Some(name), None) => Some(ClientSubject::Dns(name.clone())),
+            (None, None, Some(uri)) => Some(ClientSubject::Uri(uri.clone())),
+            _ => None,
+        }
+    }
+
+    fn entry(&self) -> Option<ClientCert> {
+        let subject = self.subject()?;
+        let (ClientSubject::CommonName(said) | ClientSubject::Dns(said) | ClientSubject::Uri(said)) =
+            &subject;
+        let name = self.name.clone().unwrap_or_else(|| said.clone());
+        let fits = (1..=128).contains(&name.len()) && !name.chars().any(char::is_control);
+        fits.then_some(ClientCert { subject, name, role: self.role })
+    }
+}
+
+/// Limits on what clients can take; times in seconds. What is left out has the default of [`Limits`].
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct LimitsSection {
+    pub(crate) head_bytes: Option<usize>,
+    pub(crate) head_seconds: Option<u32>,
+    pub(crate) silent_seconds: Option<u32>,
+    pub(crate) json_bytes: Option<usize>,
+    pub(crate) json_depth: Option<usize>,
+    pub(crate) body_seconds: Option<u32>,
+    pub(crate) uploads: Option<usize>,
+    pub(crate) upload_bytes_per_second: Option<u64>,
+    pub(crate) upload_window_seconds: Option<u32>,
+    pub(crate) connections: Option<usize>,
+    pub(crate) connections_per_address: Option<usize>,
+    pub(crate) websockets: Option<usize>,
+    pub(crate) websocket_message_bytes: Option<usize>,
+    pub(crate) websocket_ping_seconds: Option<u32>,
+    pub(crate) session_idle_seconds: Option<u32>,
+    pub(crate) session_seconds: Option<u32>,
+}
+
+/// Longest head that the parser of the server takes.
+const MOST_HEAD_BYTES: usize = 48 * 1024;
+
+impl LimitsSection {
+    /// The limits, where they are set.
+    pub(crate) fn limits(&self) -> Limits {
+        fn set<T>(place: &mut T, given: Option<T>) {
+            if let Some(value) = given {
+                *place = value;
+            }
+        }
+        let seconds = |given: Option<u32>| given.map(|seconds| Duration::from_secs(seconds.into()));
+        let mut limits = Limits::default();
+        set(&mut limits.head_bytes, self.head_bytes);
+        set(&mut limits.head_time, seconds(self.head_seconds));
+        set(&mut limits.silent_time, seconds(self.silent_seconds));
+        set(&mut limits.json_bytes, self.json_bytes);
+        set(&mut limits.json_depth, self.json_depth);
+        set(&mut limits.body_time, seconds(self.body_seconds));
+        set(&mut limits.uploads, self.uploads);
+        set(&mut limits.upload_bytes_per_second, self.upload_bytes_per_second);
+        set(&mut limits.upload_window, seconds(self.upload_window_seconds));
+        set(&mut limits.connections, self.connections);
+        set(&mut limits.connections_per_address, self.connections_per_address);
+        set(&mut limits.web_sockets, self.websockets);
+        set(&mut limits.ws_message_bytes, self.websocket_message_bytes);
+        set(&mut limits.ws_ping, seconds(self.websocket_ping_seconds));
+        limits
+    }
+
+    /// How long browsers stay logged in.
+    pub(crate) fn sessions(&self) -> SessionLimits {
+        let mut sessions = SessionLimits::default();
+        if let Some(seconds) = self.session_idle_seconds {
+            sessions.idle = Duration::from_secs(seconds.into());
+        }
+        if let Some(seconds) = self.session_seconds {
+            sessions.absolute = Duration::from_secs(seconds.into());
+        }
+        sessions
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        let sizes = [
+            ("head_bytes", self.head_bytes),
+            ("json_bytes", self.json_bytes),
+            ("json_depth", self.json_depth),
+            ("uploads", self.uploads),
+            ("connections", self.connections),
+            ("connections_per_address", self.connections_per_address),
+            ("websockets", self.websockets),
+            ("websocket_message_bytes", self.websocket_message_bytes),
+        ];
+        let times = [
+            ("head_seconds", self.head_seconds),
+            ("silent_seconds", self.silent_seconds),
+            ("body_seconds", self.body_seconds),
+            ("upload_window_seconds", self.upload_window_seconds),
+            ("websocket_ping_seconds", self.websocket_ping_seconds),
+            ("session_idle_seconds", self.session_idle_seconds),
+            ("session_seconds", self.session_seconds),
+        ];
+        let zero = sizes.iter().filter(|(_, value)| *value == Some(0)).map(|(name, _)| *name);
+        let zero = zero.chain(times.iter().filter(|(_, value)| *value == Some(0)).map(|(name, _)| *name));
+        for name in zero {
+            anyhow::bail!("http.limits.{name} must not be 0");
+        }
+        ensure!(
+            self.head_bytes.is_none_or(|bytes| bytes <= MOST_HEAD_BYTES),
+            "http.limits.head_bytes must be at most {MOST_HEAD_BYTES}"
+        );
+        Ok(())
+    }
+}
+
+impl HttpSection {
+    /// What types cannot say.
+    pub(super) fn check(&self) -> anyhow::Result<()> {
+        ensure!(
+            self.certificate.is_some() == self.key.is_some(),
+            "http.certificate and http.key go together"
+        );
+        ensure!(
+            self.client.is_empty() || self.client_ca.is_some(),
+            "http.client needs http.client_ca, by which certificates are believed"
+        );
+        let plain = self.certificate.is_none() && (self.allow_plain || self.listen.ip().is_loopback());
+        ensure!(
+            self.client_ca.is_none() || !plain,
+            "http.client_ca needs TLS: set http.certificate and http.key, and not http.allow_plain"
+        );
+        for client in &self.client {
+            ensure!(
+                client.entry().is_some(),
+                "http.client needs exactly one of common_name, dns, uri, and a name of at most 128 printable \
+                 characters"
+            );
+        }
+        self.limits.check()
+    }
+
+    /// Who may do what with a client certificate.
+    pub(crate) fn clients(&self) -> ClientCerts {
+        ClientCerts { entries: self.client.iter().filter_map(ClientSection::entry).collect() }
+    }
+}
