@@ -409,6 +409,7 @@ impl Gateway {
             probe: Arc::new(FakeProbe::default()),
             clock: Arc::clone(&clock),
             safety_changes: safety.changes(),
+            user_data: ota_engine::UserData::default(),
         };
         let config = EngineConfig {
             identity: GatewayIdentity { name: "gw".into(), model: "M".into(), serial: "S".into() },

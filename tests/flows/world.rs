@@ -20,6 +20,7 @@ use ota_api::{
 use ota_client::ClientError;
 use ota_core::Slot;
 use ota_tests::{
+    Layout,
     config::Settings,
     device::{Device, PowerOn},
     images::{self, Behaviour, ImageSpec, Payload},
@@ -141,6 +142,11 @@ impl World {
     }
 }
 
+/// The same program, for those who run it themselves.
+pub(crate) fn program() -> &'static Path {
+    &world().gatewayd
+}
+
 /// The daemon's program, built with this binary's target directory.
 fn gatewayd() -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "cargo xtask test says where the programs are")]
@@ -202,15 +208,29 @@ pub(crate) async fn device(offer: Offer) -> TestDevice {
 
 /// The same with other settings.
 pub(crate) async fn device_with(offer: Offer, settings: Settings) -> TestDevice {
-    power_on(offer, settings, false).await
+    made(offer, settings, false, |_| {}).await
+}
+
+/// The same, with `prepare` done to its folders before it is switched on.
+pub(crate) async fn device_prepared(
+    offer: Offer,
+    settings: Settings,
+    prepare: impl FnOnce(&Layout) + Send + 'static,
+) -> TestDevice {
+    made(offer, settings, false, prepare).await
 }
 
 /// The same with the PIN that only simulated devices have.
 pub(crate) async fn device_with_pin(offer: Offer, settings: Settings) -> TestDevice {
-    power_on(offer, settings, true).await
+    made(offer, settings, true, |_| {}).await
 }
 
-async fn power_on(offer: Offer, settings: Settings, pin: bool) -> TestDevice {
+async fn made(
+    offer: Offer,
+    settings: Settings,
+    pin: bool,
+    prepare: impl FnOnce(&Layout) + Send + 'static,
+) -> TestDevice {
     let made = tokio::task::spawn_blocking(move || {
         let world = world();
         let release = world.release(offer);
@@ -219,6 +239,7 @@ async fn power_on(offer: Offer, settings: Settings, pin: bool) -> TestDevice {
         make::make_board(&layout, &world.old, make::slot_size(release.size())).unwrap();
         fs::copy(world.publisher.certificate(), layout.trusted_keys().join("release-ca.pem")).unwrap();
         fs::copy(&release.root, layout.initial_root()).unwrap();
+        prepare(&layout);
         (layout, release)
     });
     let (layout, release) = made.await.unwrap();

@@ -1,6 +1,6 @@
 //! The daemon's configuration on a simulated device.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::{Layout, release::MODEL};
 
@@ -31,6 +31,12 @@ pub struct Settings {
     pub crane_at_rest: &'static str,
     /// Lines of the section `safety` itself, and more of its tables: windows, constraints.
     pub safety: String,
+    /// Whether each install begins with a snapshot.
+    pub snapshot_before_install: bool,
+    /// The partition that [`Layout::state`] is mounted from, where it has one of its own.
+    pub data_partition: Option<PathBuf>,
+    /// Whether it reboots by itself for a factory reset.
+    pub reboot_for_reset: bool,
 }
 
 impl Settings {
@@ -50,6 +56,9 @@ impl Settings {
             crane: None,
             crane_at_rest: "stopped",
             safety: String::new(),
+            snapshot_before_install: false,
+            data_partition: None,
+            reboot_for_reset: true,
         }
     }
 }
@@ -68,9 +77,16 @@ pub fn gateway_toml(layout: &Layout, settings: &Settings) -> String {
         more,
         safety,
         crane_at_rest,
+        snapshot_before_install,
+        reboot_for_reset,
         ..
     } = settings;
     let path = |path: &Path| toml::Value::String(path.to_string_lossy().into_owned()).to_string();
+    // A partition is made anew; without one, the folders are emptied.
+    let erased = match &settings.data_partition {
+        Some(partition) => format!("partition = {}", path(partition)),
+        None => format!("paths = [{}, {}]", path(&layout.state()), path(&layout.settings())),
+    };
     let run = |name: &str| path(&layout.run(name));
     let from_file =
         || format!("file = {{ path = {}, every = \"20ms\" }}", path(&layout.sensor("crane_motion")));
@@ -158,6 +174,16 @@ timeout_seconds = {health_seconds}
 command = ["touch", {reboot}]
 countdown_seconds = {countdown_seconds}
 
+[snapshot]
+paths = [{saved}]
+before_install = {snapshot_before_install}
+
+[factory_reset]
+enabled = true
+dir = {keep}
+{erased}
+reboot = {reboot_for_reset}
+
 [clock]
 trust = "always"
 
@@ -170,6 +196,8 @@ level = "{log_level}"
         a = path(&layout.slot(ota_core::Slot::A)),
         b = path(&layout.slot(ota_core::Slot::B)),
         state = path(&layout.state()),
+        saved = path(&layout.settings()),
+        keep = path(&layout.keep()),
         fw_env_config = path(&layout.fw_env_config()),
         lock = run("fw_printenv.lock"),
         cmdline = run("cmdline"),
@@ -196,7 +224,7 @@ mod tests {
         let keys: Vec<&str> = table.keys().map(String::as_str).collect();
         insta::assert_snapshot!(
             keys.join(" "),
-            @"auto boot clock download gateway health http log reboot safety slots source state verify"
+            @"auto boot clock download factory_reset gateway health http log reboot safety slots snapshot source state verify"
         );
     }
 }

@@ -141,6 +141,18 @@ impl Layout {
         self.at("state")
     }
 
+    /// The user's settings, which snapshots are made of.
+    #[must_use]
+    pub fn settings(&self) -> PathBuf {
+        self.at("settings")
+    }
+
+    /// What a factory reset leaves alone: its order, and the settings' backup.
+    #[must_use]
+    pub fn keep(&self) -> PathBuf {
+        self.at("keep")
+    }
+
     /// What exists only while a slot runs: `cmdline`, `boot_id`, `os-release`, `health`, `reboot`.
     #[must_use]
     pub fn run(&self, name: &str) -> PathBuf {
@@ -152,7 +164,7 @@ impl Layout {
     /// # Errors
     /// What the operating system says.
     pub fn make_folders(&self) -> anyhow::Result<()> {
-        for name in ["slots", "images", "keys/trusted", "sensors", "state", "run"] {
+        for name in ["slots", "images", "keys/trusted", "sensors", "state", "settings", "keep", "run"] {
             let path = self.at(name);
             fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         }

@@ -209,6 +209,7 @@ impl Runner {
 
     /// The system is up: keeps the daemon running until it asks for a reboot.
     async fn up(&mut self) -> anyhow::Result<Next> {
+        self.early_boot().await?;
         let mut quick_ends = 0;
         loop {
             let log = log(&self.board.layout)?;
@@ -233,6 +234,25 @@ impl Runner {
             self.say("init: the daemon has ended, starting it again");
             sleep(self.board.restart_pause).await;
         }
+    }
+
+    /// What runs before the data is mounted: `ota-factory-reset.service`, which does nothing without an order.
+    async fn early_boot(&self) -> anyhow::Result<()> {
+        if !self.board.layout.keep().join("factory-reset.json").exists() {
+            return Ok(());
+        }
+        let (program, config) = (self.board.gatewayd.clone(), self.board.layout.gateway_toml());
+        let said = tokio::task::spawn_blocking(move || {
+            let args =
+                ["--config".as_ref(), config.as_os_str(), "factory-reset".as_ref(), "--apply".as_ref()];
+            process::read(&program.to_string_lossy(), args)
+        });
+        // The system comes up also when it failed; the daemon says so.
+        match said.await? {
+            Ok(said) => self.say(&format!("init: {}", String::from_utf8_lossy(&said).trim())),
+            Err(error) => self.say(&format!("init: the factory reset failed: {error:#}")),
+        }
+        Ok(())
     }
 
     /// Until the daemon has ended. `None`: by itself or killed, and the system goes on.

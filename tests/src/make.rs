@@ -97,6 +97,7 @@ pub fn make_board(layout: &Layout, old: &Path, slot_size: u64) -> anyhow::Result
     BootEnvironment::new(layout).make()?;
     fs::write(layout.sensor("crane_motion"), "stopped\n")?;
     fs::write(layout.sensor("temperature"), "45\n")?;
+    fs::write(layout.settings().join("site.toml"), "site = \"Quay 7\"\n")?;
     fs::write(layout.pin(), format!("{PIN}\n"))?;
     Ok(())
 }

@@ -12,12 +12,16 @@ use anyhow::{Context as _, bail, ensure};
 use tokio::process::Child;
 
 /// Which Debian package brings a tool that is missing.
-const PACKAGES: [(&str, &str); 7] = [
+const PACKAGES: [(&str, &str); 11] = [
     ("mksquashfs", "squashfs-tools"),
     ("unsquashfs", "squashfs-tools"),
     ("fw_printenv", "libubootenv-tool"),
     ("openssl", "openssl"),
     ("setpriv", "util-linux"),
+    ("losetup", "mount"),
+    ("mount", "mount"),
+    ("mkfs.ext4", "e2fsprogs"),
+    ("fsck.ext4", "e2fsprogs"),
     ("cp", "coreutils"),
     ("grep", "grep"),
 ];

@@ -10,7 +10,7 @@ use anyhow::{bail, ensure};
 use crate::{process, workspace::Workspace};
 
 /// Independent tools that the tests hold us against, and what the demo builds its image with.
-const DEBIAN: [(&str, &str); 13] = [
+const DEBIAN: [(&str, &str); 16] = [
     ("fw_printenv", "libubootenv-tool"),
     ("gpg", "gnupg"),
     ("openssl", "openssl"),
@@ -20,6 +20,8 @@ const DEBIAN: [(&str, &str); 13] = [
     ("losetup", "mount"),
     ("setpriv", "util-linux"),
     ("strace", "strace"),
+    ("age", "age"),
+    ("zstd", "zstd"),
     ("mosquitto", "mosquitto"),
     ("mosquitto_pub", "mosquitto-clients"),
     ("chromium", "chromium"),

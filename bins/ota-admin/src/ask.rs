@@ -47,6 +47,17 @@ fn pin_in(path: &Path) -> Result<Secret, Failure> {
     Ok(pin.into())
 }
 
+/// Asks for a line at the terminal; `instead` names the option that says it without one.
+pub(crate) fn line(out: &mut Output, question: &str, instead: &str) -> Result<String, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Usage(format!("there is no terminal to ask at: give {instead}")));
+    }
+    out.ask(question)?;
+    let mut answer = String::new();
+    io::stdin().lock().read_line(&mut answer)?;
+    Ok(answer.trim_end_matches(['\r', '\n']).into())
+}
+
 /// Asks `question` at the terminal; anything but a clear yes is a no.
 pub(crate) fn yes(out: &mut Output, question: &str) -> Result<bool, Failure> {
     if !io::stdin().is_terminal() {

@@ -64,6 +64,10 @@ pub(crate) enum Command {
     Update(cmd::update::Args),
     /// Go back to the version in the other partition (needs the PIN).
     Rollback(cmd::rollback::Args),
+    /// Erase all data and settings at the next boot (needs the PIN and a sentence).
+    FactoryReset(cmd::factory_reset::Args),
+    /// Save the settings, list what is saved, put it back.
+    Snapshot(cmd::snapshot::Args),
     /// Switch the override of safety constraints on (needs the PIN) or off.
     Override(cmd::safety_override::Args),
     /// Set the PIN.

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ota_core::{ByteCount, Slot, Version, ports::Role};
 
-use crate::{config::Config, logs, serve, tokens};
+use crate::{config::Config, logs, serve, tokens, user_data};
 
 /// Over-the-air update daemon of an A/B gateway.
 #[derive(Debug, Parser)]
@@ -59,11 +59,28 @@ enum Command {
         #[command(subcommand)]
         command: SafetyCommand,
     },
+    /// Carry out, or take back, the factory reset that was asked for.
+    FactoryReset(FactoryResetArgs),
     /// Manage the PIN on the device itself.
     Pin {
         #[command(subcommand)]
         command: PinCommand,
     },
+}
+
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("what").required(true))]
+struct FactoryResetArgs {
+    /// Erase what is configured, if it was asked for. Run before that is mounted: dist/systemd.
+    #[arg(long, group = "what")]
+    apply: bool,
+    /// Take the order back, as long as nothing is erased; then restart the daemon.
+    #[arg(long, group = "what")]
+    cancel: bool,
+    /// For tests: end as a power cut would, after so many durable steps.
+    #[cfg(debug_assertions)]
+    #[arg(long, hide = true, requires = "apply")]
+    cut_after: Option<u32>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -151,6 +168,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             say(&crate::provision::record(&config, &store, slot, version, ByteCount(size), running)?)
         }
         Command::Safety { command: SafetyCommand::Simulate { trace } } => simulate(&config, &trace),
+        Command::FactoryReset(args) => say(&factory_reset(&config, &args)?),
         Command::Pin { command } => pin(&config, &command),
         Command::Token { command } => {
             let store = tokens::open(&config)?;
@@ -161,6 +179,21 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             }
         }
     }
+}
+
+fn factory_reset(config: &Config, args: &FactoryResetArgs) -> anyhow::Result<String> {
+    if args.cancel {
+        return user_data::cancel(config);
+    }
+    // So early in the boot the journal may not be there; what has to be done is done all the same.
+    if let Err(error) = logs::start(&config.log) {
+        complain(&error);
+    }
+    #[cfg(debug_assertions)]
+    let cut_after = args.cut_after;
+    #[cfg(not(debug_assertions))]
+    let cut_after = None;
+    user_data::apply(config, cut_after)
 }
 
 fn simulate(config: &Config, trace: &std::path::Path) -> anyhow::Result<()> {

@@ -13,6 +13,7 @@ mod reboot;
 mod serve;
 mod tls;
 mod tokens;
+mod user_data;
 mod wire;
 
 use clap::Parser as _;

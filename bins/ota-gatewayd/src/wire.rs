@@ -27,7 +27,7 @@ use crate::{
     health::ConfiguredChecks,
     probe::KernelProbe,
     reboot::CommandRebooter,
-    tokens,
+    tokens, user_data,
 };
 
 /// When this program was built, seconds since the epoch: no clock reading before it is believed.
@@ -85,6 +85,7 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
         probe,
         clock: Arc::clone(&clock),
         safety_changes: safety.changes(),
+        user_data: user_data::ports(config)?,
     };
     Ok(Wired { ports, engine: engine_config(config), store, safety, clock, uploads, bandwidth, lock })
 }
@@ -134,6 +135,7 @@ fn open_store(config: &Config, now: Timestamp) -> anyhow::Result<SqliteStore> {
         tracing::error!(seq, "the audit log does not fit its anchor from this record on");
     }
     if !opened.store.is_read_only() {
+        user_data::take_note(config, &opened.store)?;
         tokens::first(&opened.store, folder)?;
     }
     Ok(opened.store)

@@ -12,6 +12,7 @@ pub mod inhibitors;
 pub mod jobs;
 pub mod safety;
 pub mod settings;
+pub mod snapshots;
 pub mod system;
 pub mod text;
 pub mod updates;

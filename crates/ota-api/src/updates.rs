@@ -307,6 +307,9 @@ pub struct RollbackResponse {
     pub job_id: String,
 }
 
+/// The only `confirmation` of a `factory-reset`.
+pub const RESET_CONFIRMATION: &str = "I understand this will erase all data";
+
 /// Body of `factory-reset`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct FactoryResetRequest {

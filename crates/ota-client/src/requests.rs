@@ -13,6 +13,9 @@ use ota_api::{
     jobs::{JobInfo, JobList, JobsQuery},
     safety::{OverrideRequest, OverrideResponse, SafetyStatus},
     settings::Bandwidth,
+    snapshots::{
+        CreateSnapshotRequest, RestoreSnapshotRequest, RestoreSnapshotResponse, SnapshotInfo, SnapshotList,
+    },
     system::{Probe, SystemStatus},
     updates::{
         CancelRequest, CheckResponse, DownloadRequest, DownloadResponse, FactoryResetRequest,
@@ -106,6 +109,31 @@ impl Client {
     /// `GET updates/jobs/{id}`: one job or deployment.
     pub async fn job(&self, id: &str) -> Result<JobInfo, ClientError> {
         self.fetch(&["updates", "jobs", id]).await
+    }
+}
+
+/// Saved settings.
+impl Client {
+    /// `GET snapshots`: newest first.
+    pub async fn snapshots(&self) -> Result<SnapshotList, ClientError> {
+        self.fetch(&["snapshots"]).await
+    }
+
+    /// `POST snapshots`.
+    pub async fn create_snapshot(
+        &self,
+        request: &CreateSnapshotRequest,
+    ) -> Result<SnapshotInfo, ClientError> {
+        self.post(&["snapshots"], request).await
+    }
+
+    /// `POST snapshots/{id}/restore`.
+    pub async fn restore_snapshot(
+        &self,
+        id: &str,
+        request: &RestoreSnapshotRequest,
+    ) -> Result<RestoreSnapshotResponse, ClientError> {
+        self.post(&["snapshots", id, "restore"], request).await
     }
 }
 

@@ -74,6 +74,30 @@ text_name!(
 );
 
 text_name!(
+    /// Name of a snapshot of the settings: `SNAP-` and 1 to 19 decimal digits without a zero in front; newer ones count on.
+    SnapshotId,
+    "a snapshot id like SNAP-1763765990000",
+    |text| text.strip_prefix("SNAP-").is_some_and(|tail| {
+        (1..=19).contains(&tail.len()) && tail.bytes().all(|c| c.is_ascii_digit()) && !tail.starts_with('0')
+    })
+);
+
+impl SnapshotId {
+    /// The name of the snapshot with this number.
+    #[must_use]
+    pub fn from_number(number: u64) -> Self {
+        // 1 to 10^19 - 1: both ends are out of reach of a clock.
+        Self(alloc::format!("SNAP-{}", number.clamp(1, 9_999_999_999_999_999_999)))
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.0.trim_start_matches("SNAP-").parse().unwrap_or(0)
+    }
+}
+
+text_name!(
     /// Name of a release on offer: 1 to 128 characters of `[A-Za-z0-9._:+-]`.
     UpdateId,
     "an update id of 1 to 128 characters A-Z a-z 0-9 . _ : + -",

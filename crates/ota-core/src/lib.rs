@@ -25,7 +25,7 @@ pub mod version;
 
 pub use digest::Sha256Digest;
 pub use error::{ErrorCode, OtaError};
-pub use ids::{DeploymentId, ImageName, JobId, UpdateId};
+pub use ids::{DeploymentId, ImageName, JobId, SnapshotId, UpdateId};
 pub use slot::Slot;
 pub use units::{ByteCount, Timestamp};
 pub use version::Version;

@@ -245,8 +245,10 @@ impl Runner {
             return;
         }
         self.note(job, |shared, job| {
-            if job.counters.installs > 0 || job.counters.trials > 0 {
+            if job.counters.trials > 0 {
                 shared.slot_given_up(job.target)?;
+            } else if job.counters.installs > 0 {
+                shared.slot_left(job.target)?;
             }
             shared.record_end(job, outcome_of(job))
         })
@@ -369,6 +371,7 @@ fn fence(shared: &Shared, job: &Job) -> Input {
         return Input::Blocked(blocks);
     }
     let run = || {
+        shared.snapshot_before_install(job)?;
         shared.ports.boot.fence(job.target)?;
         shared.slot_spoiled(job.target)
     };

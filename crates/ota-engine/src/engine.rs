@@ -17,7 +17,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     Actor, Bus, CancelRequest, DeployRequest, DownloadRequest, EngineError, InstallRequest, JobRef, JobView,
-    RollbackRequest, Subscription, SystemView,
+    RollbackRequest, Subscription, SystemView, UserData,
     live::Live,
     runner::{Create, Message, Request, Runner},
 };
@@ -45,6 +45,8 @@ pub struct Ports {
     pub clock: Arc<dyn Clock>,
     /// Changes whenever a safety verdict may have changed.
     pub safety_changes: watch::Receiver<u64>,
+    /// Snapshots and factory reset, where there are any.
+    pub user_data: UserData,
 }
 
 /// Who this gateway is, for `system/status`.
@@ -104,6 +106,8 @@ pub(crate) struct Shared {
     pub(crate) releases: Mutex<Vec<(Release, usize)>>,
     /// One uploaded image is verified at a time.
     pub(crate) examining: Arc<Semaphore>,
+    /// What excludes installs now; see [`crate::claim`].
+    pub(crate) claimed: Mutex<Option<String>>,
 }
 
 impl Shared {
@@ -145,8 +149,10 @@ impl Engine {
             active: watch::Sender::new(None),
             releases: Mutex::default(),
             examining: Arc::new(Semaphore::new(1)),
+            claimed: Mutex::default(),
         });
         let (requests, inbox) = mpsc::unbounded_channel();
+        shared.take_up_reset().await?;
         let runner = Runner::recover(Arc::clone(&shared), requests.clone()).await?;
         tokio::spawn(runner.run(inbox));
         Ok(Self { shared, requests })
@@ -415,7 +421,8 @@ impl Engine {
     }
 
     fn refuse_if_busy(&self) -> Result<(), EngineError> {
-        self.shared.active.borrow().as_ref().map_or(Ok(()), |job| Err(busy(job).into()))
+        self.shared.active.borrow().as_ref().map_or(Ok(()), |job| Err(EngineError::from(busy(job))))?;
+        self.shared.refuse_claimed()
     }
 
     pub(crate) fn inactive_slot(&self, wanted: Option<Slot>) -> Result<Slot, EngineError> {
@@ -434,12 +441,19 @@ impl Engine {
     async fn request(&self, request: Request, by: &Actor) -> Result<Job, EngineError> {
         let (tell, told) = oneshot::channel();
         tracing::info!(actor = by.name, request = request.name(), "request");
-        let stopped = || EngineError::Unavailable {
+        self.send(Message::Request(request, tell))?;
+        told.await.map_err(|_| Self::stopped())?
+    }
+
+    pub(crate) fn send(&self, message: Message) -> Result<(), EngineError> {
+        self.requests.send(message).map_err(|_| Self::stopped())
+    }
+
+    pub(crate) fn stopped() -> EngineError {
+        EngineError::Unavailable {
             reason: "shutting_down",
             what: "the daemon is stopping; ask again after its restart".into(),
-        };
-        self.requests.send(Message::Request(request, tell)).map_err(|_| stopped())?;
-        told.await.map_err(|_| stopped())?
+        }
     }
 
     pub(crate) async fn blocking<T: Send + 'static>(

@@ -17,7 +17,7 @@ use crate::{
 /// Versions that were tried and given up, one per line.
 pub(crate) const ROLLED_BACK: &str = "rolled_back.versions";
 /// Lowest version that may be installed.
-const FLOOR: &str = "floor.version";
+pub(crate) const FLOOR: &str = "floor.version";
 
 /// A port's error as the failure of a job.
 pub(crate) fn failure(error: &PortError) -> Failure {
@@ -92,6 +92,15 @@ impl Shared {
     /// The target was tried, or was to be tried, and is not to be booted.
     pub(crate) fn slot_given_up(&self, slot: Slot) -> Result<(), PortError> {
         self.edit(slot, |record| record.state = SlotState::Bad)
+    }
+
+    /// The target was to be written. Where that had not begun, it is as good as it was.
+    pub(crate) fn slot_left(&self, slot: Slot) -> Result<(), PortError> {
+        self.edit(slot, |record| {
+            if record.state != SlotState::Good {
+                record.state = SlotState::Bad;
+            }
+        })
     }
 
     fn edit(&self, slot: Slot, change: impl FnOnce(&mut SlotRecord)) -> Result<(), PortError> {

@@ -22,7 +22,10 @@ impl Runner {
             Some(work) => window_news(&self.shared, job, work),
             None => safety_news(&self.shared, job, self.waiting),
         };
-        if let Some(input) = news {
+        // While something is alone, what waits goes on waiting.
+        let alone = self.shared.claimed().is_some();
+        let goes_on = |input: &Input| matches!(input, Input::Unblocked | Input::WindowOpen);
+        if let Some(input) = news.filter(|input| !alone || !goes_on(input)) {
             if matches!(input, Input::Unblocked | Input::WindowOpen) {
                 self.waiting = None;
                 self.awaiting_window = None;

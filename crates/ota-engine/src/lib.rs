@@ -9,6 +9,7 @@
 mod auto;
 mod brake;
 mod bus;
+mod claim;
 mod command;
 mod device;
 mod effects;
@@ -22,6 +23,7 @@ mod live;
 mod pace;
 mod recover;
 mod runner;
+mod user_data;
 mod view;
 
 pub use auto::AutoConfig;
@@ -33,6 +35,7 @@ pub use engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 pub use error::EngineError;
 pub use examine::ExamineRequest;
 pub use explain::{ExplainRequest, Explanation, WindowView};
+pub use user_data::UserData;
 pub use view::{JobView, LiveProgress, SlotView, SystemView};
 
 #[cfg(test)]

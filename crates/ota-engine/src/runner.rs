@@ -23,6 +23,7 @@ use tokio::{
 use crate::{
     EngineError, InstallRequest, JobRef, LiveProgress,
     brake::Brake,
+    claim::{Claim, Claimant},
     device::Device,
     engine::{Shared, busy, is},
     facts::system_state,
@@ -40,6 +41,8 @@ pub(crate) enum Message {
     Request(Request, oneshot::Sender<Result<Job, EngineError>>),
     /// An effect had this outcome. `epoch` is the number of the launch it belongs to.
     Outcome { epoch: u64, input: Input },
+    /// Somebody wants to be alone.
+    Claim(Claimant, oneshot::Sender<Result<Claim, EngineError>>),
     /// Stop.
     Shutdown(oneshot::Sender<()>),
 }
@@ -143,6 +146,9 @@ impl Runner {
                         let answer = self.request(request).await;
                         let _ = reply.send(answer);
                     }
+                    Some(Message::Claim(who, reply)) => {
+                        let _ = reply.send(self.claim(who));
+                    }
                     Some(Message::Outcome { epoch, input }) => self.outcome(epoch, input).await,
                     Some(Message::Shutdown(reply)) => {
                         self.rest().await;
@@ -198,6 +204,7 @@ impl Runner {
         if let Some(job) = &self.active {
             return Err(busy(job).into());
         }
+        self.shared.refuse_claimed()?;
         let kind = create.kind;
         let held_for_window = create.install.is_some_and(|o| o.strategy == Strategy::MaintenanceWindow);
         if !held_for_window {
@@ -261,6 +268,7 @@ impl Runner {
         let job = self.named(Some(&request.job)).await?;
         let starts = matches!(job.state, JobState::Downloaded | JobState::Scheduled);
         if starts {
+            self.shared.refuse_claimed()?;
             let boot = Arc::clone(&self.shared.ports.boot);
             blocking(move || Ok(boot.ready()?)).await?;
             if request.options.strategy != Strategy::MaintenanceWindow {

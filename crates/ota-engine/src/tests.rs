@@ -1,6 +1,7 @@
 //! The engine over fakes, through whole updates, refusals and restarts.
 
 mod safety;
+mod user_data;
 
 use std::sync::Arc;
 
@@ -15,14 +16,14 @@ use ota_core::{
     safety::SafetyStep,
 };
 use ota_testkit::{
-    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeProbe, FakeRebooter, FakeVerifier, MemJournal,
-    MemSlots, MemStaging, ScriptedSource, samples, source::FetchScript,
+    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeProbe, FakeRebooter, FakeReset, FakeSnapshots,
+    FakeVerifier, MemJournal, MemSlots, MemStaging, ScriptedSource, samples, source::FetchScript,
 };
 use tokio::sync::watch;
 
 use crate::{
     Actor, AutoConfig, CancelRequest, Delivery, DeployRequest, DownloadRequest, Engine, EngineConfig,
-    EngineError, GatewayIdentity, InstallRequest, JobRef, Ports, RollbackRequest, SecurityFloor,
+    EngineError, GatewayIdentity, InstallRequest, JobRef, Ports, RollbackRequest, SecurityFloor, UserData,
 };
 
 const IMAGE_BYTES: usize = 200_000;
@@ -39,6 +40,9 @@ struct Gateway {
     gate_changes: watch::Sender<u64>,
     health: Arc<FakeHealth>,
     rebooter: Arc<FakeRebooter>,
+    snapshots: Arc<FakeSnapshots>,
+    reset: Arc<FakeReset>,
+    before_install: bool,
     image: Vec<u8>,
     engine: Option<Engine>,
 }
@@ -62,6 +66,9 @@ impl Gateway {
             gate_changes: watch::Sender::new(0),
             health: Arc::new(FakeHealth::default()),
             rebooter: Arc::new(FakeRebooter::default()),
+            snapshots: Arc::default(),
+            reset: Arc::default(),
+            before_install: false,
             image,
             engine: None,
         };
@@ -94,6 +101,12 @@ impl Gateway {
             probe: Arc::new(FakeProbe::default()),
             clock: Arc::new(FakeClock::default()),
             safety_changes: self.gate_changes.subscribe(),
+            user_data: UserData {
+                snapshots: Some(Arc::clone(&self.snapshots) as _),
+                reset: Some(Arc::clone(&self.reset) as _),
+                before_install: self.before_install,
+                reboot_for_reset: true,
+            },
         };
         let config = EngineConfig {
             identity: GatewayIdentity { name: "gw".into(), model: "IGW-5000".into(), serial: "SN1".into() },

@@ -134,6 +134,8 @@ fn api() -> Routes {
         .merge(handlers::inhibitors::routes())
         .merge(handlers::settings::routes())
         .merge(handlers::system::routes())
+        .merge(handlers::factory_reset::routes())
+        .merge(handlers::snapshots::routes())
         .merge(handlers::events::routes())
         .merge(handlers::auth::routes())
         .merge(handlers::audit::routes())

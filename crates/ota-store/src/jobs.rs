@@ -63,6 +63,20 @@ impl JobJournal for SqliteStore {
 }
 
 impl SqliteStore {
+    /// Jobs and events get numbers above these from now on: those that an erased store has given. Durable on return.
+    ///
+    /// # Errors
+    /// `Unavailable`, `Io`.
+    pub fn raise_numbers(&self, jobs: u64, events: u64) -> Result<(), PortError> {
+        Ok(self.write(|tx| {
+            let sql = "UPDATE counters SET value = max(value, ?2) WHERE name = ?1";
+            for (name, least) in [("jobs", jobs), ("events", events)] {
+                tx.execute(sql, params![name, least]).map_err(StoreError::sql("raise a number"))?;
+            }
+            Ok(())
+        })?)
+    }
+
     /// Takes `count` numbers and gives the first.
     fn take(&self, counter: &str, count: u64) -> Result<u64, PortError> {
         Ok(self.write(|tx| {

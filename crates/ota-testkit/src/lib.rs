@@ -20,6 +20,7 @@ pub mod samples;
 pub mod slots;
 pub mod source;
 pub mod uploads;
+pub mod user_data;
 pub mod verifier;
 pub mod watch;
 
@@ -36,5 +37,6 @@ pub use safety::FakeGate;
 pub use slots::MemSlots;
 pub use source::ScriptedSource;
 pub use uploads::MemUploads;
+pub use user_data::{FakeReset, FakeSnapshots};
 pub use verifier::FakeVerifier;
 pub use watch::Watch;

@@ -194,6 +194,7 @@ impl Rig {
             probe: Arc::new(FakeProbe::default()),
             clock: Arc::new(FakeClock::default()),
             safety_changes: tokio::sync::watch::Sender::new(0).subscribe(),
+            user_data: ota_engine::UserData::default(),
         })
     }
 }

@@ -6,6 +6,7 @@ pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod download;
 pub(crate) mod explain;
+pub(crate) mod factory_reset;
 pub(crate) mod inhibit;
 pub(crate) mod inhibitors;
 pub(crate) mod install;
@@ -20,6 +21,7 @@ pub(crate) mod rollback;
 pub(crate) mod safety;
 pub(crate) mod safety_override;
 pub(crate) mod sign;
+pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod token;
 pub(crate) mod update;
@@ -81,6 +83,8 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Bandwidth(args) => bandwidth::run(args, context).await,
         Command::Update(args) => update::run(args, context).await,
         Command::Rollback(args) => rollback::run(args, context).await,
+        Command::FactoryReset(args) => factory_reset::run(args, context).await,
+        Command::Snapshot(args) => snapshot::run(args, context).await,
         Command::Override(args) => safety_override::run(args, context).await,
         Command::Pin(args) => pin::run(args, context).await,
         Command::Token(args) => token::run(args, context).await,

@@ -6,6 +6,7 @@ mod help;
 mod release;
 mod safety;
 mod update;
+mod user_data;
 
 use std::{
     io::{self, Write},

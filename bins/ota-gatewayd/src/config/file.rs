@@ -7,6 +7,8 @@ use ota_core::policy::AutoPolicy;
 use ota_safety::SafetyConfig;
 use serde::Deserialize;
 
+use super::user_data::{FactoryResetSection, SnapshotSection};
+
 /// The whole file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -35,6 +37,10 @@ pub(crate) struct Config {
     pub(crate) health: HealthConfig,
     #[serde(default)]
     pub(crate) reboot: RebootSection,
+    #[serde(default)]
+    pub(crate) snapshot: SnapshotSection,
+    #[serde(default)]
+    pub(crate) factory_reset: FactoryResetSection,
     #[serde(default)]
     pub(crate) clock: ClockSection,
     #[serde(default)]
@@ -373,6 +379,7 @@ impl Config {
                 check.name
             );
         }
+        self.check_user_data()?;
         self.safety.rules()?;
         Ok(())
     }

@@ -4,6 +4,7 @@
 //! the file, the line and the key.
 
 mod file;
+mod user_data;
 
 use std::{fs, path::Path};
 

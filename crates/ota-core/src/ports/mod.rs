@@ -13,6 +13,7 @@ mod overrides;
 mod safety;
 mod source;
 mod upload;
+mod userdata;
 
 use alloc::boxed::Box;
 use core::{future::Future, pin::Pin};
@@ -33,6 +34,9 @@ pub use overrides::{OverrideGranted, OverrideRefused, SafetyOverrides};
 pub use safety::{HealthChecks, SafetyGate, SystemProbe};
 pub use source::{FetchObserver, FetchOrder, UpdateSource};
 pub use upload::{ImageFacts, ImageInspector, Upload, UploadLabel, UploadStore, UploadWriter, Verification};
+pub use userdata::{
+    Carried, FactoryReset, ResetOrder, Restored, Snapshot, SnapshotCause, SnapshotOrder, Snapshots,
+};
 
 /// A future behind a pointer, so that ports stay usable as trait objects.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -17,10 +17,10 @@ use ota_core::{
     release::{DetachedSignature, SignatureKind},
     safety::OverrideReport,
 };
-use ota_engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
+use ota_engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor, UserData};
 use ota_testkit::{
-    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeInspector, FakeProbe, FakeRebooter, FakeVerifier,
-    MemJournal, MemSlots, MemStaging, MemUploads, ScriptedSource, samples,
+    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeInspector, FakeProbe, FakeRebooter, FakeReset,
+    FakeSnapshots, FakeVerifier, MemJournal, MemSlots, MemStaging, MemUploads, ScriptedSource, samples,
 };
 use reqwest::RequestBuilder;
 use serde_json::Value;
@@ -51,6 +51,8 @@ pub(super) struct Gateway {
     pub(super) overrides: Arc<FakeOverrides>,
     pub(super) health: Arc<FakeHealth>,
     pub(super) rebooter: Arc<FakeRebooter>,
+    pub(super) snapshots: Arc<FakeSnapshots>,
+    pub(super) reset: Arc<FakeReset>,
     pub(super) engine: Engine,
     pub(super) address: SocketAddr,
     pub(super) http: reqwest::Client,
@@ -98,6 +100,7 @@ impl Gateway {
         let verifier = Arc::new(FakeVerifier::default());
         let clock = Arc::new(FakeClock::default());
         let (health, rebooter) = (Arc::new(FakeHealth::default()), Arc::new(FakeRebooter::default()));
+        let (snapshots, reset) = (Arc::<FakeSnapshots>::default(), Arc::<FakeReset>::default());
         let ports = Ports {
             boot: Arc::clone(&boot) as _,
             slots: Arc::clone(&slots) as _,
@@ -114,6 +117,12 @@ impl Gateway {
             probe: Arc::new(FakeProbe::default()),
             clock: Arc::clone(&clock) as _,
             safety_changes: gate_changes.subscribe(),
+            user_data: UserData {
+                snapshots: Some(Arc::clone(&snapshots) as _),
+                reset: Some(Arc::clone(&reset) as _),
+                before_install: false,
+                reboot_for_reset: false,
+            },
         };
         let engine_config = EngineConfig {
             identity: GatewayIdentity { name: "gw".into(), model: "IGW-5000".into(), serial: "SN1".into() },
@@ -155,6 +164,8 @@ impl Gateway {
             overrides,
             health,
             rebooter,
+            snapshots,
+            reset,
             engine,
             address,
             http,

@@ -10,4 +10,5 @@ mod rights;
 mod routes;
 mod tls;
 mod uploads;
+mod user_data;
 mod ws;

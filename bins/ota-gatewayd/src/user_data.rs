@@ -1,0 +1,205 @@
+//! Snapshots and factory reset as the daemon and the early boot use them.
+
+use anyhow::Context as _;
+use ota_core::{
+    Timestamp,
+    ports::{AuditEntry, AuditLog, AuditOutcome, Clock as _, ResetOrder, Settings as _, SlotFacts as _},
+};
+use ota_engine::UserData;
+use ota_store::SqliteStore;
+use ota_userdata::{
+    ResetFolder, SnapshotFolder, UserDataError,
+    reset::{Applied, Durable, Marker, Step},
+};
+
+use crate::{
+    clock::SystemClock,
+    config::{ClockTrust, Config},
+};
+
+/// What a reset is called in the audit.
+const ACTION: &str = "factory-reset";
+
+/// The ports of the engine.
+pub(crate) fn ports(config: &Config) -> anyhow::Result<UserData> {
+    let snapshots = config.snapshots()?;
+    let configured = !snapshots.roots.is_empty();
+    let reset: std::sync::Arc<dyn ota_core::ports::FactoryReset> =
+        std::sync::Arc::new(ResetFolder::new(config.reset()));
+    Ok(UserData {
+        snapshots: configured.then(|| std::sync::Arc::new(SnapshotFolder::new(snapshots)) as _),
+        reset: Some(reset),
+        before_install: config.snapshot.before_install,
+        reboot_for_reset: config.factory_reset.reboot,
+    })
+}
+
+/// Takes note of a reset that was carried out before this start: in the audit first, then what it must not set back, then
+/// the order is forgotten. A start that is cut off in between begins again.
+pub(crate) fn take_note(config: &Config, store: &SqliteStore) -> anyhow::Result<()> {
+    let reset = ResetFolder::new(config.reset());
+    let marker = reset.marker().inspect_err(|error| {
+        // The engine refuses to write anything then; the gateway must answer all the same.
+        tracing::error!(%error, "the order of a factory reset does not read");
+    });
+    let Ok(Some(Marker { order, step: Step::Done { at }, attempts, .. })) = marker else { return Ok(()) };
+    let entry = entry(&order, at, attempts);
+    let recorded = store.records(0, 1)?.into_iter().next().is_some_and(|first| first.entry == entry);
+    if !recorded {
+        store.append(now(), &entry).context("recording the factory reset in the audit")?;
+    }
+    for (name, value) in &order.carried.settings {
+        store.set_value(name, Some(value))?;
+    }
+    for (slot, record) in &order.carried.slots {
+        store.set_slot(*slot, record)?;
+    }
+    if let Some(last) = &order.carried.last_update {
+        store.set_last_update(last)?;
+    }
+    store.raise_numbers(order.carried.job_number, order.carried.event_number)?;
+    reset.forget().context("forgetting the order of a factory reset")?;
+    tracing::warn!(by = order.by, "the gateway was reset to its factory state");
+    Ok(())
+}
+
+/// The first record of the fresh log.
+fn entry(order: &ResetOrder, done: Timestamp, attempts: u32) -> AuditEntry {
+    let end = order
+        .audit_end
+        .as_ref()
+        .map_or_else(|| "is not known".into(), |(seq, hash)| format!("ended with record {seq}, hash {hash}"));
+    let backup = order.backup.as_ref().map_or_else(String::new, |id| format!("; settings in {id}"));
+    AuditEntry {
+        actor: order.by.clone(),
+        role: order.role,
+        address: order.address.clone(),
+        action: ACTION.into(),
+        outcome: AuditOutcome::Ok,
+        request_id: order.request_id.clone(),
+        job: None,
+        reason: Some(format!(
+            "all data and settings were erased, asked for at {} ms and done at {} ms after 1970 in {attempts} \
+             attempt(s); the erased audit log, when it was asked for, {end}{backup}",
+            order.at.as_millis(),
+            done.as_millis()
+        )),
+    }
+}
+
+fn now() -> Timestamp {
+    SystemClock::new(ClockTrust::Always, std::path::PathBuf::new()).wall()
+}
+
+/// `factory-reset --apply`: carries out what was ordered. `cut_after`: ends the process as a power cut would, after so
+/// many durable steps.
+pub(crate) fn apply(config: &Config, cut_after: Option<u32>) -> anyhow::Result<String> {
+    let mut steps = 0_u32;
+    let mut watch = |step: Durable| -> Result<(), UserDataError> {
+        tracing::info!(?step, "factory reset");
+        steps += 1;
+        if Some(steps) == cut_after {
+            // No destructor runs, nothing is flushed.
+            std::process::abort();
+        }
+        Ok(())
+    };
+    let applied = ResetFolder::new(config.reset()).apply(now(), &mut watch).context("factory reset")?;
+    Ok(match applied {
+        Applied::Nothing => "no factory reset was asked for".into(),
+        Applied::Erased => format!("the gateway is in its factory state, after {steps} step(s)"),
+        Applied::Before => "the gateway is in its factory state".into(),
+    })
+}
+
+/// `factory-reset --cancel`: takes an order back that has not begun.
+pub(crate) fn cancel(config: &Config) -> anyhow::Result<String> {
+    let taken_back = ResetFolder::new(config.reset()).cancel()?;
+    Ok(if taken_back { "the factory reset is taken back" } else { "no factory reset was asked for" }.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use ota_core::{
+        Slot,
+        ports::{Carried, FactoryReset as _, JobJournal as _, Role, SlotRecord, SlotState},
+    };
+
+    use super::*;
+
+    fn order() -> ResetOrder {
+        let record = SlotRecord { state: SlotState::Good, boot_count: 42, ..SlotRecord::default() };
+        ResetOrder {
+            by: "ada".into(),
+            role: Some(Role::Admin),
+            address: Some("192.0.2.7".into()),
+            request_id: Some("req_1".into()),
+            at: Timestamp::from_secs(1),
+            boot_id: "boot-1".into(),
+            backup: None,
+            audit_end: Some((7, "ab".into())),
+            carried: Carried {
+                settings: vec![("floor.version".into(), "5.0.0".into())],
+                slots: vec![(Slot::A, record)],
+                last_update: None,
+                job_number: 900,
+                event_number: 70_000,
+            },
+        }
+    }
+
+    #[test]
+    fn the_first_start_after_a_reset_takes_note_of_it_once_however_often_it_is_cut_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, keep) = (dir.path().join("state"), dir.path().join("keep"));
+        let text = format!(
+            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{0}'\n\
+             [factory_reset]\nenabled=true\ndir='{1}'\npaths=['{0}']\n",
+            state.display(),
+            keep.display()
+        );
+        let file = dir.path().join("gateway.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(&file).unwrap();
+        let marker = keep.join("factory-reset.json");
+        ResetFolder::new(config.reset()).schedule(&order()).unwrap();
+        assert!(apply(&config, None).unwrap().contains("factory state"));
+        let done = std::fs::read(&marker).unwrap();
+        let store = crate::tokens::open(&config).unwrap();
+        for _ in 0..3 {
+            // The order is there again: it was not deleted durably before the cut.
+            std::fs::write(&marker, &done).unwrap();
+            take_note(&config, &store).unwrap();
+            assert!(!marker.exists());
+        }
+        let records = store.records(0, 10).unwrap();
+        assert_eq!(records.len(), 1);
+        let AuditEntry { actor, action, reason, .. } = &records[0].entry;
+        assert_eq!((actor.as_str(), action.as_str()), ("ada", ACTION));
+        assert!(reason.as_ref().unwrap().contains("ended with record 7, hash ab"), "{reason:?}");
+        assert_eq!(store.value("floor.version").unwrap().as_deref(), Some("5.0.0"));
+        assert_eq!(store.slot(Slot::A).unwrap().boot_count, 42);
+        assert!(store.next_number().unwrap() > 900 && store.reserve_events(1).unwrap() > 70_000);
+    }
+
+    #[test]
+    fn an_order_that_was_not_carried_out_is_left_alone_by_the_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let text = format!(
+            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{}'\n\
+             [factory_reset]\nenabled=true\ndir='{}'\npaths=['{0}']\n",
+            state.display(),
+            dir.path().join("keep").display()
+        );
+        let file = dir.path().join("gateway.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(&file).unwrap();
+        ResetFolder::new(config.reset()).schedule(&order()).unwrap();
+        let store = crate::tokens::open(&config).unwrap();
+        take_note(&config, &store).unwrap();
+        assert!(store.records(0, 10).unwrap().is_empty());
+        assert_eq!(cancel(&config).unwrap(), "the factory reset is taken back");
+        assert_eq!(cancel(&config).unwrap(), "no factory reset was asked for");
+    }
+}

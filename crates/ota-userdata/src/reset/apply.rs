@@ -1,0 +1,73 @@
+//! Carries an order out: record, erase, record. Asked for again after a cut, it finishes.
+
+use ota_core::Timestamp;
+
+use super::{
+    FactoryResetConfig, erase,
+    marker::{Marker, Step},
+};
+use crate::UserDataError;
+
+/// What has just become durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// The order says that erasing begins.
+    Begun,
+    /// The data partition has a fresh file system.
+    Partition,
+    /// One name below a configured path is gone.
+    Removed(std::path::PathBuf),
+    /// The order says that all is erased.
+    Done,
+}
+
+/// What became of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// There was no order.
+    Nothing,
+    /// All is erased; the daemon's next start takes note.
+    Erased,
+    /// It was erased before, and the daemon has not taken note yet.
+    Before,
+}
+
+/// Erases what is configured, if an order says so.
+///
+/// # Errors
+/// `NotAllowed` when the policy has changed since; `Program` or `File` when something cannot be erased. The order then
+/// stays, and the next boot tries again.
+pub fn apply(
+    config: &FactoryResetConfig,
+    now: Timestamp,
+    watch: &mut dyn FnMut(Durable) -> Result<(), UserDataError>,
+) -> Result<Applied, UserDataError> {
+    let Some(dir) = &config.dir else { return Ok(Applied::Nothing) };
+    let Some(mut marker) = Marker::read(dir)? else { return Ok(Applied::Nothing) };
+    let known = match &marker.step {
+        Step::Done { .. } => return Ok(Applied::Before),
+        Step::Requested if !config.enabled => return Err(UserDataError::NotAllowed),
+        Step::Requested => config.partition.as_deref().map(erase::name_of).transpose()?,
+        Step::Erasing { filesystem } => filesystem.clone(),
+    };
+    if let Some(partition) = &config.partition {
+        erase::refuse_in_use(partition)?;
+    }
+    marker.step = Step::Erasing { filesystem: known.clone() };
+    marker.attempts = marker.attempts.saturating_add(1);
+    marker.write(dir)?;
+    watch(Durable::Begun)?;
+    if let Some(partition) = &config.partition {
+        let mut name = known.unwrap_or_default();
+        name.label = config.label.clone().or(name.label);
+        erase::make_filesystem(partition, &name)?;
+        watch(Durable::Partition)?;
+    }
+    for path in &config.paths {
+        erase::empty(path, watch)?;
+    }
+    marker.step = Step::Done { at: now };
+    marker.write(dir)?;
+    watch(Durable::Done)?;
+    Ok(Applied::Erased)
+}
