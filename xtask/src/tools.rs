@@ -10,7 +10,7 @@ use anyhow::{bail, ensure};
 use crate::{process, workspace::Workspace};
 
 /// Independent tools that the tests hold us against, and what the demo builds its image with.
-const DEBIAN: [(&str, &str); 13] = [
+const DEBIAN: [(&str, &str); 15] = [
     ("fw_printenv", "libubootenv-tool"),
     ("gpg", "gnupg"),
     ("openssl", "openssl"),
