@@ -248,6 +248,8 @@ impl Bench {
             probe: Arc::new(FakeProbe::default()),
             clock: clock as _,
             safety_changes: gate.subscribe(),
+            inspector: Arc::new(HeadInspector),
+            user_data: ota_engine::UserData::default(),
         };
         let config = EngineConfig {
             identity: GatewayIdentity { name: "gw".into(), model: MODEL.into(), serial: "1".into() },
@@ -302,7 +304,6 @@ impl Bench {
             signatures: None,
             verify_signature: true,
             check_compatibility: true,
-            inspector: Arc::new(HeadInspector),
         };
         let found = self.engine.examine(examine).await.map_err(|error| error.to_string())?;
         assert!(found.signed());

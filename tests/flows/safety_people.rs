@@ -149,6 +149,7 @@ async fn a_scheduled_install_starts_by_itself_in_its_window_and_is_held_not_lost
         strategy: Some(Strategy::MaintenanceWindow),
         reboot_after: true,
         rollback_on_failure: true,
+        pin: None,
     };
     assert_eq!(device.client.install(&request).await.unwrap().status, "scheduled");
     let explained = device.client.explain(&ExplainRequest::default()).await.unwrap();

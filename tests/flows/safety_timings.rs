@@ -409,6 +409,7 @@ impl Gateway {
             probe: Arc::new(FakeProbe::default()),
             clock: Arc::clone(&clock),
             safety_changes: safety.changes(),
+            inspector: Arc::new(FakeInspector),
             user_data: ota_engine::UserData::default(),
         };
         let config = EngineConfig {
@@ -434,7 +435,6 @@ impl Gateway {
             audit: Arc::clone(&self.store) as _,
             clock,
             uploads: Arc::new(MemUploads::new(Arc::clone(&self.staging))),
-            inspector: Arc::new(FakeInspector),
             overrides: None,
             inhibitors: None,
             bandwidth: None,
@@ -531,8 +531,13 @@ async fn update(plant: &Arc<Plant>, lane: usize, moment: Moment, lasts: Duration
         });
     }
     until("downloaded", async || client.job(&job).await.unwrap().status == JobStatus::Downloaded).await;
-    let request =
-        InstallRequest { job_id: job.clone(), strategy: None, reboot_after: true, rollback_on_failure: true };
+    let request = InstallRequest {
+        job_id: job.clone(),
+        strategy: None,
+        reboot_after: true,
+        rollback_on_failure: true,
+        pin: None,
+    };
     // While the crane moves it is refused; the operator asks again.
     until("taken", async || client.install(&request).await.is_ok()).await;
     until("reboot", async || !gateway.rebooter.inner.reasons().is_empty()).await;

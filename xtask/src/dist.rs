@@ -80,7 +80,8 @@ pub(crate) fn package(args: &Args) -> anyhow::Result<PathBuf> {
 
 /// The optimised programs, without the builder's paths in them.
 fn release(target: &Path) -> anyhow::Result<PathBuf> {
-    let home = process::variable("CARGO_HOME").or_else(|| process::variable("HOME").map(|home| home + "/.cargo"));
+    let home =
+        process::variable("CARGO_HOME").or_else(|| process::variable("HOME").map(|home| home + "/.cargo"));
     let mut flags = vec![format!("--remap-path-prefix={}=/ota-gateway", process::root().display())];
     flags.extend(home.map(|home| format!("--remap-path-prefix={home}=/cargo")));
     let target = target.join("dist-build");
@@ -150,8 +151,12 @@ fn depends(root: &Path) -> anyhow::Result<String> {
     for program in PROGRAMS {
         let symbols = text(process::command("objdump").arg("-T").arg(root.join("usr/bin").join(program)))?;
         for word in symbols.split(|c: char| !(c.is_alphanumeric() || c == '.' || c == '_')) {
-            let Some((major, minor)) = word.strip_prefix("GLIBC_").and_then(|v| v.split_once('.')) else { continue };
-            if let (Ok(major), Ok(minor)) = (major.parse(), minor.split('.').next().unwrap_or_default().parse()) {
+            let Some((major, minor)) = word.strip_prefix("GLIBC_").and_then(|v| v.split_once('.')) else {
+                continue;
+            };
+            if let (Ok(major), Ok(minor)) =
+                (major.parse(), minor.split('.').next().unwrap_or_default().parse())
+            {
                 newest = newest.max((major, minor));
             }
         }

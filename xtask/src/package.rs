@@ -41,6 +41,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
 /// Slots, keys, environment and configuration for the daemon to start with.
 fn device(target: &Path, dir: &Path) -> anyhow::Result<()> {
     let simdevice = target.join("debug/ota-simdevice");
-    process::read(process::command(simdevice).args(["make", "--dir"]).arg(dir)).context("making a simulated device")?;
+    process::read(process::command(simdevice).args(["make", "--dir"]).arg(dir))
+        .context("making a simulated device")?;
     Ok(())
 }

@@ -166,7 +166,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     }
     if let Some(Command::Manual { dir }) = args.command {
         let command = <Args as clap::CommandFactory>::command();
-        return clap_mangen::generate_to(command, &dir).with_context(|| format!("writing into {}", dir.display()));
+        return clap_mangen::generate_to(command, &dir)
+            .with_context(|| format!("writing into {}", dir.display()));
     }
     let config = Config::load(&args.config)?;
     match args.command.unwrap_or(Command::Run) {
@@ -221,7 +222,7 @@ fn factory_reset(config: &Config, args: &FactoryResetArgs) -> anyhow::Result<Str
         return user_data::cancel(config);
     }
     // So early in the boot the journal may not be there; what has to be done is done all the same.
-    if let Err(error) = logs::start(&config.log) {
+    if let Err(error) = logs::start(&config.log, &LogRing::default()) {
         complain(&error);
     }
     #[cfg(debug_assertions)]

@@ -15,8 +15,8 @@ use ota_core::{
 };
 use ota_engine::{EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 use ota_fetch::{ClientIdentity, Proxy, SpeedLimit, StagedUploads, Staging, TufConfig, TufSource};
-use ota_image::{ArchivePolicy, PackedInspector, UnpackingWriter};
 use ota_http::PinOperation;
+use ota_image::{ArchivePolicy, PackedInspector, UnpackingWriter};
 use ota_safety::SafetyEngine;
 use ota_store::{Condition, SqliteStore};
 use ota_verify::{HeadInspector, Keyring};

@@ -16,8 +16,9 @@ use ota_core::{
     safety::SafetyStep,
 };
 use ota_testkit::{
-    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeInspector, FakeProbe, FakeRebooter, FakeReset, FakeSnapshots,
-    FakeVerifier, MemJournal, MemSlots, MemStaging, ScriptedSource, samples, source::FetchScript,
+    FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeInspector, FakeProbe, FakeRebooter, FakeReset,
+    FakeSnapshots, FakeVerifier, MemJournal, MemSlots, MemStaging, ScriptedSource, samples,
+    source::FetchScript,
 };
 use tokio::sync::watch;
 

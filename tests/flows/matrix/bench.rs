@@ -200,6 +200,7 @@ impl Bench {
             probe: Arc::new(FakeProbe::default()),
             clock: Arc::clone(&clock) as _,
             safety_changes: watch::Sender::new(0).subscribe(),
+            user_data: ota_engine::UserData::default(),
         };
         let config = EngineConfig {
             identity: GatewayIdentity { name: "gw".into(), model: "IGW-5000".into(), serial: "SN1".into() },

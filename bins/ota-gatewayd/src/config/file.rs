@@ -8,8 +8,8 @@ use ota_http::PinRules;
 use ota_safety::SafetyConfig;
 use serde::Deserialize;
 
-use super::user_data::{FactoryResetSection, SnapshotSection};
 use super::http::HttpSection;
+use super::user_data::{FactoryResetSection, SnapshotSection};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]

@@ -4,8 +4,8 @@
 //! the file, the line and the key.
 
 mod file;
-mod user_data;
 mod http;
+mod user_data;
 
 use std::{fs, path::Path};
 

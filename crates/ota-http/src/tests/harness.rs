@@ -118,6 +118,7 @@ impl Gateway {
             probe: Arc::new(FakeProbe::default()),
             clock: Arc::clone(&clock) as _,
             safety_changes: gate_changes.subscribe(),
+            inspector: Arc::new(FakeInspector),
             user_data: UserData {
                 snapshots: Some(Arc::clone(&snapshots) as _),
                 reset: Some(Arc::clone(&reset) as _),
@@ -145,7 +146,6 @@ impl Gateway {
             audit: Arc::clone(&store) as _,
             clock: Arc::clone(&clock) as _,
             uploads: Arc::new(uploads.clone()),
-            inspector: Arc::new(FakeInspector),
             overrides: Some(Arc::clone(&overrides) as _),
             inhibitors: None,
             bandwidth: None,
