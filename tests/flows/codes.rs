@@ -180,7 +180,7 @@ async fn in_use() -> Happened {
 /// Images that people bring, and a server that is not there. What the image says it is, it is not.
 async fn with_bad_images() -> Happened {
     let settings = Settings { more: QUOTA, ..settings() };
-    let device = device_with(Offer::DoesNotLoad, settings).await;
+    let device = device_with(Offer::NoImage, settings).await;
     let (image, signature) = (device.release.image.as_path(), device.release.signature());
     let file = |name| Upload { name, image, signature: None, sha256: None };
     let verify = async |name: &str| device.api.post("/upload/verify", &json!({"filename": name})).await;

@@ -47,6 +47,8 @@ pub(crate) enum Offer {
     Hangs,
     /// One that no kernel can be loaded from.
     DoesNotLoad,
+    /// Signed bytes that are no image.
+    NoImage,
     /// One that fails its health check.
     Unhealthy,
     /// One of which a byte can be flipped quickly.
@@ -120,6 +122,7 @@ impl World {
         let behaviour = match offer {
             Offer::Hangs => Behaviour::Hangs,
             Offer::DoesNotLoad => Behaviour::DoesNotLoad,
+            Offer::NoImage => Behaviour::NoImage,
             Offer::Unhealthy => Behaviour::Unhealthy,
             _ => Behaviour::Good,
         };

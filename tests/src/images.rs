@@ -31,6 +31,8 @@ pub enum Behaviour {
     Unhealthy,
     /// A damaged file system: nothing loads.
     DoesNotLoad,
+    /// No file system at all: whoever looks at its first bytes sees that.
+    NoImage,
 }
 
 /// An image to build.
@@ -59,7 +61,17 @@ pub fn build(spec: &ImageSpec, tree: &Path, image: &Path) -> anyhow::Result<()> 
         ensure!(file.metadata()?.len() <= length, "the file system is longer than {length} bytes");
         file.set_len(length)?;
     }
-    if spec.behaviour == Behaviour::DoesNotLoad { spoil(image) } else { Ok(()) }
+    match spec.behaviour {
+        Behaviour::DoesNotLoad => spoil(image),
+        Behaviour::NoImage => overwrite(image),
+        Behaviour::Good | Behaviour::Hangs | Behaviour::Unhealthy => Ok(()),
+    }
+}
+
+/// Puts text where a superblock has to be.
+fn overwrite(image: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    Ok(fs::OpenOptions::new().write(true).open(image)?.write_all_at(&[b'x'; 4096], 0)?)
 }
 
 /// Destroys the table of inodes: the superblock is sound, and nothing can be read.

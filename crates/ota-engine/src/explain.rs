@@ -156,7 +156,7 @@ fn steps_ahead(job: &Job) -> Vec<SafetyStep> {
         JobKind::Update => vec![Write],
         JobKind::Rollback => vec![Rollback],
     };
-    let ahead = match &job.state {
+    match &job.state {
         JobState::Queued | JobState::Downloading { .. } | JobState::Paused { .. } => {
             [vec![Download], write, vec![Switch, Reboot]].concat()
         }
@@ -167,6 +167,5 @@ fn steps_ahead(job: &Job) -> Vec<SafetyStep> {
         JobState::Installed { .. } => vec![Switch, Reboot],
         JobState::Armed { .. } | JobState::Rebooting | JobState::FallingBack { .. } => vec![Reboot],
         _ => Vec::new(),
-    };
-    ahead
+    }
 }

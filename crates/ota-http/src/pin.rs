@@ -312,7 +312,8 @@ mod tests {
     /// How many wrong PINs are compared when the power is cut right after each answer; `None`: there is no end.
     async fn guesses(device: &Device, settings: Arc<dyn Settings>) -> Option<usize> {
         for guess in 0..12 {
-            let gate = PinGate::new(Arc::clone(&settings), Arc::clone(&device.clock) as _, PinRules::default());
+            let gate =
+                PinGate::new(Arc::clone(&settings), Arc::clone(&device.clock) as _, PinRules::default());
             if answer(&gate, Some("0815")).await.starts_with("locked") {
                 return Some(guess);
             }

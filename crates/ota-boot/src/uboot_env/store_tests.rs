@@ -263,8 +263,10 @@ fn the_copy_that_counts_is_synced_before_the_other_is_written_and_both_are_read_
     set_x(&world.store_on(Arc::new(devices.clone())), "new").unwrap();
     let log = devices.0.log().clone();
     assert!(log.iter().all(|l| l != "write one"), "{log:?}");
-    let changes: Vec<&str> = log.iter().map(String::as_str).filter(|l| !l.starts_with("drop")).collect();
-    assert_eq!(changes, ["sync one", "write two", "write two", "sync two"]);
+    let mut changes: Vec<&str> = log.iter().map(String::as_str).filter(|l| !l.starts_with("drop")).collect();
+    // The device takes half of what is left at a time.
+    changes.dedup();
+    assert_eq!(changes, ["sync one", "write two", "sync two"]);
     let sync = log.iter().position(|l| l == "sync two").unwrap();
     assert!(log[sync..].contains(&"drop one".into()) && log[sync..].contains(&"drop two".into()), "{log:?}");
 }

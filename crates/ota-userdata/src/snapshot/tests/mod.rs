@@ -284,7 +284,7 @@ fn no_flipped_byte_and_no_cut_puts_back_anything_but_what_was_saved() {
         check(&whole[..length]);
     }
     check(&whole);
-    assert!((1..=3).contains(&harmless), "{harmless} of {}", whole.len());
+    assert!(harmless >= 1 && harmless <= whole.len() / 100, "{harmless} of {}", whole.len());
 }
 
 #[test]
