@@ -234,7 +234,7 @@ impl Bench {
         let gate = watch::Sender::new(0);
         let ports = Ports {
             boot: Arc::clone(&boot) as _,
-            slots: Arc::new(BlockSlotWriter::new(&dir.join("a.img"), &dir.join("b.img"), Some(Slot::A))),
+            slots: Arc::new(BlockSlotWriter::new(dir.join("a.img"), dir.join("b.img"), Some(Slot::A))),
             images: Arc::clone(&images) as _,
             verifier: Arc::new(verifier),
             sources: Vec::new(),

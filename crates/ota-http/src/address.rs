@@ -54,7 +54,8 @@ pub(crate) fn check(config: &HttpConfig, uri: &Uri, headers: &HeaderMap) -> Resu
 /// `FORBIDDEN`.
 pub(crate) fn check_certified_request(method: &Method, headers: &HeaderMap) -> Result<(), Refusal> {
     let foreign = headers.get("sec-fetch-site").is_some_and(|site| site != "same-origin" && site != "none");
-    if foreign && !(method.is_safe() && !headers.contains_key(header::UPGRADE)) {
+    let reads = method.is_safe() && !headers.contains_key(header::UPGRADE);
+    if foreign && !reads {
         return Err(refuse("requests from pages of other sites are refused"));
     }
     Ok(())

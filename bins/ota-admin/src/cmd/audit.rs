@@ -104,7 +104,12 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
                 if count > 0 {
                     let query = AuditQuery { format: Some(format), ..filter.query(after, count) };
                     let mut text = Vec::new();
-                    client.audit_text(&query, &mut |bytes| Ok(text.extend_from_slice(bytes))).await?;
+                    client
+                        .audit_text(&query, &mut |bytes| {
+                            let _: () = text.extend_from_slice(bytes);
+                            Ok(())
+                        })
+                        .await?;
                     // One header line is enough.
                     let header = format == AuditFormat::Csv && !first;
                     let skip =

@@ -184,8 +184,8 @@ impl LimitsSection {
             ("session_seconds", self.session_seconds),
         ];
         let zero = sizes.iter().filter(|(_, value)| *value == Some(0)).map(|(name, _)| *name);
-        let zero = zero.chain(times.iter().filter(|(_, value)| *value == Some(0)).map(|(name, _)| *name));
-        for name in zero {
+        let mut zero = zero.chain(times.iter().filter(|(_, value)| *value == Some(0)).map(|(name, _)| *name));
+        if let Some(name) = zero.next() {
             anyhow::bail!("http.limits.{name} must not be 0");
         }
         ensure!(

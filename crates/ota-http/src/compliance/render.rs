@@ -125,7 +125,7 @@ pub(crate) const STYLE: &str = "body{font:10pt/1.4 sans-serif;margin:2em;color:#
 pub(crate) fn html(report: &ComplianceReport) -> String {
     let mut out = String::from("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">");
     let title = format!("Update compliance of {}", report.gateway);
-    let _ = write!(out, "<title>{}</title><style>{STYLE}</style></head><body>\n", escaped(&title));
+    let _ = writeln!(out, "<title>{}</title><style>{STYLE}</style></head><body>", escaped(&title));
     let _ = write!(
         out,
         "<h1>{}</h1>\n<p>Model {}, serial number {}. From {} to {}, made {}.</p>\n",
@@ -142,11 +142,11 @@ pub(crate) fn html(report: &ComplianceReport) -> String {
     } else {
         "<span class=\"bad\">its chain is broken: see audit/verify</span>"
     };
-    let _ = write!(out, "<p>The audit {since}; {verdict}.</p>\n");
+    let _ = writeln!(out, "<p>The audit {since}; {verdict}.</p>");
     let median = report.total.median_seconds.map_or_else(|| "–".into(), text::hms);
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<p>{} updates tried, {} succeeded, {} rolled back, {} failed; half of the succeeded ones took no more than {median}.</p>\n",
+        "<p>{} updates tried, {} succeeded, {} rolled back, {} failed; half of the succeeded ones took no more than {median}.</p>",
         report.total.tried, report.total.succeeded, report.total.rolled_back, report.total.failed,
     );
     table(&mut out, "Periods", &period_header(), &period_rows(report));
@@ -156,7 +156,7 @@ pub(crate) fn html(report: &ComplianceReport) -> String {
 }
 
 fn table<T: AsRef<str>>(out: &mut String, heading: &str, header: &[T], rows: &[Vec<String>]) {
-    let _ = write!(out, "<h2>{heading}</h2>\n");
+    let _ = writeln!(out, "<h2>{heading}</h2>");
     if rows.is_empty() {
         out.push_str("<p>None.</p>\n");
         return;
