@@ -39,7 +39,7 @@ fn versions_compare() -> bool {
 fn a_job_starts() -> bool {
     let Some(job) = job() else { return false };
     let Ok(started) = step(&job, Input::Start, Timestamp::from_secs(1)) else { return false };
-    matches!(started.job.state, JobState::Downloading { have: ByteCount::ZERO }) && !started.effects.is_empty()
+    matches!(started.job.state, JobState::Downloading { have: ByteCount::ZERO, .. }) && !started.effects.is_empty()
 }
 
 fn job() -> Option<Job> {
