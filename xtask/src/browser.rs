@@ -19,7 +19,7 @@ const TOOLS: [&str; 6] = ["chromium", "node", "npm", "fw_printenv", "openssl", "
 /// Installs what is missing, builds the programs, runs the suite. Pictures are left in `target/browser`.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     tools::debian_for(&TOOLS)?;
-    build::programs()?;
+    build::device_programs()?;
     suite(args)
 }
 

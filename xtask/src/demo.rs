@@ -37,7 +37,7 @@ const TOOLS: [&str; 3] = ["fw_printenv", "openssl", "mksquashfs"];
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     step("Building the daemon, the command line tool and the simulated device");
     tools::debian_for(&TOOLS)?;
-    build::programs()?;
+    build::device_programs()?;
     let bin = build::folder()?;
     let dir = args.dir.clone().unwrap_or_else(|| bin.with_file_name("demo"));
 

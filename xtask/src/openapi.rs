@@ -18,7 +18,7 @@ pub(crate) struct Args {
 
 /// Writes the file, or compares it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    build::programs()?;
+    build::device_programs()?;
     let daemon = build::folder()?.join("ota-gatewayd");
     let mut printed = process::read(process::command(daemon).arg("--print-openapi"))?;
     let document: serde_json::Value =

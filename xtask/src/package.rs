@@ -15,7 +15,7 @@ const STORY: &str = include_str!("package.sh");
 /// Runs the life of a package.
 pub(crate) fn run() -> anyhow::Result<()> {
     tools::debian_for(&["mksquashfs", "objdump"])?;
-    build::programs()?;
+    build::device_programs()?;
     let target = Workspace::read()?.target;
     let work = target.join("package");
     if work.exists() {

@@ -14,7 +14,7 @@ use std::{
 use ota_boot::{
     Pipeline,
     device::{Access, Devices, OsDevices},
-    slot_writer::{install_image, write_image},
+    slot_writer::write_image,
 };
 use ota_core::{
     ByteCount, Sha256Digest,
@@ -58,6 +58,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Arguments> {
             "--mib" => arguments.mib = value.parse()?,
             "--chunk-kib" => arguments.pipeline.chunk = value.parse::<usize>()? << 10,
             "--buffers" => arguments.pipeline.buffers = value.parse()?,
+            "--writers" => arguments.pipeline.writers = value.parse()?,
             _ => return Err(format!("unknown option {word}").into()),
         }
     }
@@ -96,8 +97,10 @@ fn install(arguments: &Arguments, read_back: bool) -> Outcome<()> {
     let expect = ImageExpectation { size: ByteCount(arguments.mib << 20), sha256: arguments.sha256.parse()? };
     let dev = OsDevices::default().open(&arguments.slot, Access::Exclusive)?;
     let mut image = Staged(File::open(&arguments.image)?);
-    let write = if read_back { install_image } else { write_image };
-    write(&*dev, &mut image, expect, arguments.pipeline, &mut |_| Flow::Continue)?;
+    let trail = write_image(&*dev, &mut image, expect, arguments.pipeline, &mut |_| Flow::Continue)?;
+    if read_back {
+        trail.compare(&*dev, arguments.pipeline, &mut |_| Flow::Continue)?;
+    }
     Ok(())
 }
 

@@ -141,16 +141,12 @@ pub enum BootError {
         /// Digest of the bytes.
         actual: Sha256Digest,
     },
-    /// The slot does not read back as it was written, somewhere in a range of its bytes.
-    #[error("the slot reads back differently between byte {from} and {until}")]
+    /// The slot does not read back as it was written.
+    #[error("the slot reads back differently")]
     ReadBack {
-        /// First byte of the range.
-        from: u64,
-        /// End of the range.
-        until: u64,
-        /// Digest of the image's bytes up to `until`.
+        /// Digest that was written.
         expected: Sha256Digest,
-        /// The same with the range as it was read.
+        /// Digest of what was read.
         actual: Sha256Digest,
     },
     /// The observer asked to stop.
@@ -208,7 +204,7 @@ impl BootError {
                 expected: format!("{expected} bytes"),
                 actual: format!("{actual} bytes"),
             }),
-            Self::Digest { expected, actual } | Self::ReadBack { expected, actual, .. } => {
+            Self::Digest { expected, actual } | Self::ReadBack { expected, actual } => {
                 PortErrorKind::Ota(OtaError::digest_mismatch(expected, actual))
             }
             Self::Stopped => PortErrorKind::Ota(OtaError::SystemBusy { with: "stopped on request".into() }),

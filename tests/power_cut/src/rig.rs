@@ -171,7 +171,10 @@ impl Rig {
         let boot = self.boot_control(world, ledger, slot, boot)?;
         let writer =
             BlockSlotWriter::new(path(Place::Slot(Slot::A)), path(Place::Slot(Slot::B)), boot.booted())
-                .with_devices(Arc::new(Disks(Arc::clone(world))), Pipeline { chunk: BLOCK, buffers: 4 });
+                .with_devices(
+                    Arc::new(Disks(Arc::clone(world))),
+                    Pipeline { chunk: BLOCK, buffers: 4, writers: 1 },
+                );
         let staging = Arc::new(MemStaging::default());
         let source = Arc::new(ScriptedSource::new(Arc::clone(&staging)));
         let image = world.play.images.of(Content::New);

@@ -191,7 +191,7 @@ impl BlockDev for OsDevice {
         if until > from {
             sys::write_back(&self.buffered, from, until - from, true)?;
             self.forget(from, until - from)?;
-            self.waited.store(until, Ordering::Relaxed);
+            self.waited.fetch_max(until, Ordering::Relaxed);
         }
         Ok(())
     }

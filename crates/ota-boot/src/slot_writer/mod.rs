@@ -6,7 +6,7 @@
 
 mod claim;
 pub mod pipeline;
-mod read_back;
+pub mod read_back;
 
 use std::{
     path::{Path, PathBuf},
@@ -24,7 +24,8 @@ use crate::{
     error::BootError,
 };
 
-pub use pipeline::{Pipeline, digest_device, install_image, write_image};
+pub use pipeline::{Pipeline, digest_device, write_image};
+pub use read_back::Trail;
 
 /// Writes and reads the two slots of this device.
 pub struct BlockSlotWriter {
@@ -92,7 +93,8 @@ impl BlockSlotWriter {
         observer: Observer<'_>,
     ) -> Result<(), BootError> {
         let dev = self.open_to_write(slot, expect.size)?;
-        install_image(&*dev, image, expect, self.pipeline, observer)
+        let trail = write_image(&*dev, image, expect, self.pipeline, observer)?;
+        trail.compare(&*dev, self.pipeline, observer)
     }
 }
 

@@ -1,17 +1,19 @@
-//! The data path: a few aligned buffers that go round between three threads, and the read-back behind them.
+//! The data path: a few aligned buffers that go round between a handful of threads.
 //!
 //! ```text
-//! image ─► read ─filled─► hash (caller's thread) ─hashed─► write ─┐      first chunk kept back:
-//!           ▲                                                     │      rest, sync, first chunk, sync
-//!           └─────────────────────── empty ───────────────────────┤
-//!                                                                 └─ synced stretches ─► read back, compare
+//! image ─► read ─filled─► hash (caller's thread) ─hashed─► write, in turns ─┐      first chunk kept back:
+//!           ▲                                                               │      rest, sync, first chunk, sync
+//!           └──────────────────────────── empty ────────────────────────────┘
 //! ```
+//! A device with one request at a time is idle while that is made: two writers keep the second one waiting in its queue.
+//! Between two syncs the order of writes means nothing, so neither does which of them comes first.
+//!
 //! Owns the order of operations and the bounded memory, `chunk × buffers` whatever the size. The image may come from a
 //! file or from the network: any [`ImageReader`]. Which slot and whether it may be written is the caller's.
 
 use std::{
     sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
-    thread,
+    thread::{self, ScopedJoinHandle},
 };
 
 use aligned_vec::{AVec, ConstAlign};
@@ -24,7 +26,7 @@ use ring::digest::{Context, SHA256};
 use crate::{
     device::{ALIGNMENT, BlockDev, read_full, sync, write_all},
     error::BootError,
-    slot_writer::read_back::{self, Checks, Stretch, Trail},
+    slot_writer::read_back::Trail,
 };
 
 /// Size and number of the buffers.
@@ -32,19 +34,28 @@ use crate::{
 pub struct Pipeline {
     /// Bytes of a buffer, a multiple of [`ALIGNMENT`].
     pub chunk: usize,
-    /// At least 4: one is kept back, one each is filled, hashed and written.
+    /// At least 3 + `writers`: one is kept back, one each is filled, hashed and written by each writer.
     pub buffers: usize,
+    /// Writes at a time, at least 1. With 1 they come in the image's order.
+    pub writers: usize,
 }
 
 impl Default for Pipeline {
-    /// Four of 1 MiB.
+    /// Six of 1 MiB, two writers.
     fn default() -> Self {
-        Self { chunk: 1 << 20, buffers: 4 }
+        Self { chunk: 1 << 20, buffers: 6, writers: 2 }
     }
 }
 
-/// See [`Pipeline::buffers`].
-const MIN_BUFFERS: usize = 4;
+impl Pipeline {
+    fn writers(self) -> usize {
+        self.writers.max(1)
+    }
+
+    fn buffers(self) -> usize {
+        self.buffers.max(3 + self.writers())
+    }
+}
 
 type Buffer = AVec<u8, ConstAlign<ALIGNMENT>>;
 
@@ -55,56 +66,23 @@ struct Chunk {
     offset: u64,
 }
 
-/// Writes `image` to the front of `dev`: all chunks but the first, sync, the first chunk, sync; then every byte has been
-/// read back from the medium and compared.
+/// Writes `image` to the front of `dev`: all chunks but the first, sync, the first chunk, sync; no read-back.
 ///
-/// The digest is taken of the buffers that are written, and compared before the first chunk is. What is behind a sync is
-/// read back while the rest is still being written: reading and writing then share the time, not the order.
-///
-/// # Errors
-/// `Source`, `Length`, `Digest`, `ReadBack`, `Stopped`, `Io` with the byte. On any error the content of `dev` is unknown.
-pub fn install_image(
-    dev: &dyn BlockDev,
-    image: &mut dyn ImageReader,
-    expect: ImageExpectation,
-    pipeline: Pipeline,
-    observer: Observer<'_>,
-) -> Result<(), BootError> {
-    thread::scope(|scope| {
-        let (checks, mut report) = read_back::start(scope, dev, pipeline);
-        // Dropped by then: the checkers end when they have read what they were given.
-        drop(write(dev, image, expect, pipeline, observer, checks, &mut || report.failed())?);
-        report.follow(expect.size, observer)
-    })
-}
-
-/// [`install_image`] without the read-back: what a measure of the writing alone needs.
+/// The digest is taken of the buffers that are written, and compared before the first chunk is. Gives what
+/// [`Trail::compare`] needs to read it back.
 ///
 /// # Errors
-/// As [`install_image`], without `ReadBack`.
+/// `Source`, `Length`, `Digest`, `Stopped`, `Io` with the byte. On any error the content of `dev` is unknown.
 pub fn write_image(
     dev: &dyn BlockDev,
     image: &mut dyn ImageReader,
     expect: ImageExpectation,
     pipeline: Pipeline,
     observer: Observer<'_>,
-) -> Result<(), BootError> {
-    write(dev, image, expect, pipeline, observer, Checks::none(), &mut || Ok(())).map(drop)
-}
-
-/// The writing. `checks` takes what is synced, `failed` tells of a check that has failed meanwhile.
-pub(super) fn write(
-    dev: &dyn BlockDev,
-    image: &mut dyn ImageReader,
-    expect: ImageExpectation,
-    pipeline: Pipeline,
-    observer: Observer<'_>,
-    checks: Checks,
-    failed: &mut dyn FnMut() -> Result<(), BootError>,
-) -> Result<Checks, BootError> {
-    let buffers = pipeline.buffers.max(MIN_BUFFERS);
+) -> Result<Trail, BootError> {
+    let buffers = pipeline.buffers();
     let (filled, to_hash) = sync_channel(buffers);
-    let (hashed, to_write) = sync_channel(buffers);
+    let (hashed, to_write): (Vec<_>, Vec<_>) = (0..pipeline.writers()).map(|_| sync_channel(buffers)).unzip();
     let (emptied, empty) = channel();
     for _ in 0..buffers {
         // The receiver is in this function.
@@ -112,27 +90,36 @@ pub(super) fn write(
     }
     let (hash, read, written) = thread::scope(|scope| {
         let reader = scope.spawn(move || Source { image, size: expect.size.get() }.read(filled, empty));
-        let writer = scope.spawn(|| write_chunks(dev, to_write, emptied, checks));
+        let writers: Vec<_> = to_write
+            .into_iter()
+            .map(|full| {
+                let emptied = emptied.clone();
+                scope.spawn(move || write_chunks(dev, full, emptied))
+            })
+            .collect();
+        // The writers have theirs: when they have ended, the reader need not wait for a buffer.
+        drop(emptied);
         let trail = Trail::new(expect.size.get(), pipeline.chunk);
         let hash = hash_on_the_way(to_hash, hashed, trail, observer);
-        (hash, reader.join(), writer.join())
+        (hash, reader.join(), writers.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>())
     });
     // The first cause: a thread that failed made the others end early, without an error of their own.
-    let mut checks = written.map_err(|_| BootError::Thread("writer"))??;
-    failed()?;
-    let Hashed { first, held, digest } = hash?;
+    for writer in written {
+        writer.map_err(|_| BootError::Thread("writer"))??;
+    }
+    let (first, trail) = hash?;
     read.map_err(|_| BootError::Thread("reader"))??;
-    if digest != expect.sha256 {
-        return Err(BootError::Digest { expected: expect.sha256, actual: digest });
+    let actual = trail.digest();
+    if actual != expect.sha256 {
+        return Err(BootError::Digest { expected: expect.sha256, actual });
     }
     sync(dev)?;
     if let Some(first) = first {
         write_chunk(dev, &first)?;
     }
-    checks.add(held);
-    checks.sync(dev)?;
+    sync(dev)?;
     go_on(observer, WriteProgress::Written(expect.size))?;
-    Ok(checks)
+    Ok(trail)
 }
 
 /// Digest of the first `size` bytes of `dev`, read from the medium; a second thread reads ahead.
@@ -146,7 +133,7 @@ pub fn digest_device(
     observer: Observer<'_>,
 ) -> Result<Sha256Digest, BootError> {
     dev.drop_cache().map_err(|e| BootError::io("read", dev.path(), 0, e))?;
-    let buffers = pipeline.buffers.max(MIN_BUFFERS);
+    let buffers = pipeline.buffers();
     let (full, to_hash) = sync_channel(buffers);
     let (emptied, empty) = channel();
     for _ in 0..buffers {
@@ -204,62 +191,40 @@ impl Source<'_> {
     }
 }
 
-/// What is left when all was hashed.
-struct Hashed {
-    /// `None` for an image of no bytes.
-    first: Option<Chunk>,
-    /// The stretch that begins with the first chunk: not whole on the medium before that is.
-    held: Option<Stretch>,
-    digest: Sha256Digest,
-}
-
-/// Hashes what was read and hands it on, all but the first chunk, with the stretch that ends with it.
-/// On the caller's thread, because the observer cannot leave it.
+/// Hashes what was read and hands it to the writers in turns, all but the first chunk, which it returns; `None` for an
+/// image of no bytes. On the caller's thread, because the observer cannot leave it.
 fn hash_on_the_way(
     filled: Receiver<Chunk>,
-    hashed: SyncSender<(Chunk, Option<Stretch>)>,
+    hashed: Vec<SyncSender<Chunk>>,
     mut trail: Trail,
     observer: Observer<'_>,
-) -> Result<Hashed, BootError> {
-    let (mut first, mut held, mut given) = (None, None, 0);
+) -> Result<(Option<Chunk>, Trail), BootError> {
+    let (mut first, mut given) = (None, 0);
+    let mut turns = hashed.iter().cycle();
     for chunk in filled {
-        let mut ended = trail.update(&chunk.buffer[..chunk.len]);
-        if ended.as_ref().is_some_and(Stretch::is_first) {
-            held = ended.take();
-        }
+        trail.update(&chunk.buffer[..chunk.len]);
         if chunk.offset == 0 {
             first = Some(chunk);
         } else {
             given += chunk.len as u64;
-            if hashed.send((chunk, ended)).is_err() {
+            // Ends with the first writer that failed; the others then see that nothing more comes.
+            if turns.next().is_none_or(|writer| writer.send(chunk).is_err()) {
                 break;
             }
         }
         go_on(observer, WriteProgress::Written(ByteCount(given)))?;
     }
-    Ok(Hashed { first, held, digest: trail.digest() })
+    Ok((first, trail))
 }
 
-/// The writer thread. Ends at the first error, and when nobody compares any more; the closed channels tell the other side.
-fn write_chunks(
-    dev: &dyn BlockDev,
-    full: Receiver<(Chunk, Option<Stretch>)>,
-    emptied: Sender<Buffer>,
-    mut checks: Checks,
-) -> Result<Checks, BootError> {
-    for (chunk, ended) in full {
+/// A writer thread. Ends at the first error; the closed channels tell the other side.
+fn write_chunks(dev: &dyn BlockDev, full: Receiver<Chunk>, emptied: Sender<Buffer>) -> Result<(), BootError> {
+    for chunk in full {
         write_chunk(dev, &chunk)?;
         // Nobody waits for it at the end.
         let _ = emptied.send(chunk.buffer);
-        checks.add(ended);
-        if checks.due() {
-            checks.sync(dev)?;
-        }
-        if checks.gone() {
-            break;
-        }
     }
-    Ok(checks)
+    Ok(())
 }
 
 fn write_chunk(dev: &dyn BlockDev, chunk: &Chunk) -> Result<(), BootError> {
