@@ -2,7 +2,7 @@
 //!
 //! `stage --image FILE --mib N` writes an image that does not compress and prints its SHA-256; `hash` digests as many
 //! bytes and touches no file; `write` writes the slot and hashes; `write_read_back` is the whole of an install. Options:
-//! `--slot FILE_OR_DEVICE --sha256 HEX --mib N [--chunk-kib K] [--buffers B]`. Used by `cargo xtask bench install`.
+//! `--slot FILE_OR_DEVICE --sha256 HEX --mib N [--chunk-kib K] [--buffers B] [--writers W] [--sync-mib S]`. Used by `cargo xtask bench install`.
 
 use std::{
     error::Error,
@@ -14,7 +14,7 @@ use std::{
 use ota_boot::{
     Pipeline,
     device::{Access, Devices, OsDevices},
-    slot_writer::write_image,
+    slot_writer::{install_image, write_image},
 };
 use ota_core::{
     ByteCount, Sha256Digest,
@@ -59,6 +59,7 @@ fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Arguments> {
             "--chunk-kib" => arguments.pipeline.chunk = value.parse::<usize>()? << 10,
             "--buffers" => arguments.pipeline.buffers = value.parse()?,
             "--writers" => arguments.pipeline.writers = value.parse()?,
+            "--sync-mib" => arguments.pipeline.sync_every = value.parse::<u64>()? << 20,
             _ => return Err(format!("unknown option {word}").into()),
         }
     }
@@ -97,10 +98,8 @@ fn install(arguments: &Arguments, read_back: bool) -> Outcome<()> {
     let expect = ImageExpectation { size: ByteCount(arguments.mib << 20), sha256: arguments.sha256.parse()? };
     let dev = OsDevices::default().open(&arguments.slot, Access::Exclusive)?;
     let mut image = Staged(File::open(&arguments.image)?);
-    let trail = write_image(&*dev, &mut image, expect, arguments.pipeline, &mut |_| Flow::Continue)?;
-    if read_back {
-        trail.compare(&*dev, arguments.pipeline, &mut |_| Flow::Continue)?;
-    }
+    let write = if read_back { install_image } else { write_image };
+    write(&*dev, &mut image, expect, arguments.pipeline, &mut |_| Flow::Continue)?;
     Ok(())
 }
 

@@ -141,13 +141,17 @@ pub enum BootError {
         /// Digest of the bytes.
         actual: Sha256Digest,
     },
-    /// The slot does not read back as it was written.
-    #[error("the slot reads back differently")]
+    /// The slot does not read back as it was written, somewhere in a range of its bytes.
+    #[error("the slot reads back differently between byte {from} and {until}")]
     ReadBack {
-        /// Digest that was written.
-        expected: Sha256Digest,
-        /// Digest of what was read.
-        actual: Sha256Digest,
+        /// First byte of the range.
+        from: u64,
+        /// End of the range.
+        until: u64,
+        /// XXH3 of the bytes that were written.
+        expected: u128,
+        /// The same of what was read.
+        actual: u128,
     },
     /// The observer asked to stop.
     #[error("stopped on request")]
@@ -204,8 +208,16 @@ impl BootError {
                 expected: format!("{expected} bytes"),
                 actual: format!("{actual} bytes"),
             }),
-            Self::Digest { expected, actual } | Self::ReadBack { expected, actual } => {
+            Self::Digest { expected, actual } => {
                 PortErrorKind::Ota(OtaError::digest_mismatch(expected, actual))
+            }
+            Self::ReadBack { from, until, expected, actual } => {
+                PortErrorKind::Ota(OtaError::ChecksumMismatch {
+                    expected: format!(
+                        "xxh3 {expected:032x} in bytes {from}..{until} of the slot, as written"
+                    ),
+                    actual: format!("xxh3 {actual:032x}, as read back"),
+                })
             }
             Self::Stopped => PortErrorKind::Ota(OtaError::SystemBusy { with: "stopped on request".into() }),
             Self::Source(error) => error.kind().clone(),

@@ -173,7 +173,7 @@ impl Rig {
             BlockSlotWriter::new(path(Place::Slot(Slot::A)), path(Place::Slot(Slot::B)), boot.booted())
                 .with_devices(
                     Arc::new(Disks(Arc::clone(world))),
-                    Pipeline { chunk: BLOCK, buffers: 4, writers: 1 },
+                    Pipeline { chunk: BLOCK, buffers: 4, writers: 1, sync_every: u64::MAX },
                 );
         let staging = Arc::new(MemStaging::default());
         let source = Arc::new(ScriptedSource::new(Arc::clone(&staging)));

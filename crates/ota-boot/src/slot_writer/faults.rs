@@ -16,13 +16,14 @@ use proptest::prelude::*;
 
 use super::*;
 
-const TINY: Pipeline = Pipeline { chunk: 4096, buffers: 4, writers: 1 };
+/// One writer: what fails at which operation is then the same every time.
+const TINY: Pipeline = Pipeline { chunk: 4096, buffers: 4, writers: 1, sync_every: 32 * 4096 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Op {
     Write { offset: u64, len: usize },
     Sync,
-    Read,
+    Read { offset: u64 },
 }
 
 #[derive(Default)]
@@ -45,6 +46,8 @@ struct FaultyDev {
     fail_at: Option<(usize, io::ErrorKind)>,
     /// A byte that is kept wrongly.
     spoil: Option<usize>,
+    /// The offset at which no read begins.
+    unreadable: Option<u64>,
 }
 
 impl FaultyDev {
@@ -86,7 +89,10 @@ impl BlockDev for FaultyDev {
         self.model().bytes.len() as u64
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let model = self.enter(Op::Read)?;
+        let model = self.enter(Op::Read { offset })?;
+        if self.unreadable == Some(offset) {
+            return Err(io::ErrorKind::Other.into());
+        }
         let (at, len) = (usize::try_from(offset).unwrap(), self.part(buf.len()));
         buf[..len].copy_from_slice(&model.bytes[at..at + len]);
         Ok(len)
@@ -133,11 +139,20 @@ fn expectation(bytes: &[u8]) -> ImageExpectation {
 }
 
 fn write(dev: &FaultyDev, bytes: &[u8]) -> Result<(), BootError> {
-    written(dev, bytes).map(drop)
+    write_image(dev, &mut Pieces(bytes), expectation(bytes), TINY, &mut |_| Flow::Continue)
 }
 
-fn written(dev: &FaultyDev, bytes: &[u8]) -> Result<Trail, BootError> {
-    write_image(dev, &mut Pieces(bytes), expectation(bytes), TINY, &mut |_| Flow::Continue)
+fn install(dev: &FaultyDev, bytes: &[u8], observer: Observer<'_>) -> Result<(), BootError> {
+    install_with(dev, bytes, TINY, observer)
+}
+
+fn install_with(
+    dev: &FaultyDev,
+    bytes: &[u8],
+    pipeline: Pipeline,
+    observer: Observer<'_>,
+) -> Result<(), BootError> {
+    install_image(dev, &mut Pieces(bytes), expectation(bytes), pipeline, observer)
 }
 
 fn writes_chunk_0(log: &[Op]) -> bool {
@@ -325,62 +340,101 @@ fn a_byte_that_the_medium_keeps_wrongly_is_found_by_the_read_back() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn every_byte_is_compared_by_the_read_back(len in 0_usize..600_000, at in any::<prop::sample::Index>(), short in 0_usize..5000) {
+    fn every_byte_is_read_back_and_compared(
+        len in 0_usize..600_000, at in any::<prop::sample::Index>(), short in 0_usize..5000, writers in 1_usize..4
+    ) {
         let bytes = image(len);
-        let dev = FaultyDev { short: if short < 97 { 0 } else { short }, ..FaultyDev::of_size(600_000) };
-        let trail = written(&dev, &bytes).unwrap();
-        prop_assert_eq!(trail.digest(), Sha256Digest::of(&bytes));
-        let mut seen = vec![0];
-        trail.compare(&dev, TINY, &mut |progress| {
-            if let WriteProgress::ReadBack(n) = progress { seen.push(n.get()); }
+        let pipeline = Pipeline { writers, ..TINY };
+        let short = if short < 97 { 0 } else { short };
+        let dev = FaultyDev { short, ..FaultyDev::of_size(600_000) };
+        let (mut written, mut read) = (vec![0], vec![0]);
+        install_with(&dev, &bytes, pipeline, &mut |progress| {
+            match progress {
+                WriteProgress::Written(n) => written.push(n.get()),
+                WriteProgress::ReadBack(n) => {
+                    assert_eq!(written.last(), Some(&(len as u64)), "first the one, then the other");
+                    read.push(n.get());
+                }
+            }
             Flow::Continue
         }).unwrap();
-        prop_assert!(seen.is_sorted());
-        prop_assert_eq!(seen.last(), Some(&(len as u64)));
+        prop_assert!(written.is_sorted() && read.is_sorted());
+        prop_assert_eq!(read.last(), Some(&(len as u64)));
         if len > 0 {
-            dev.model().bytes[at.index(len)] ^= 0x10;
-            let error = trail.compare(&dev, TINY, &mut |_| Flow::Continue).unwrap_err();
-            let BootError::ReadBack { expected, actual } = error else { panic!("{error:?}") };
-            prop_assert_eq!(expected, Sha256Digest::of(&bytes));
-            prop_assert_eq!(actual, Sha256Digest::of(&dev.model().bytes[..len]));
+            let spoil = at.index(len);
+            let dev = FaultyDev { short, spoil: Some(spoil), ..FaultyDev::of_size(600_000) };
+            let error = install_with(&dev, &bytes, pipeline, &mut |_| Flow::Continue).unwrap_err();
+            let BootError::ReadBack { from, until, expected, actual } = error else { panic!("{error:?}") };
+            prop_assert!((from..until).contains(&(spoil as u64)));
+            prop_assert!(until - from <= TINY.chunk as u64 && expected != actual);
         }
     }
 }
 
 #[test]
-fn two_stretches_that_changed_places_are_found_by_the_read_back() {
-    let bytes: Vec<u8> = (0..10 * 4096 * 4).map(|i: usize| u8::try_from(i / 4096 % 251).unwrap()).collect();
-    let dev = FaultyDev::of_size(bytes.len());
-    let trail = written(&dev, &bytes).unwrap();
-    let stretch = 4 * 4096;
-    let (front, back) = (2 * stretch, 5 * stretch);
-    for i in 0..stretch {
-        dev.model().bytes.swap(front + i, back + i);
+fn no_byte_is_read_back_before_a_sync_has_covered_it() {
+    let bytes = image(700_000);
+    for writers in 1..4 {
+        let dev = FaultyDev::of_size(700_000);
+        install_with(&dev, &bytes, Pipeline { writers, ..TINY }, &mut |_| Flow::Continue).unwrap();
+        let (mut fresh, mut synced, mut syncs) = (Vec::new(), BTreeSet::new(), 0);
+        for op in dev.log() {
+            match op {
+                Op::Write { offset, .. } => fresh.push(offset),
+                Op::Sync => {
+                    synced.extend(fresh.drain(..));
+                    syncs += 1;
+                }
+                Op::Read { offset } => assert!(synced.contains(&offset), "byte {offset}"),
+            }
+        }
+        assert!(
+            syncs > 2,
+            "some on the way, so that the read-back can begin, and the two of the first chunk"
+        );
     }
-    let error = trail.compare(&dev, TINY, &mut |_| Flow::Continue).unwrap_err();
-    assert!(matches!(error, BootError::ReadBack { .. }), "{error:?}");
 }
 
 #[test]
 fn a_read_back_stops_on_request_and_at_a_read_that_fails() {
     let bytes = image(200_000);
-    let dev = FaultyDev::of_size(200_000);
-    let trail = written(&dev, &bytes).unwrap();
-    for stop_at in [0, 1, 30] {
+    for stop_at in [0, 1, 5] {
         let mut calls = 0;
-        let stopped = trail.compare(&dev, TINY, &mut |_| {
-            calls += 1;
+        let dev = FaultyDev::of_size(200_000);
+        let stopped = install(&dev, &bytes, &mut |progress| {
+            calls += usize::from(matches!(progress, WriteProgress::ReadBack(_)));
             if calls > stop_at { Flow::Stop } else { Flow::Continue }
         });
         assert!(matches!(stopped, Err(BootError::Stopped)));
     }
-    for at in [0, 3, 40] {
-        let failing = FaultyDev { fail_at: Some((at, io::ErrorKind::Other)), ..FaultyDev::of_size(200_000) };
-        failing.model().bytes.copy_from_slice(&bytes);
-        let error = trail.compare(&failing, TINY, &mut |_| Flow::Continue).unwrap_err();
-        assert!(matches!(error, BootError::Io { operation: "read", .. }), "{error:?}");
+    for at in [0, 4096, 135_168, 196_608] {
+        let failing = FaultyDev { unreadable: Some(at), ..FaultyDev::of_size(200_000) };
+        let error = install(&failing, &bytes, &mut |_| Flow::Continue).unwrap_err();
+        assert!(
+            matches!(error, BootError::Io { operation: "read", offset, .. } if offset == at),
+            "{error:?}"
+        );
     }
+}
+
+#[test]
+fn a_difference_that_is_known_keeps_the_first_chunk_from_being_written() {
+    let bytes = image(20_000);
+    let dev = FaultyDev::of_size(20_000);
+    let (checks, mut image) = (read_back::Checks::none(), Pieces(&bytes));
+    let mut differs = || Err(BootError::Stopped);
+    let result = pipeline::write(
+        &dev,
+        &mut image,
+        expectation(&bytes),
+        TINY,
+        &mut |_| Flow::Continue,
+        checks,
+        &mut differs,
+    );
+    assert!(matches!(result, Err(BootError::Stopped)));
+    assert!(!writes_chunk_0(&dev.log()));
 }

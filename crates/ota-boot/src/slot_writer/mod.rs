@@ -6,7 +6,7 @@
 
 mod claim;
 pub mod pipeline;
-pub mod read_back;
+mod read_back;
 
 use std::{
     path::{Path, PathBuf},
@@ -24,8 +24,7 @@ use crate::{
     error::BootError,
 };
 
-pub use pipeline::{Pipeline, digest_device, write_image};
-pub use read_back::Trail;
+pub use pipeline::{Pipeline, digest_device, install_image, write_image};
 
 /// Writes and reads the two slots of this device.
 pub struct BlockSlotWriter {
@@ -93,8 +92,7 @@ impl BlockSlotWriter {
         observer: Observer<'_>,
     ) -> Result<(), BootError> {
         let dev = self.open_to_write(slot, expect.size)?;
-        let trail = write_image(&*dev, image, expect, self.pipeline, observer)?;
-        trail.compare(&*dev, self.pipeline, observer)
+        install_image(&*dev, image, expect, self.pipeline, observer)
     }
 }
 

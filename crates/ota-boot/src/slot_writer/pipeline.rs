@@ -1,9 +1,10 @@
-//! The data path: a few aligned buffers that go round between a handful of threads.
+//! The data path: a few aligned buffers that go round between a handful of threads, and the read-back behind them.
 //!
 //! ```text
 //! image ─► read ─filled─► hash (caller's thread) ─hashed─► write, in turns ─┐      first chunk kept back:
 //!           ▲                                                               │      rest, sync, first chunk, sync
-//!           └──────────────────────────── empty ────────────────────────────┘
+//!           └──────────────────────────── empty ────────────────────────────┤
+//!                                                                           └─ sync now and then ─► read back, compare
 //! ```
 //! A device with one request at a time is idle while that is made: two writers keep the second one waiting in its queue.
 //! Between two syncs the order of writes means nothing, so neither does which of them comes first.
@@ -26,7 +27,7 @@ use ring::digest::{Context, SHA256};
 use crate::{
     device::{ALIGNMENT, BlockDev, read_full, sync, write_all},
     error::BootError,
-    slot_writer::read_back::Trail,
+    slot_writer::read_back::{self, Checks, Piece},
 };
 
 /// Size and number of the buffers.
@@ -38,12 +39,15 @@ pub struct Pipeline {
     pub buffers: usize,
     /// Writes at a time, at least 1. With 1 they come in the image's order.
     pub writers: usize,
+    /// Bytes from one sync to the next while writing, so that what is behind it can be read back meanwhile. More than the
+    /// image has: only the two at the end.
+    pub sync_every: u64,
 }
 
 impl Default for Pipeline {
-    /// Six of 1 MiB, two writers.
+    /// Ten of 512 KiB, two writers, a sync every 32 MiB.
     fn default() -> Self {
-        Self { chunk: 1 << 20, buffers: 6, writers: 2 }
+        Self { chunk: 512 << 10, buffers: 10, writers: 2, sync_every: 32 << 20 }
     }
 }
 
@@ -66,60 +70,97 @@ struct Chunk {
     offset: u64,
 }
 
-/// Writes `image` to the front of `dev`: all chunks but the first, sync, the first chunk, sync; no read-back.
+/// Writes `image` to the front of `dev`: all chunks but the first, sync, the first chunk, sync; then every byte has been
+/// read back from the medium and compared.
 ///
-/// The digest is taken of the buffers that are written, and compared before the first chunk is. Gives what
-/// [`Trail::compare`] needs to read it back.
+/// The digest is taken of the buffers that are written, and compared before the first chunk is. What is behind a sync is
+/// read back while the rest is still being written: reading and writing then share the time, not the order.
 ///
 /// # Errors
-/// `Source`, `Length`, `Digest`, `Stopped`, `Io` with the byte. On any error the content of `dev` is unknown.
+/// `Source`, `Length`, `Digest`, `ReadBack`, `Stopped`, `Io` with the byte. On any error the content of `dev` is unknown.
+pub fn install_image(
+    dev: &dyn BlockDev,
+    image: &mut dyn ImageReader,
+    expect: ImageExpectation,
+    pipeline: Pipeline,
+    observer: Observer<'_>,
+) -> Result<(), BootError> {
+    thread::scope(|scope| {
+        let (checks, mut report) = read_back::start(scope, dev, pipeline);
+        // Dropped by then: the checkers end when they have read what they were given.
+        drop(write(dev, image, expect, pipeline, observer, checks, &mut || report.failed())?);
+        report.follow(expect.size, observer)
+    })
+}
+
+/// [`install_image`] without the read-back: what a measure of the writing alone needs.
+///
+/// # Errors
+/// As [`install_image`], without `ReadBack`.
 pub fn write_image(
     dev: &dyn BlockDev,
     image: &mut dyn ImageReader,
     expect: ImageExpectation,
     pipeline: Pipeline,
     observer: Observer<'_>,
-) -> Result<Trail, BootError> {
+) -> Result<(), BootError> {
+    write(dev, image, expect, pipeline, observer, Checks::none(), &mut || Ok(())).map(drop)
+}
+
+/// The writing. `checks` takes what is synced, `failed` tells of a check that has failed meanwhile.
+pub(super) fn write(
+    dev: &dyn BlockDev,
+    image: &mut dyn ImageReader,
+    expect: ImageExpectation,
+    pipeline: Pipeline,
+    observer: Observer<'_>,
+    checks: Checks,
+    failed: &mut dyn FnMut() -> Result<(), BootError>,
+) -> Result<Checks, BootError> {
     let buffers = pipeline.buffers();
     let (filled, to_hash) = sync_channel(buffers);
     let (hashed, to_write): (Vec<_>, Vec<_>) = (0..pipeline.writers()).map(|_| sync_channel(buffers)).unzip();
     let (emptied, empty) = channel();
+    let (tell, written_pieces) = channel();
     for _ in 0..buffers {
         // The receiver is in this function.
         let _ = emptied.send(new_buffer(pipeline.chunk));
     }
-    let (hash, read, written) = thread::scope(|scope| {
+    let (hash, read, written, checks) = thread::scope(|scope| {
         let reader = scope.spawn(move || Source { image, size: expect.size.get() }.read(filled, empty));
         let writers: Vec<_> = to_write
             .into_iter()
             .map(|full| {
-                let emptied = emptied.clone();
-                scope.spawn(move || write_chunks(dev, full, emptied))
+                let writer = Writer { dev, emptied: emptied.clone(), tell: tell.clone() };
+                scope.spawn(move || writer.run(full))
             })
             .collect();
-        // The writers have theirs: when they have ended, the reader need not wait for a buffer.
+        // The writers have theirs: when they have ended, nobody waits for buffers or pieces.
         drop(emptied);
-        let trail = Trail::new(expect.size.get(), pipeline.chunk);
-        let hash = hash_on_the_way(to_hash, hashed, trail, observer);
-        (hash, reader.join(), writers.into_iter().map(ScopedJoinHandle::join).collect::<Vec<_>>())
+        drop(tell);
+        let checks = scope.spawn(|| checks.follow(dev, written_pieces));
+        let hash = hash_on_the_way(to_hash, hashed, observer);
+        let written: Vec<_> = writers.into_iter().map(ScopedJoinHandle::join).collect();
+        (hash, reader.join(), written, checks.join())
     });
     // The first cause: a thread that failed made the others end early, without an error of their own.
     for writer in written {
         writer.map_err(|_| BootError::Thread("writer"))??;
     }
-    let (first, trail) = hash?;
+    let mut checks = checks.map_err(|_| BootError::Thread("syncer"))??;
+    failed()?;
+    let (first, digest) = hash?;
     read.map_err(|_| BootError::Thread("reader"))??;
-    let actual = trail.digest();
-    if actual != expect.sha256 {
-        return Err(BootError::Digest { expected: expect.sha256, actual });
+    if digest != expect.sha256 {
+        return Err(BootError::Digest { expected: expect.sha256, actual: digest });
     }
     sync(dev)?;
     if let Some(first) = first {
-        write_chunk(dev, &first)?;
+        checks.add(write_chunk(dev, &first)?);
     }
-    sync(dev)?;
+    checks.sync(dev)?;
     go_on(observer, WriteProgress::Written(expect.size))?;
-    Ok(trail)
+    Ok(checks)
 }
 
 /// Digest of the first `size` bytes of `dev`, read from the medium; a second thread reads ahead.
@@ -191,18 +232,17 @@ impl Source<'_> {
     }
 }
 
-/// Hashes what was read and hands it to the writers in turns, all but the first chunk, which it returns; `None` for an
-/// image of no bytes. On the caller's thread, because the observer cannot leave it.
+/// Hashes what was read and hands it to the writers in turns, all but the first chunk, which it returns with the digest;
+/// `None` for an image of no bytes. On the caller's thread, because the observer cannot leave it.
 fn hash_on_the_way(
     filled: Receiver<Chunk>,
     hashed: Vec<SyncSender<Chunk>>,
-    mut trail: Trail,
     observer: Observer<'_>,
-) -> Result<(Option<Chunk>, Trail), BootError> {
-    let (mut first, mut given) = (None, 0);
+) -> Result<(Option<Chunk>, Sha256Digest), BootError> {
+    let (mut hash, mut first, mut given) = (Context::new(&SHA256), None, 0);
     let mut turns = hashed.iter().cycle();
     for chunk in filled {
-        trail.update(&chunk.buffer[..chunk.len]);
+        hash.update(&chunk.buffer[..chunk.len]);
         if chunk.offset == 0 {
             first = Some(chunk);
         } else {
@@ -214,23 +254,36 @@ fn hash_on_the_way(
         }
         go_on(observer, WriteProgress::Written(ByteCount(given)))?;
     }
-    Ok((first, trail))
+    Ok((first, finish(hash)))
 }
 
-/// A writer thread. Ends at the first error; the closed channels tell the other side.
-fn write_chunks(dev: &dyn BlockDev, full: Receiver<Chunk>, emptied: Sender<Buffer>) -> Result<(), BootError> {
-    for chunk in full {
-        write_chunk(dev, &chunk)?;
-        // Nobody waits for it at the end.
-        let _ = emptied.send(chunk.buffer);
+/// A writer thread. Ends at the first error, and when nobody follows any more; the closed channels tell the other side.
+struct Writer<'a> {
+    dev: &'a dyn BlockDev,
+    emptied: Sender<Buffer>,
+    tell: Sender<Piece>,
+}
+
+impl Writer<'_> {
+    fn run(self, full: Receiver<Chunk>) -> Result<(), BootError> {
+        for chunk in full {
+            let piece = write_chunk(self.dev, &chunk)?;
+            // Nobody waits for it at the end.
+            let _ = self.emptied.send(chunk.buffer);
+            if self.tell.send(piece).is_err() {
+                break;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
-fn write_chunk(dev: &dyn BlockDev, chunk: &Chunk) -> Result<(), BootError> {
-    write_all(dev, &chunk.buffer[..chunk.len], chunk.offset)?;
+fn write_chunk(dev: &dyn BlockDev, chunk: &Chunk) -> Result<Piece, BootError> {
+    let bytes = &chunk.buffer[..chunk.len];
+    write_all(dev, bytes, chunk.offset)?;
     dev.chunk_done(chunk.offset, chunk.len as u64)
-        .map_err(|e| BootError::io("sync", dev.path(), chunk.offset, e))
+        .map_err(|e| BootError::io("sync", dev.path(), chunk.offset, e))?;
+    Ok(Piece::of(bytes, chunk.offset))
 }
 
 /// The reader thread. Ends early when nobody takes what it reads.

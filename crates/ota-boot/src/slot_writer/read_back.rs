@@ -1,199 +1,165 @@
-//! Reading back what was just written, on several processors.
+//! Reading back what was written, while the rest is still being written.
 //!
-//! SHA-256 is one chain, so one thread can digest a slot no faster than one processor hashes. But whoever wrote the image
-//! had the digest's state at every byte: kept at some of them ([`Trail`]), each stretch between two is checked by itself.
-//! If a stretch that begins with the state of the bytes before it ends with the digest of all bytes up to its end, then,
-//! stretch by stretch, the whole slot holds what was hashed; finding other bytes for which that is true means breaking
-//! SHA-256. Nothing is taken on trust: every byte is read from the medium and hashed.
+//! The image's SHA-256 is taken of the buffers that are written; whether the medium kept them is another question, and a
+//! cheaper one: each chunk has a fingerprint of 128 bits (XXH3) when it is written, and what comes back from the medium must
+//! have the same. It need not stand against an adversary: who can change the slot between the write and the read-back can
+//! change it after, and that is what the digest on the trial boot is for. Every byte is read, after a sync that covered it.
+//! SHA-256 once more would be as much work as all of the writing.
 
 use std::{
-    fmt,
     sync::{
-        atomic::{AtomicUsize, Ordering},
-        mpsc::{Receiver, Sender, channel},
+        Arc, Mutex, PoisonError,
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
     },
-    thread,
+    thread::Scope,
 };
 
 use ota_core::{
-    ByteCount, Sha256Digest,
+    ByteCount,
     ports::{Observer, WriteProgress},
 };
-use ring::digest::{Context, SHA256};
+use twox_hash::XxHash3_128;
 
-use super::pipeline::{Pipeline, digest_device, finish, go_on, new_buffer};
+use super::pipeline::{Pipeline, go_on, new_buffer};
 use crate::{
-    device::{BlockDev, read_full},
+    device::{BlockDev, read_full, sync},
     error::BootError,
 };
 
-/// A trail has not more marks than this, whatever the image; they are some hundred bytes each.
-const MOST_MARKS: u64 = 64;
+/// Pieces that may wait for a checker; beyond that the syncing waits, so that memory stays flat.
+const QUEUE: usize = 1024;
 
-/// A stretch is not shorter, in chunks: below that the threads would mostly begin and end.
-const LEAST_CHUNKS: u64 = 4;
-
-/// The digest of an image and its states on the way.
-#[derive(Clone)]
-pub struct Trail {
-    stretch: u64,
-    size: u64,
-    state: Context,
-    /// The state before each stretch.
-    marks: Vec<Context>,
+/// What was written in one go: its place, its length, its fingerprint.
+pub(super) struct Piece {
+    offset: u64,
+    len: usize,
+    fingerprint: u128,
 }
 
-impl fmt::Debug for Trail {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trail")
-            .field("size", &self.size)
-            .field("digest", &self.digest())
-            .finish_non_exhaustive()
+impl Piece {
+    pub(super) fn of(bytes: &[u8], offset: u64) -> Self {
+        Self { offset, len: bytes.len(), fingerprint: XxHash3_128::oneshot(bytes) }
     }
 }
 
-impl Trail {
-    /// Of no bytes yet, for an image of `size` that comes in chunks of `chunk`.
-    pub(super) fn new(size: u64, chunk: usize) -> Self {
-        let chunk = chunk as u64;
-        let stretch = size.div_ceil(MOST_MARKS).next_multiple_of(chunk).max(LEAST_CHUNKS * chunk);
-        Self { stretch, size: 0, state: Context::new(&SHA256), marks: Vec::new() }
+/// What was written and is not yet behind a sync, on its way to the checkers.
+pub(super) struct Checks {
+    to: Option<SyncSender<Piece>>,
+    sync_every: u64,
+    pending: Vec<Piece>,
+    bytes: u64,
+}
+
+impl Checks {
+    /// Nobody compares.
+    pub(super) fn none() -> Self {
+        Self { to: None, sync_every: u64::MAX, pending: Vec::new(), bytes: 0 }
     }
 
-    /// Takes the next chunk. All but the last are whole.
-    pub(super) fn update(&mut self, bytes: &[u8]) {
-        if self.size.is_multiple_of(self.stretch) {
-            self.marks.push(self.state.clone());
+    /// Syncs whenever so much is written that it is worth the wait, while the writing goes on. Ends early when every checker
+    /// has ended, which they do only after a failure.
+    pub(super) fn follow(mut self, dev: &dyn BlockDev, written: Receiver<Piece>) -> Result<Self, BootError> {
+        for piece in written {
+            self.add(piece);
+            if self.bytes >= self.sync_every && !self.sync(dev)? {
+                break;
+            }
         }
-        self.state.update(bytes);
-        self.size += bytes.len() as u64;
+        Ok(self)
     }
 
-    /// Digest of all bytes.
-    #[must_use]
-    pub fn digest(&self) -> Sha256Digest {
-        finish(self.state.clone())
+    pub(super) fn add(&mut self, piece: Piece) {
+        if self.to.is_some() {
+            self.bytes += piece.len as u64;
+            self.pending.push(piece);
+        }
     }
 
-    /// Reads the front of `dev` from the medium and compares it with what was hashed.
-    ///
-    /// # Errors
-    /// `ReadBack`; `Stopped`; `Io` with the byte, also when `dev` is shorter.
-    pub fn compare(
-        &self,
-        dev: &dyn BlockDev,
-        pipeline: Pipeline,
-        observer: Observer<'_>,
-    ) -> Result<(), BootError> {
+    /// Syncs, and has what that covered read back. Whether somebody still does.
+    pub(super) fn sync(&mut self, dev: &dyn BlockDev) -> Result<bool, BootError> {
+        sync(dev)?;
+        self.bytes = 0;
+        let Some(to) = &self.to else { return Ok(true) };
         dev.drop_cache().map_err(|e| BootError::io("read", dev.path(), 0, e))?;
-        let next = AtomicUsize::new(0);
-        let (tell, news) = channel();
-        let same = thread::scope(|scope| {
-            for _ in 0..readers(pipeline) {
-                let reader = Reader { trail: self, dev, next: &next, tell: tell.clone() };
-                scope.spawn(move || reader.run(pipeline.chunk));
-            }
-            drop(tell);
-            self.follow(news, observer)
-        })?;
-        if same {
-            return Ok(());
+        Ok(self.pending.drain(..).all(|piece| to.send(piece).is_ok()))
+    }
+}
+
+/// Starts the threads that read back, in `scope`: where they are given pieces, and where they tell of them. They end
+/// when [`Checks`] is dropped, or [`Report`], or at the first failure.
+pub(super) fn start<'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    dev: &'scope dyn BlockDev,
+    pipeline: Pipeline,
+) -> (Checks, Report) {
+    let (to, synced) = sync_channel(QUEUE);
+    let (tell, news) = channel();
+    let synced = Arc::new(Mutex::new(synced));
+    for _ in 0..pipeline.writers.max(1) {
+        let checker = Checker { dev, synced: Arc::clone(&synced), tell: tell.clone() };
+        scope.spawn(move || checker.run(pipeline.chunk));
+    }
+    let checks = Checks { to: Some(to), sync_every: pipeline.sync_every, ..Checks::none() };
+    (checks, Report { news, compared: 0 })
+}
+
+/// How far the checkers are.
+pub(super) struct Report {
+    news: Receiver<Result<usize, BootError>>,
+    compared: u64,
+}
+
+impl Report {
+    /// The failure of a check so far; does not wait.
+    pub(super) fn failed(&mut self) -> Result<(), BootError> {
+        while let Ok(news) = self.news.try_recv() {
+            self.compared += news? as u64;
         }
-        // Once more as a whole, to tell which digest it has.
-        let size = ByteCount(self.size);
-        let actual =
-            digest_device(dev, size, pipeline, &mut |_| observer(WriteProgress::ReadBack(ByteCount::ZERO)))?;
-        Err(BootError::ReadBack { expected: self.digest(), actual })
+        Ok(())
     }
 
-    /// Passes on how far it is, until all was the same, something was not, or it is to stop. Dropping the receiver ends
-    /// the readers.
-    fn follow(&self, news: Receiver<News>, observer: Observer<'_>) -> Result<bool, BootError> {
-        let (mut read, mut compared) = (0, 0);
-        for news in news {
-            match news {
-                News::Read(bytes) => {
-                    read += bytes;
-                    go_on(observer, WriteProgress::ReadBack(ByteCount(read)))?;
-                }
-                News::Same(bytes) => compared += bytes,
-                News::Differs => return Ok(false),
-                News::Failed(error) => return Err(error),
-            }
+    /// Waits for the rest and passes on how far it is, until all `size` bytes were the same or something failed.
+    pub(super) fn follow(mut self, size: ByteCount, observer: Observer<'_>) -> Result<(), BootError> {
+        go_on(observer, WriteProgress::ReadBack(ByteCount(self.compared)))?;
+        while let Ok(news) = self.news.recv() {
+            self.compared += news? as u64;
+            go_on(observer, WriteProgress::ReadBack(ByteCount(self.compared)))?;
         }
-        if compared == self.size { Ok(true) } else { Err(BootError::Thread("reader")) }
-    }
-
-    /// State before a stretch, its bounds, the digest up to its end.
-    fn stretch(&self, number: usize) -> Option<(Context, u64, u64, Sha256Digest)> {
-        let before = self.marks.get(number)?.clone();
-        let from = number as u64 * self.stretch;
-        let after = self.marks.get(number + 1).unwrap_or(&self.state).clone();
-        Some((before, from, (from + self.stretch).min(self.size), finish(after)))
+        if self.compared == size.get() { Ok(()) } else { Err(BootError::Thread("checker")) }
     }
 }
 
-/// One is reading while the others hash; never more buffers than the writing had.
-fn readers(pipeline: Pipeline) -> usize {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    (processors + 1).min(pipeline.buffers.max(1))
-}
-
-/// What a reader has to tell.
-enum News {
-    /// So many bytes more were read.
-    Read(u64),
-    /// A stretch of so many bytes is what was written.
-    Same(u64),
-    Differs,
-    Failed(BootError),
-}
-
-/// A thread that takes one stretch after the other.
-struct Reader<'a> {
-    trail: &'a Trail,
+/// A thread that checks one piece after the other.
+struct Checker<'a> {
     dev: &'a dyn BlockDev,
-    next: &'a AtomicUsize,
-    tell: Sender<News>,
+    synced: Arc<Mutex<Receiver<Piece>>>,
+    tell: Sender<Result<usize, BootError>>,
 }
 
-impl Reader<'_> {
+impl Checker<'_> {
     fn run(self, chunk: usize) {
         let mut buffer = new_buffer(chunk);
-        while let Some((state, from, until, digest)) =
-            self.trail.stretch(self.next.fetch_add(1, Ordering::Relaxed))
-        {
-            let news = match self.hash(&mut buffer, state, from, until) {
-                // Nobody listens any more.
-                Ok(None) => return,
-                Ok(Some(read)) if read == digest => News::Same(until - from),
-                Ok(Some(_)) => News::Differs,
-                Err(error) => News::Failed(error),
-            };
-            let on = matches!(news, News::Same(_));
-            if self.tell.send(news).is_err() || !on {
+        while let Some(piece) = self.next() {
+            let checked = self.check(&mut buffer[..piece.len], &piece);
+            let on = checked.is_ok();
+            // Nobody listens any more.
+            if self.tell.send(checked.map(|()| piece.len)).is_err() || !on {
                 return;
             }
         }
     }
 
-    fn hash(
-        &self,
-        buffer: &mut [u8],
-        mut state: Context,
-        from: u64,
-        until: u64,
-    ) -> Result<Option<Sha256Digest>, BootError> {
-        let mut offset = from;
-        while offset < until {
-            let len = usize::try_from(until - offset).map_or(buffer.len(), |left| left.min(buffer.len()));
-            read_full(self.dev, &mut buffer[..len], offset)?;
-            state.update(&buffer[..len]);
-            if self.tell.send(News::Read(len as u64)).is_err() {
-                return Ok(None);
-            }
-            offset += len as u64;
+    fn next(&self) -> Option<Piece> {
+        self.synced.lock().unwrap_or_else(PoisonError::into_inner).recv().ok()
+    }
+
+    fn check(&self, buffer: &mut [u8], piece: &Piece) -> Result<(), BootError> {
+        read_full(self.dev, buffer, piece.offset)?;
+        let actual = XxHash3_128::oneshot(buffer);
+        if actual == piece.fingerprint {
+            return Ok(());
         }
-        Ok(Some(finish(state)))
+        let Piece { offset: from, len, fingerprint: expected } = *piece;
+        Err(BootError::ReadBack { from, until: from + len as u64, expected, actual })
     }
 }

@@ -88,8 +88,10 @@ fn an_image_of_any_size_lands_in_a_file_whose_length_and_rest_stay() {
         for buffered_only in [false, true] {
             let dir = folder_with(10, slot_size);
             let devices = Arc::new(OsDevices { buffered_only });
-            let writer =
-                writer(&dir).with_devices(devices, Pipeline { chunk: 16_384, buffers: 5, writers: 2 });
+            let writer = writer(&dir).with_devices(
+                devices,
+                Pipeline { chunk: 16_384, buffers: 5, writers: 2, sync_every: u64::MAX },
+            );
             for len in lengths {
                 fs::write(dir.path().join("b.img"), vec![0xbb; slot_size]).unwrap();
                 let bytes = image(len);
