@@ -12,6 +12,7 @@ mod examples;
 mod exchange;
 mod matrix;
 mod memory;
+mod partition;
 mod programs;
 mod racing;
 mod refusals;
