@@ -9,13 +9,19 @@ import arriving from './arriving.js';
 import looking from './looking.js';
 import operating from './operating.js';
 import safety from './safety.js';
+import resetting from './resetting.js';
 import updating from './updating.js';
 import attacks from './attacks.js';
+
+/** So many hours from now, as a window's time of day in UTC. */
+const hour = (ahead) => `${String((new Date().getUTCHours() + ahead) % 24).padStart(2, '0')}:00`;
+/** Neither is open while the tests run. */
+const WINDOWS = [['night', 'update', 3, 5], ['calibration', 'service', 8, 10]].map(([name, kind, from, to]) => `[[safety.windows]]\nname = "${name}"\nkind = "${kind}"\nzone = "UTC"\nweekly = "daily ${hour(from)}-${hour(to)}"\n`).join('\n');
 
 const world = {};
 
 before(async () => {
-  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 6_000_000 }), launch()]);
+  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 6_000_000, safety: WINDOWS }), launch()]);
 });
 
 after(async () => {
@@ -24,6 +30,6 @@ after(async () => {
 });
 
 describe('the dashboard', { concurrency: 1 }, () => {
-  for (const tests of [arriving, attacks, safety, updating, operating, looking]) { tests(world); }
+  for (const tests of [arriving, attacks, safety, updating, operating, looking, resetting]) { tests(world); }
   after(() => assert.deepEqual(complaints, [], 'pages complained'));
 });

@@ -2,6 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import { hostile } from './device.js';
 import { logIn, open, picture, view } from './page.js';
@@ -129,6 +130,57 @@ export default function operating(world) {
     await set(device.pin, '84210', '84210');
     await page.locator('#notifications').getByText('The PIN is set').waitFor();
     await picture(page, 'system', 'dashboard-system');
+  });
+
+  test('a limit on downloads is set and lifted', async () => {
+    const { page, device } = world;
+    const limit = page.getByLabel('Limit in MB/s');
+    await limit.fill('2.5');
+    await page.getByRole('button', { name: 'Set', exact: true }).click();
+    await page.getByText(/Downloads take at most 2\.5 ?MB\/s/).waitFor();
+    assert.equal((await device.api('/settings/bandwidth')).body.bytes_per_second, 2_500_000);
+    await limit.fill('');
+    await page.getByRole('button', { name: 'Set', exact: true }).click();
+    await page.getByText('Downloads take what the network gives.').waitFor();
+    assert.equal((await device.api('/settings/bandwidth')).body.bytes_per_second, null);
+  });
+
+  test('a snapshot is taken with a description, and puts settings back', async () => {
+    const { page, device } = world;
+    const site = device.file('settings/site.toml');
+    const before = fs.readFileSync(site, 'utf8');
+    await page.getByRole('button', { name: 'Take a snapshot…' }).click();
+    const taking = page.getByRole('dialog', { name: 'Take a snapshot' });
+    await taking.getByLabel('Description').fill(hostile('before the season'));
+    await taking.getByRole('button', { name: 'Take it' }).click();
+    const row = page.getByRole('table', { name: 'Snapshots' }).locator('tbody tr', { hasText: hostile('before the season') });
+    await row.waitFor();
+    fs.writeFileSync(site, 'site = "wrong"\n');
+    await picture(page, 'system-snapshots', 'dashboard-snapshots');
+    await row.getByRole('button', { name: /^Restore SNAP-/ }).click();
+    const dialog = page.getByRole('dialog', { name: /^Restore SNAP-/ });
+    await dialog.getByRole('button', { name: 'Restore', exact: true }).click();
+    await dialog.waitFor({ state: 'detached' });
+    await page.locator('#notifications').getByText(/restored|put back/i).first().waitFor();
+    assert.equal(fs.readFileSync(site, 'utf8'), before);
+  });
+
+  test('a debug bundle and the report of each format are saved as files', async () => {
+    const { page, device } = world;
+    const saved = async (button) => {
+      const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('button', { name: button }).click()]);
+      return [download.suggestedFilename(), fs.readFileSync(await download.path())];
+    };
+    const [name, bundle] = await saved('Make a debug bundle');
+    assert.match(name, /^debug-bundle-SN123456789\.tar\.gz$/);
+    assert.deepEqual([...bundle.subarray(0, 2)], [0x1f, 0x8b]);
+    const texts = execFileSync('tar', ['-xzO'], { input: bundle, maxBuffer: 64 << 20 }).toString();
+    assert.ok(texts.includes('IGW-5000') && texts.includes('ota_up 1'), 'little is in the bundle');
+    assert.ok(!texts.includes(device.token), 'the token is in the bundle');
+    for (const [format, sign] of [['HTML', '<!doctype html'], ['CSV', 'begins,tried'], ['JSON', '{']]) {
+      const [file, text] = await saved(`Compliance report as ${format}`);
+      assert.ok(file.endsWith(`.${format.toLowerCase()}`) && text.toString().toLowerCase().includes(sign), `${file}: ${text.toString().slice(0, 80)}`);
+    }
   });
 
   test('a factory reset needs the typed sentence', async () => {

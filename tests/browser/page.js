@@ -58,6 +58,8 @@ export async function picture(page, name, doc) {
   const file = path.join(out, `${name}.png`);
   // Notices come and go; they are tested elsewhere.
   await page.evaluate(() => document.getElementById('notifications').replaceChildren());
+  // What sticks to the window's edge would stand in the middle of a picture of the whole page.
+  await page.evaluate(() => scrollTo(0, 0));
   // A dialog covers the window, not the page.
   const fullPage = (await page.locator('dialog[open]').count()) === 0;
   await page.screenshot({ path: file, fullPage, animations: 'disabled' });

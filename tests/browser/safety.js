@@ -54,4 +54,40 @@ export default function safety(world) {
     const audit = await device.api('/audit?action=safety.override');
     assert.deepEqual(audit.body.records.map((r) => r.outcome).filter((o) => o === 'refused'), ['refused']);
   });
+
+  test('the windows of the coming days are a strip and a list', async () => {
+    const { page } = world;
+    await view(page, 'safety');
+    const strip = page.getByRole('img', { name: /^Windows of the next 7 days: .*update night from .*service calibration from/ });
+    await strip.waitFor();
+    // Each is there on every day but, early and late, the first.
+    for (const kind of ['update', 'service']) { assert.ok((await strip.locator(`rect.window.${kind}`).count()) >= 7, kind); }
+    assert.equal(await strip.locator('line.now-line').count(), 1);
+    const rows = page.getByRole('table', { name: 'Next windows' }).locator('tbody tr');
+    assert.equal(await rows.count(), 10);
+    assert.match(await rows.first().textContent(), /night.*Update.*in \d+ (h|hours?|min)/i);
+    assert.match(await rows.nth(1).textContent(), /calibration.*Service/i);
+  });
+
+  test('an inhibitor is taken, holds updates back, is renewed and released', async () => {
+    const { page, device } = world;
+    await page.getByText('Hold updates back', { exact: true }).click();
+    await page.getByLabel('Who').fill('Quay 7 <b>crew</b>');
+    await page.getByLabel('Reason').fill('calibration of the scale');
+    await page.getByLabel('For', { exact: true }).selectOption('900');
+    await page.getByRole('button', { name: 'Hold back' }).click();
+    const row = page.getByRole('row', { name: /Quay 7 <b>crew<\/b>/ });
+    await row.waitFor();
+    await page.getByText('Updates are held back').waitFor();
+    await page.locator('#safety-light[data-status="held"]').getByText('Held: Quay 7 <b>crew</b>').waitFor();
+    const ends = async () => (await device.api('/safety/inhibitors')).body.inhibitors[0].expires_at;
+    const before = await ends();
+    await picture(page, 'safety-inhibitor', 'dashboard-inhibitor');
+    await page.getByRole('button', { name: /^Renew the inhibitor of Quay 7/ }).click();
+    await page.waitForFunction(async (was) => (await (await fetch('/api/v1/ota/safety/inhibitors')).json()).inhibitors[0].expires_at > was, before);
+    await page.getByRole('button', { name: /^Release the inhibitor of Quay 7/ }).click();
+    await row.waitFor({ state: 'detached' });
+    await page.locator('#safety-light[data-status="ok"]').waitFor();
+    await page.getByText('Updates may be installed now').waitFor();
+  });
 }

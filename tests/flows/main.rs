@@ -4,17 +4,19 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "tests")]
 
 mod api;
+mod book;
 mod canaries;
 mod codes;
+mod configuration;
 mod cuts;
 mod document;
 mod examples;
 mod exchange;
 mod matrix;
 mod memory;
-mod partition;
 mod programs;
 mod racing;
+mod reference;
 mod refusals;
 mod reset;
 mod safety;
@@ -26,4 +28,5 @@ mod spec;
 mod trials;
 mod update;
 mod uploads;
+mod watching;
 mod world;

@@ -97,7 +97,7 @@ fn world() -> &'static World {
 
 impl World {
     fn make() -> Self {
-        let gatewayd = gatewayd();
+        let gatewayd = binary("ota-gatewayd");
         let tmp = Path::new(env!("CARGO_TARGET_TMPDIR"));
         remove_leftovers(tmp);
         let dir = tmp.join(format!("flows-{}", std::process::id()));
@@ -145,25 +145,18 @@ impl World {
     }
 }
 
-/// A new folder of the run, for what is no device.
-pub(crate) fn folder(name: &str) -> PathBuf {
-    let folder = world().dir.join(name);
-    fs::create_dir_all(&folder).unwrap();
-    folder
-}
-
 /// The same program, for those who run it themselves.
 pub(crate) fn program() -> &'static Path {
     &world().gatewayd
 }
 
-/// The daemon's program, built with this binary's target directory.
-fn gatewayd() -> PathBuf {
+/// A program of the workspace, built with this binary's target directory.
+pub(crate) fn binary(name: &str) -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "cargo xtask test says where the programs are")]
     let told = std::env::var("OTA_BIN_DIR").ok().map(PathBuf::from);
     // target/debug/deps/flows-….
     let beside = || std::env::current_exe().unwrap().ancestors().nth(2).unwrap().to_owned();
-    let program = told.unwrap_or_else(beside).join("ota-gatewayd");
+    let program = told.unwrap_or_else(beside).join(name);
     assert!(
         program.is_file(),
         "{} is missing: run `cargo xtask test -p ota-tests`, or `cargo build --workspace --bins` first",
@@ -218,12 +211,7 @@ pub(crate) async fn device(offer: Offer) -> TestDevice {
 
 /// The same with other settings.
 pub(crate) async fn device_with(offer: Offer, settings: Settings) -> TestDevice {
-    made(None, offer, settings, false, |_| {}).await
-}
-
-/// A device whose folder is in `folder`, ready as [`device`] is.
-pub(crate) async fn device_in(folder: &Path, offer: Offer) -> TestDevice {
-    made(Some(folder.to_owned()), offer, settings(), false, |_| {}).await
+    made(offer, settings, false, |_| {}).await
 }
 
 /// The same, with `prepare` done to its folders before it is switched on.
@@ -232,16 +220,15 @@ pub(crate) async fn device_prepared(
     settings: Settings,
     prepare: impl FnOnce(&Layout) + Send + 'static,
 ) -> TestDevice {
-    made(None, offer, settings, false, prepare).await
+    made(offer, settings, false, prepare).await
 }
 
 /// The same with the PIN that only simulated devices have.
 pub(crate) async fn device_with_pin(offer: Offer, settings: Settings) -> TestDevice {
-    made(None, offer, settings, true, |_| {}).await
+    made(offer, settings, true, |_| {}).await
 }
 
 async fn made(
-    folder: Option<PathBuf>,
     offer: Offer,
     settings: Settings,
     pin: bool,
@@ -251,8 +238,7 @@ async fn made(
         let world = world();
         let release = world.release(offer);
         let number = world.devices.fetch_add(1, Ordering::Relaxed);
-        let folder = folder.unwrap_or_else(|| world.dir.join("devices"));
-        let layout = make::take_folder(&folder.join(number.to_string())).unwrap();
+        let layout = make::take_folder(&world.dir.join("devices").join(number.to_string())).unwrap();
         make::make_board(&layout, &world.old, make::slot_size(release.size())).unwrap();
         fs::copy(world.publisher.certificate(), layout.trusted_keys().join("release-ca.pem")).unwrap();
         fs::copy(&release.root, layout.initial_root()).unwrap();

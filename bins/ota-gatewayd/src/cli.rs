@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ota_core::{ByteCount, Slot, Version, ports::Role};
 
-use crate::{config::Config, diagnostics::LogRing, keys, logs, serve, tokens, user_data};
+use crate::{config::Config, diagnostics::LogRing, init, keys, logs, sandbox, serve, tokens, user_data};
 
 /// Over-the-air update daemon of an A/B gateway.
 #[derive(Debug, Parser)]
@@ -34,6 +34,10 @@ enum Command {
     Run,
     /// Read the configuration, say what is wrong with it, and exit.
     CheckConfig,
+    /// Write a first configuration, with remarks, from options and, on a terminal, from questions.
+    Init(Box<init::Args>),
+    /// Print a drop-in of the systemd unit that opens what this configuration writes outside of its state folder.
+    Sandbox,
     /// Manage API tokens on the device itself.
     Token {
         #[command(subcommand)]
@@ -169,6 +173,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
         return clap_mangen::generate_to(command, &dir)
             .with_context(|| format!("writing into {}", dir.display()));
     }
+    if let Some(Command::Init(init)) = args.command {
+        return say(&init::run(*init, &args.config)?);
+    }
     let config = Config::load(&args.config)?;
     match args.command.unwrap_or(Command::Run) {
         Command::Run => {
@@ -193,8 +200,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
             say(&crate::provision::record(&config, &store, slot, version, ByteCount(size), running)?)
         }
         Command::Safety { command: SafetyCommand::Simulate { trace } } => simulate(&config, &trace),
-        // Needs no configuration: done above.
-        Command::Manual { .. } => Ok(()),
+        // Need no configuration: done above.
+        Command::Manual { .. } | Command::Init(_) => Ok(()),
+        Command::Sandbox => say(&sandbox::drop_in(&config)),
         Command::FactoryReset(args) => say(&factory_reset(&config, &args)?),
         Command::Keys { command } => {
             let settings = keys::settings(&config)?;

@@ -99,7 +99,7 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
 pub(crate) fn dry_run(config: &Config) -> anyhow::Result<Vec<String>> {
     let clock: Arc<dyn Clock> =
         Arc::new(SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()));
-    Keyring::load(&config.verify.keys)?;
+    let keyring = Keyring::load(&config.verify.keys)?;
     let probe: Arc<dyn SystemProbe> = Arc::new(KernelProbe::new(config.staging()));
     let safety = SafetyEngine::with_probe(config.safety.clone(), clock, probe)?;
     for section in &config.sources {
@@ -108,12 +108,31 @@ pub(crate) fn dry_run(config: &Config) -> anyhow::Result<Vec<String>> {
         read(&section.initial_root).with_context(|| format!("source {}: initial_root", section.name))?;
     }
     let mut warnings = safety.warnings();
+    warnings.extend(unfinished(config, &keyring));
     for operation in PinOperation::DEFAULT {
         if !config.pin.require_for.contains(&operation) {
             warnings.push(format!("pin.require_for leaves out {operation:?}: it goes without the PIN"));
         }
     }
     Ok(warnings)
+}
+
+/// What does not keep the daemon from starting and yet keeps updates away.
+fn unfinished(config: &Config, keyring: &Keyring) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if config.gateway.model == "unset" {
+        warnings.push("gateway.model is not set: no release is for this gateway".into());
+    }
+    for (key, device) in [("slots.a", &config.slots.a), ("slots.b", &config.slots.b)] {
+        if !device.exists() {
+            warnings.push(format!("{key}: {} does not exist", device.display()));
+        }
+    }
+    if keyring.is_empty() && !config.verify.allow_unsigned {
+        let keys = config.verify.keys.display();
+        warnings.push(format!("verify.keys: {keys} holds no key, so that no image is accepted"));
+    }
+    warnings
 }
 
 /// A second daemon on the same state would recover, and write, what the first is at work on.

@@ -23,7 +23,7 @@ use ota_api::{
         FactoryResetResponse, InstallRequest, InstallResponse, JobRequest, JobResponse, JudgeRequest,
         ProgressQuery, ProgressResponse, RollbackRequest, RollbackResponse,
     },
-    upload::{DeployRequest, DeployResponse, UploadResponse, VerifyRequest, VerifyResponse},
+    upload::{DeployRequest, DeployResponse, UploadList, UploadResponse, VerifyRequest, VerifyResponse},
     windows::{WindowList, WindowsQuery},
     ws::{EventPage, EventsQuery},
 };
@@ -205,6 +205,11 @@ impl Client {
         self.call(Method::GET, self.base().outside("/readyz"), None).await
     }
 
+    /// `GET /metrics`: Prometheus text.
+    pub async fn metrics(&self, sink: Sink<'_>) -> Result<(), ClientError> {
+        self.pour(Method::GET, self.base().outside("/metrics"), sink).await
+    }
+
     /// `GET /openapi.json`.
     pub async fn openapi(&self) -> Result<Value, ClientError> {
         self.call(Method::GET, self.base().outside("/openapi.json"), None).await
@@ -301,6 +306,16 @@ impl Client {
         let request = self.request(Method::POST, url.clone()).json(request).timeout(VERIFICATION);
         let response = request.send().await.map_err(|e| transport(&url, e))?;
         answer(&url, response).await
+    }
+
+    /// `GET upload`: what was uploaded.
+    pub async fn uploads(&self) -> Result<UploadList, ClientError> {
+        self.fetch(&["upload"]).await
+    }
+
+    /// `DELETE upload/{filename}`.
+    pub async fn remove_upload(&self, name: &str) -> Result<Done, ClientError> {
+        self.call(Method::DELETE, self.base().endpoint(["upload", name]), None).await
     }
 
     /// `POST upload/deploy`.

@@ -115,6 +115,12 @@ impl Auditor {
         Ok(blocking(move || log.records(after, limit)).await??)
     }
 
+    /// Number of the newest record: so many were ever written.
+    pub(crate) async fn newest(&self) -> Result<u64, Refusal> {
+        let log = Arc::clone(&self.log);
+        Ok(blocking(move || newest(&*log)).await??)
+    }
+
     /// The newest `limit` records, oldest first.
     pub(crate) async fn tail(&self, limit: u32) -> Result<Vec<AuditRecord>, Refusal> {
         let log = Arc::clone(&self.log);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{client_cert::ClientCerts, tls::TlsMaterial};
 
@@ -54,7 +54,7 @@ impl HttpConfig {
 }
 
 /// What the PIN can be asked for. Turning an override off, cancelling, pausing and reading are not among them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PinOperation {
     /// `updates/rollback`.
@@ -80,7 +80,7 @@ impl PinOperation {
 }
 
 /// What needs the PIN. One that is given is always checked.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PinRules {
     /// The operations that are refused without it.

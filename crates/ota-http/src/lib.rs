@@ -36,7 +36,7 @@ mod ws;
 
 pub use app::AppState;
 pub use auth::{NewToken, new_token};
-pub use bundle::{Diagnostics, NoDiagnostics};
+pub use bundle::{Diagnostics, NoDiagnostics, ProcessFigures};
 pub use client_cert::{ClientCert, ClientCerts, ClientSubject};
 pub use config::{HttpConfig, Limits, PinOperation, PinRules, SessionLimits};
 pub use pin::{BadPin, hash_pin, set_pin_locally, unlock_pin_locally};

@@ -3,7 +3,13 @@
 //! Locks run on the monotonic clock. A lock that an earlier run of the daemon left starts again in full: neither a
 //! restart nor a changed wall clock shortens it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use argon2::{
     Algorithm, Argon2, Params, PasswordHash, PasswordHasher, PasswordVerifier, Version,
@@ -116,11 +122,28 @@ pub(crate) struct PinGate {
     /// The running lock: which one it is, and when it ends on the monotonic clock. Held during a comparison, so that
     /// there is one at a time.
     lock: Mutex<Option<(u32, Duration)>>,
+    failures: AtomicU64,
+}
+
+/// What `/metrics` tells of the PIN.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PinFigures {
+    /// Refusals since the daemon started, those while it is locked included.
+    pub(crate) failures: u64,
+    /// Whether it is locked.
+    pub(crate) locked: bool,
 }
 
 impl PinGate {
     pub(crate) fn new(settings: Arc<dyn Settings>, clock: Arc<dyn Clock>, rules: PinRules) -> Self {
-        Self { settings, clock, policy: PinPolicy::default(), rules, lock: Mutex::default() }
+        Self {
+            settings,
+            clock,
+            policy: PinPolicy::default(),
+            rules,
+            lock: Mutex::default(),
+            failures: AtomicU64::new(0),
+        }
     }
 
     /// Checks the PIN of a request for one of `operations`: one that is given always, a missing one where any of them
@@ -150,6 +173,24 @@ impl PinGate {
     /// # Errors
     /// `InvalidPin` (OTA_010) when it is missing, wrong or none is set; `TOO_MANY_REQUESTS` while locked.
     pub(crate) async fn check(&self, pin: Option<&str>) -> Result<(), Refusal> {
+        let checked = self.compare(pin).await;
+        if checked.is_err() {
+            self.failures.fetch_add(1, Ordering::Relaxed);
+        }
+        checked
+    }
+
+    /// For `/metrics`.
+    pub(crate) async fn figures(&self) -> Result<PinFigures, Refusal> {
+        let tries = self.read::<PinTries>(TRIES).await?.unwrap_or_default();
+        let now = self.clock.monotonic();
+        // Without waiting: a comparison may be under way.
+        let ended = self.lock.try_lock().is_ok_and(|lock| lock.is_some_and(|(_, until)| until <= now));
+        let failures = self.failures.load(Ordering::Relaxed);
+        Ok(PinFigures { failures, locked: tries.locked_until.is_some() && !ended })
+    }
+
+    async fn compare(&self, pin: Option<&str>) -> Result<(), Refusal> {
         let mut lock = self.lock.lock().await;
         let tries = self.read::<PinTries>(TRIES).await?.unwrap_or_default();
         self.refuse_while_locked(&mut lock, &tries)?;

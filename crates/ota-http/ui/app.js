@@ -81,7 +81,7 @@ function lights() {
     const held = safety.constraints.filter((c) => c.status !== 'ok' && !c.overridden);
     const tone = safety.override ? 'overridden' : safety.update_allowed ? 'ok' : 'held';
     light.dataset.status = tone;
-    say(light, tone === 'overridden' ? 'Override active' : tone === 'ok' ? 'Safe to update' : `Held: ${held.map((c) => words(c.name)).join(', ') || 'window'}`);
+    say(light, tone === 'overridden' ? 'Override active' : tone === 'ok' ? 'Safe to update' : `Held: ${held.map((c) => words(c.name)).join(', ') || (state.safety.inhibitors || []).map((lease) => lease.owner).join(', ') || 'window'}`);
   }
 }
 

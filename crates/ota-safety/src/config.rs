@@ -7,7 +7,7 @@ use std::{
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use ota_core::safety::{OnViolation, SafetyStep, Severity};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     reading::Value,
@@ -19,7 +19,7 @@ use crate::{
 /// All of it: the section `safety` of the gateway's configuration.
 ///
 /// Durations are written as people do, `"5s"`, `"1m 30s"`, `"50ms"`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SafetyConfig {
     /// What must hold.
@@ -57,7 +57,7 @@ impl Default for SafetyConfig {
 }
 
 /// One constraint.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConstraintConfig {
     /// Its name, unique, `[a-z0-9_.-]{1,64}`; stands in answers and alerts.
@@ -103,7 +103,7 @@ pub struct ConstraintConfig {
 
 /// What must hold: exactly one of `equals`, `not_equals`, limits (`min`, `max` or both, `hysteresis`) and a rate of change
 /// (`max_change` within `over`).
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ConditionConfig {
     /// The value is this one.
@@ -124,7 +124,7 @@ pub struct ConditionConfig {
 }
 
 /// What a sensor can measure at all.
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlausibleConfig {
     /// Lowest number it can give.

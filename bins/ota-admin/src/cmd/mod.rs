@@ -21,6 +21,7 @@ pub(crate) mod keygen;
 pub(crate) mod manual;
 pub(crate) mod pause;
 pub(crate) mod pin;
+pub(crate) mod probe;
 pub(crate) mod progress;
 pub(crate) mod repo;
 pub(crate) mod report;
@@ -31,7 +32,9 @@ pub(crate) mod sign;
 pub(crate) mod snapshot;
 pub(crate) mod status;
 pub(crate) mod token;
+pub(crate) mod top;
 pub(crate) mod update;
+pub(crate) mod upload;
 pub(crate) mod verify;
 pub(crate) mod watch;
 pub(crate) mod windows;
@@ -77,6 +80,8 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Install(args) => install::run(args, context).await,
         Command::Progress(args) => progress::run(args, context).await,
         Command::Watch(args) => watch::run(args, context).await,
+        Command::Top(args) => top::run(args, context).await,
+        Command::Events(args) => probe::events(args, context).await,
         Command::Cancel(args) => cancel::run(args, context).await,
         Command::Pause(args) => pause::pause(args, context).await,
         Command::Resume(args) => pause::resume(args, context).await,
@@ -89,6 +94,7 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Inhibitors(args) => inhibitors::run(args, context).await,
         Command::Windows(args) => windows::run(args, context).await,
         Command::Bandwidth(args) => bandwidth::run(args, context).await,
+        Command::Upload(args) => upload::run(args, context).await,
         Command::Update(args) => update::run(args, context).await,
         Command::Rollback(args) => rollback::run(args, context).await,
         Command::FactoryReset(args) => factory_reset::run(args, context).await,
@@ -98,6 +104,9 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Audit(args) => audit::run(args, context).await,
         Command::Report(args) => report::run(args, context).await,
         Command::DebugBundle(args) => debug_bundle::run(args, context).await,
+        Command::Health => probe::health(context).await,
+        Command::Metrics => probe::metrics(context).await,
+        Command::Openapi => probe::openapi(context).await,
         Command::Token(args) => token::run(args, context).await,
         Command::Keygen(args) => keygen::run(args, context),
         Command::Sign(args) => sign::run(args, context),

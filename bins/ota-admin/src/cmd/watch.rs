@@ -39,7 +39,8 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     Ok(())
 }
 
-fn line(message: &Message) -> String {
+/// One event for people.
+pub(super) fn line(message: &Message) -> String {
     match message {
         Message::ProgressUpdate(m) => format!(
             "{}  {}  {:>5.1} %  {}  {} of {}  {}",

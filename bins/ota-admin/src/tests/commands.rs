@@ -364,3 +364,26 @@ async fn watch_prints_events_over_a_cut_connection() {
     let documents: Vec<Value> = lines.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(documents, first);
 }
+
+#[tokio::test]
+async fn top_draws_the_gateway_and_goes_on_while_it_is_away() {
+    let fake = Fake::start().await;
+    fake.answers("GET system/status", status());
+    let window = json!({"active": false, "next_window": null});
+    let crane = json!({"name": "crane_motion", "status": "violated", "message": "Crane movement detected", "reading": "moving",
+        "severity": "warning", "overridable": true, "overridden": false, "blocks": ["write", "reboot"], "resolution": "Wait"});
+    let safety = json!({"update_allowed": false, "constraints": [crane], "maintenance_window": window});
+    fake.answers("GET safety/status", safety);
+    fake.answers("GET events", json!({"events": [], "next": 7, "missed": 0}));
+    let url = fake.url();
+    let run = run(&["--url", &url, "top", "--count", "1"]).await;
+    assert_eq!((run.exit, run.err.as_str()), (0, ""));
+    insta::assert_snapshot!(run.out);
+    let lines = super::run(&["--url", &url, "-o", "jsonl", "top", "--count", "1"]).await;
+    let line: Value = serde_json::from_str(&lines.out).unwrap();
+    assert_eq!((&line["reachable"], &line["status"]["gateway"]["model"]), (&json!(true), &json!("IGW-5000")));
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let url = format!("http://{nobody}");
+    let away = super::run(&["--url", &url, "top", "--count", "1"]).await;
+    assert!(away.exit == 0 && away.out.starts_with("AWAY"), "{}", away.out);
+}

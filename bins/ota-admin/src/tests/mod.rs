@@ -1,6 +1,7 @@
 //! Whole runs of the command line against a stand-in gateway: what is printed, and the exit code.
 
 mod commands;
+mod endpoints;
 mod fake;
 mod help;
 mod release;

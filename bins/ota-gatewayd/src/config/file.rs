@@ -13,6 +13,7 @@ use super::user_data::{FactoryResetSection, SnapshotSection};
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) gateway: GatewaySection,
@@ -57,10 +58,14 @@ pub(crate) struct Config {
 
 /// Who this gateway is.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct GatewaySection {
+    /// What it is called, in answers and as a host name that requests may use.
     pub(crate) name: String,
+    /// Releases name the models they are for; this must be one of them.
     pub(crate) model: String,
+    /// Serial number; decides with which part of a staged rollout it goes.
     pub(crate) serial: String,
     /// Where the running system states its version: `IMAGE_VERSION` or `VERSION_ID` of an os-release file.
     #[serde(default = "os_release")]
@@ -73,14 +78,18 @@ fn os_release() -> PathBuf {
 
 /// The two root partitions.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SlotsSection {
+    /// Block device of slot A, `/dev/disk/by-partlabel/root-a`.
     pub(crate) a: PathBuf,
+    /// Block device of slot B.
     pub(crate) b: PathBuf,
 }
 
 /// What survives an update.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct StateSection {
     /// Store, trusted metadata, staging. On a partition that both slots share.
@@ -97,14 +106,22 @@ impl Default for StateSection {
 
 /// The boot environment.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct BootSection {
+    /// Where the copies of the U-Boot environment are, two lines as for `fw_printenv`.
     pub(crate) fw_env_config: PathBuf,
+    /// The lock that `fw_printenv` takes too; `/var/lock/fw_printenv.lock` by default.
     pub(crate) lock: Option<PathBuf>,
+    /// The kernel's command line, which says which slot runs.
     pub(crate) cmdline: PathBuf,
+    /// What is another one after every boot.
     pub(crate) boot_id: PathBuf,
+    /// Go on with one copy of the environment only: a power cut may then lose it.
     pub(crate) allow_single_copy: bool,
+    /// Install only where the boot loader has left its mark.
     pub(crate) require_canary: bool,
+    /// Go on with a U-Boot older than 2024.01.
     pub(crate) allow_old_loader: bool,
     /// Boots of a trial, 1–3.
     pub(crate) tries: u8,
@@ -127,6 +144,7 @@ impl Default for BootSection {
 
 /// What an image must carry.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct VerifySection {
     /// Folder of trusted certificates and `OpenPGP` keys.
@@ -161,13 +179,18 @@ impl Default for VerifySection {
 
 /// A TUF update source.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SourceSection {
+    /// Its name, in the audit and in answers.
     pub(crate) name: String,
+    /// Where the TUF metadata is, with a slash at the end.
     pub(crate) metadata_url: String,
+    /// Where manifests and images are, with a slash at the end.
     pub(crate) targets_url: String,
     /// The root metadata that the firmware was shipped with.
     pub(crate) initial_root: PathBuf,
+    /// Which channel of the model is followed.
     #[serde(default = "stable")]
     pub(crate) channel: String,
     /// The only CAs that are trusted for this server, PEM.
@@ -193,6 +216,7 @@ fn stable() -> String {
 
 /// What the gateway does by itself.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct AutoSection {
     /// Seconds between two checks of the sources; 0 switches them off.
@@ -207,6 +231,7 @@ impl Default for AutoSection {
 
 /// Downloads of all sources.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct DownloadSection {
     /// Speed limit; none by default.
@@ -217,6 +242,7 @@ pub(crate) struct DownloadSection {
 
 /// Images that people upload.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct UploadSection {
     /// Longest file; what fits into a slot by default.
@@ -227,6 +253,7 @@ pub(crate) struct UploadSection {
 
 /// Archives that are made into a fresh file system.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct UnpackSection {
     /// Begins the label of the file system; the slot's letter follows it. At most 14 bytes.
@@ -243,15 +270,19 @@ impl Default for UnpackSection {
 
 /// The health checks of a trial boot.
 #[derive(Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct HealthConfig {
+    /// Each must pass before a trial boot is confirmed.
     pub(crate) check: Vec<HealthCheck>,
 }
 
 /// One check: exactly one of `unit`, `http`, `command`.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct HealthCheck {
+    /// Its name, in the verdict of a trial.
     pub(crate) name: String,
     /// A systemd unit that must be active.
     #[serde(default)]
@@ -273,8 +304,10 @@ const fn minute() -> u32 {
 
 /// How the gateway restarts.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RebootSection {
+    /// Program and arguments that ask for the restart.
     pub(crate) command: Vec<String>,
     /// Seconds between the announcement and the restart.
     pub(crate) countdown_seconds: u32,
@@ -291,6 +324,7 @@ impl Default for RebootSection {
 
 /// How long records are kept. What is active, and the newest thousand audit records, always stay.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RetentionSection {
     /// Ended jobs.
@@ -309,8 +343,10 @@ impl Default for RetentionSection {
 
 /// When the wall clock is believed.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ClockSection {
+    /// When.
     pub(crate) trust: ClockTrust,
     /// Exists once the time has been synchronised.
     pub(crate) synchronized_file: PathBuf,
@@ -327,6 +363,7 @@ impl Default for ClockSection {
 
 /// When the wall clock is believed.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ClockTrust {
     /// Always: a battery-backed clock that is known to be right.
@@ -337,8 +374,10 @@ pub(crate) enum ClockTrust {
 
 /// The log.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogConfig {
+    /// Shape of the log.
     pub(crate) format: LogFormat,
     /// `info`, `debug`, or directives like `info,ota_fetch=debug`.
     pub(crate) level: String,
@@ -352,6 +391,7 @@ impl Default for LogConfig {
 
 /// Shape of the log.
 #[derive(Clone, Copy, Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum LogFormat {
     /// For people, on standard error.

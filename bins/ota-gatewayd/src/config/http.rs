@@ -9,11 +9,14 @@ use serde::Deserialize;
 
 /// The HTTP interface.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct HttpSection {
+    /// Address and port. Off loopback the gateway speaks TLS only.
     pub(crate) listen: SocketAddr,
-    /// Certificate chain and key, PEM.
+    /// Certificate chain, PEM; without one a self-signed is made at the first start, where TLS is needed.
     pub(crate) certificate: Option<PathBuf>,
+    /// Its key, PEM. Both are read again on SIGHUP.
     pub(crate) key: Option<PathBuf>,
     /// CA of client certificates, PEM.
     pub(crate) client_ca: Option<PathBuf>,
@@ -25,11 +28,15 @@ pub(crate) struct HttpSection {
     pub(crate) allow_plain: bool,
     /// Host names that requests may name; `*` admits all.
     pub(crate) hosts: Vec<String>,
+    /// Origins of web pages that may use the API beside the gateway's own.
     pub(crate) origins: Vec<String>,
+    /// Whether `/docs` and `/openapi.json` go without a token.
     pub(crate) public_docs: bool,
+    /// Whether `/metrics` goes without a token.
     pub(crate) public_metrics: bool,
     /// Where to write the address that was bound, for programs that ask for port 0.
     pub(crate) address_file: Option<PathBuf>,
+    /// What clients can take.
     pub(crate) limits: LimitsSection,
 }
 
@@ -55,6 +62,7 @@ impl Default for HttpSection {
 
 /// Whether every client must have a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ClientAuth {
     /// A client without one is turned away.
@@ -65,17 +73,22 @@ pub(crate) enum ClientAuth {
 
 /// One holder of a client certificate: exactly one of `common_name`, `dns`, `uri`.
 #[derive(Clone, Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields)]
 pub(crate) struct ClientSection {
+    /// Common name of the certificate's subject.
     #[serde(default)]
     pub(crate) common_name: Option<String>,
+    /// DNS name in the certificate.
     #[serde(default)]
     pub(crate) dns: Option<String>,
+    /// URI in the certificate.
     #[serde(default)]
     pub(crate) uri: Option<String>,
     /// Name in the audit; what the certificate says, without it.
     #[serde(default)]
     pub(crate) name: Option<String>,
+    /// What its holder may do.
     pub(crate) role: Role,
 }
 
@@ -101,23 +114,40 @@ impl ClientSection {
 
 /// Limits on what clients can take; times in seconds. What is left out has the default of [`Limits`].
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LimitsSection {
+    /// Longest request head.
     pub(crate) head_bytes: Option<usize>,
+    /// From the first byte of a request to the end of its head.
     pub(crate) head_seconds: Option<u32>,
+    /// How long a connection may stay silent between requests.
     pub(crate) silent_seconds: Option<u32>,
+    /// Longest JSON body.
     pub(crate) json_bytes: Option<usize>,
+    /// Deepest nesting of one.
     pub(crate) json_depth: Option<usize>,
+    /// Within which a JSON body must have arrived.
     pub(crate) body_seconds: Option<u32>,
+    /// Uploads at a time.
     pub(crate) uploads: Option<usize>,
+    /// Least speed of an upload; slower ones are ended.
     pub(crate) upload_bytes_per_second: Option<u64>,
+    /// Over which that speed is judged.
     pub(crate) upload_window_seconds: Option<u32>,
+    /// Connections in all.
     pub(crate) connections: Option<usize>,
+    /// Connections of one address.
     pub(crate) connections_per_address: Option<usize>,
+    /// WebSockets in all.
     pub(crate) websockets: Option<usize>,
+    /// Longest message of a WebSocket client.
     pub(crate) websocket_message_bytes: Option<usize>,
+    /// Between two pings; two that stay unanswered end a connection.
     pub(crate) websocket_ping_seconds: Option<u32>,
+    /// After which a browser without a touch is logged out.
     pub(crate) session_idle_seconds: Option<u32>,
+    /// After which a browser is logged out in any case.
     pub(crate) session_seconds: Option<u32>,
 }
 

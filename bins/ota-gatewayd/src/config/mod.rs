@@ -5,6 +5,8 @@
 
 mod file;
 mod http;
+#[cfg(test)]
+mod schema;
 mod user_data;
 
 use std::{fs, path::Path};
@@ -24,7 +26,7 @@ impl Config {
     }
 
     /// `Err` is `line: key: what is wrong`.
-    fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let document = toml::Deserializer::parse(text).map_err(|error| place(text, "", &error))?;
         serde_path_to_error::deserialize(document).map_err(|error| {
             let key = error.path().to_string();

@@ -11,6 +11,7 @@ use super::Config;
 
 /// Snapshots of settings.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct SnapshotSection {
     /// Files and folders that are saved. Nothing is ever restored beside them.
@@ -45,6 +46,7 @@ impl Default for SnapshotSection {
 
 /// The factory reset.
 #[derive(Debug, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct FactoryResetSection {
     /// Whether this device may be reset.

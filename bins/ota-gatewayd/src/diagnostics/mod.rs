@@ -2,6 +2,7 @@
 //!
 //! Every text here is made without secrets; the server's last pass over the bundle is the second net, not the first.
 
+mod process;
 mod ring;
 mod settings;
 
@@ -16,7 +17,7 @@ use std::{
 use anyhow::Context as _;
 use ota_boot::UbootBootControl;
 use ota_core::ports::Settings as _;
-use ota_http::{Diagnostics, Secret};
+use ota_http::{Diagnostics, ProcessFigures, Secret};
 use ota_store::SqliteStore;
 
 pub(crate) use self::ring::LogRing;
@@ -50,6 +51,10 @@ impl Diagnostics for DaemonDiagnostics {
             && put("mounts.txt", small("/proc/self/mounts"))
             && put("memory.txt", small("/proc/meminfo"))
             && put("daemon.txt", small("/proc/self/status"));
+    }
+
+    fn process(&self) -> Option<ProcessFigures> {
+        process::figures()
     }
 
     fn secrets(&self) -> Vec<Secret> {

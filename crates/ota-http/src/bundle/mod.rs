@@ -39,6 +39,30 @@ pub trait Diagnostics: Send + Sync {
 
     /// Secrets in the daemon's configuration, which must not be found in a bundle in any encoding.
     fn secrets(&self) -> Vec<Secret>;
+
+    /// What the operating system says of the daemon's process, for `/metrics`; `None` where it does not.
+    fn process(&self) -> Option<ProcessFigures> {
+        None
+    }
+}
+
+/// What the daemon's process takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProcessFigures {
+    /// Seconds of CPU time.
+    pub cpu_seconds: f64,
+    /// Bytes of memory that are resident.
+    pub resident_bytes: u64,
+    /// Bytes of address space.
+    pub virtual_bytes: u64,
+    /// Descriptors that are open.
+    pub open_fds: u64,
+    /// Most that may be.
+    pub max_fds: u64,
+    /// Threads.
+    pub threads: u64,
+    /// When it started, seconds since 1970.
+    pub started: f64,
 }
 
 /// Nothing to add.
@@ -113,7 +137,7 @@ async fn own_texts(app: &App, now: Timestamp) -> Result<Vec<(String, String)>, R
         status.as_ref().map_err(ToString::to_string).and_then(|view| pretty(&show::system(view))),
     );
     put("safety.json", pretty(&ota_api::safety::SafetyStatus::from(&app.engine.safety())));
-    let metrics = app.metrics.render(status.as_ref().ok(), &app.engine.safety(), app.engine.bus().newest());
+    let metrics = crate::metrics::render(app).await;
     put("metrics.txt", Ok(metrics));
     let jobs = app.engine.jobs(0, JOBS).await.map_err(|error| error.to_string());
     put(

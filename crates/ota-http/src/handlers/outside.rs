@@ -71,8 +71,7 @@ async fn readyz(State(app): State<App>) -> Result<Answer<Probe>, Refusal> {
 /// Numbers for Prometheus.
 #[utoipa::path(get, path = "/metrics", tag = "outside", responses((status = 200, content_type = "text/plain", body = String)))]
 async fn metrics(State(app): State<App>) -> Response {
-    let status = app.engine.status().await.ok();
-    let body = app.metrics.render(status.as_ref(), &app.engine.safety(), app.engine.bus().newest());
+    let body = crate::metrics::render(&app).await;
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
 }
 

@@ -1,6 +1,6 @@
 //! `upload`, `upload/verify`, `upload/deploy`: images that people bring themselves.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use axum::{
     extract::{FromRequest, Path, Request, State},
@@ -77,7 +77,8 @@ async fn commit(
     verification: Option<Verification>,
 ) -> Result<Upload, Refusal> {
     refuse_in_use(app, &received.image.name)?;
-    let Received { writer, version, description, signature, .. } = received;
+    let Received { writer, version, description, signature, image, .. } = received;
+    app.metrics.uploaded_bytes.fetch_add(image.size.get(), Ordering::Relaxed);
     let label = UploadLabel { version, description, signature, verification, stored: app.clock.wall() };
     Ok(blocking(move || writer.commit(label)).await??)
 }

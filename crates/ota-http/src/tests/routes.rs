@@ -184,6 +184,15 @@ async fn metrics_are_prometheus_text() {
     let Value::String(text) = answer(request).await.1 else { panic!("not text") };
     assert!(text.contains("ota_up 1\n"));
     assert!(text.contains("ota_safety_constraint_ok{constraint=\"crane_motion\"} 0\n"));
+    assert!(text.contains("ota_pin_failures_total 0\n") && text.contains("ota_pin_locked 0\n"));
+    assert!(text.contains("ota_recent_jobs{state=\"succeeded\"} 0\n") && text.contains("ota_active_job 0\n"));
+    let mut families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
+    let counters = families.iter().filter(|family| family.ends_with(" counter"));
+    assert!(counters.clone().count() > 5 && counters.into_iter().all(|family| family.contains("_total ")));
+    let all = families.len();
+    families.sort_unstable();
+    families.dedup();
+    assert_eq!(families.len(), all, "a family twice");
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         assert!(line.rsplit_once(' ').unwrap().1.parse::<f64>().is_ok(), "{line}");
     }

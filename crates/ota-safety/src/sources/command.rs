@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use ota_core::ports::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::{
     io::AsyncReadExt,
     process::{Child, Command},
@@ -18,7 +18,7 @@ use crate::reading::Fault;
 
 /// A program and how often it is run. It gets no standard input, only `PATH` of the environment, and is killed when it takes
 /// too long. Exit status 0 and a value on standard output, everything else is a fault.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandConfig {
     /// The program, an absolute path.

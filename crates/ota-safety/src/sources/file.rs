@@ -11,7 +11,7 @@ use std::{
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use ota_core::ports::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 
 use super::{Polled, Probe, Source, Taken, check_period, payload};
@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// A file and how often it is read.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FileConfig {
     /// Its path.

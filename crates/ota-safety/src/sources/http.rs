@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use ota_core::ports::BoxFuture;
 use reqwest::{Certificate, Client, Url, redirect::Policy};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Env, Polled, Probe, Source, Taken, check_period,
@@ -14,7 +14,7 @@ use super::{
 use crate::reading::Fault;
 
 /// An address and how often it is asked. Redirects are not followed, no proxy is used: sensors are near.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpConfig {
     /// `http://` or `https://`.

@@ -21,7 +21,7 @@ use ota_core::{
     Timestamp,
     ports::{BoxFuture, Clock, SystemProbe},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 pub use command::CommandConfig;
 pub use file::FileConfig;
@@ -37,7 +37,7 @@ use crate::{
 };
 
 /// One source: its name, exactly one kind, and how its numbers are to be read.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SourceConfig {
     /// Its name, unique, `[a-z0-9_.-]{1,64}`.

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, time::Duration};
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use ota_core::ports::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpStream, lookup_host};
 use tokio_modbus::{
     Slave,
@@ -15,7 +15,7 @@ use super::{Polled, Probe, Source, Taken, check_period};
 use crate::reading::{Fault, Value};
 
 /// One coil, input or number of a PLC and how often it is asked. One connection each, kept open.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModbusConfig {
     /// Name or address of the PLC.
@@ -48,7 +48,7 @@ pub struct ModbusConfig {
 }
 
 /// One of Modbus' four tables.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names are Modbus' own")]
 pub enum Table {
@@ -59,7 +59,7 @@ pub enum Table {
 }
 
 /// How registers make a number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[expect(missing_docs, reason = "the names are their own description")]
 pub enum Number {
@@ -72,7 +72,7 @@ pub enum Number {
 }
 
 /// Which register of two comes first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WordOrder {
     /// The high one.

@@ -8,7 +8,7 @@ use rumqttc::{
     AsyncClient, Event, EventLoop, MqttOptions, Packet, Publish, QoS, SubscribeReasonCode, TlsConfiguration,
     Transport,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Feed, Source,
@@ -17,7 +17,7 @@ use super::{
 use crate::reading::Fault;
 
 /// One topic of a broker. One connection each.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MqttConfig {
     /// Name or address of the broker.
@@ -51,7 +51,7 @@ pub struct MqttConfig {
 }
 
 /// TLS towards a broker.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MqttTls {
     /// PEM file with the only certificates that are trusted; without it those of the system.
@@ -63,7 +63,7 @@ pub struct MqttTls {
 }
 
 /// Whether the sensor is there.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Availability {
     /// Its topic.

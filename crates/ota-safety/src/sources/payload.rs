@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ota_core::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::Taken;
@@ -16,7 +16,7 @@ use crate::{
 pub(super) const MAX_DOCUMENT: usize = 64 * 1024;
 
 /// Where the value stands in what the sensor sends. Without a pointer all of it is the value, as text.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct JsonConfig {
     /// JSON pointer (RFC 6901) to the value, `/crane/state`.

@@ -13,13 +13,13 @@ use ota_core::{
     ports::{BoxFuture, Clock, SystemProbe},
     safety::Resources,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Env, Polled, Probe, Source, Taken, check_period, command::CommandConfig, file::FileConfig};
 use crate::reading::{Fault, Value};
 
 /// What of the gateway itself is measured.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Figure {
     /// One-minute load average divided by the number of processors.
@@ -33,7 +33,7 @@ pub enum Figure {
 }
 
 /// A figure of the gateway and how often it is taken.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SystemConfig {
     /// Which one.
@@ -44,7 +44,7 @@ pub struct SystemConfig {
 }
 
 /// The state of a systemd unit as `systemctl` says it: `active`, `inactive`, `failed`, …
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnitConfig {
     /// The unit, `crane-control.service`.
@@ -58,7 +58,7 @@ pub struct UnitConfig {
 }
 
 /// A channel of a hwmon chip by the chip's name, which stays while its number changes with every boot.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HwmonConfig {
     /// Name of the chip, `nct6775`.
@@ -74,7 +74,7 @@ pub struct HwmonConfig {
 }
 
 /// A power supply or battery.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PowerConfig {
     /// Its name, `BAT0`, `mains`.

@@ -6,7 +6,7 @@ use jiff::{
     civil::{Date, Time},
     tz::TimeZone,
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{
     LONGEST, Window, WindowKind,
@@ -14,7 +14,7 @@ use super::{
 };
 
 /// One window. When it opens is said by `cron` with `duration`, or by `weekly`.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct WindowConfig {
     /// Its name, unique among windows.

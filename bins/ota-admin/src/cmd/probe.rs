@@ -1,0 +1,48 @@
+//! `ota-admin health`, `metrics`, `openapi` and `events`: what monitoring and programs ask a gateway for.
+
+use std::io::Write as _;
+
+use ota_api::ws::EventsQuery;
+use serde_json::{Value, json};
+
+use super::{Context, watch};
+use crate::exit::Failure;
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Events {
+    /// Only what came after this event.
+    #[arg(long, value_name = "SEQ")]
+    pub(crate) since: Option<u64>,
+    /// Most events to show, 1 to 1000.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub(crate) limit: Option<u32>,
+}
+
+/// Whether it answers, and whether it can install; the second is a failure when it cannot.
+pub(crate) async fn health(context: &mut Context) -> Result<(), Failure> {
+    let client = context.client()?;
+    let alive = client.alive().await?;
+    let ready = client.ready().await?;
+    let both = json!({"healthz": alive.status, "readyz": ready.status});
+    context.out.show(&both, |_| format!("answers: {}\ncan install: {}", alive.status, ready.status))
+}
+
+/// The text of `/metrics`, as it is in every format.
+pub(crate) async fn metrics(context: &mut Context) -> Result<(), Failure> {
+    let client = context.client()?;
+    let mut text = Vec::new();
+    client.metrics(&mut |bytes| text.write_all(bytes)).await?;
+    context.out.verbatim(&text)
+}
+
+/// The OpenAPI document of the gateway.
+pub(crate) async fn openapi(context: &mut Context) -> Result<(), Failure> {
+    let document: Value = context.client()?.openapi().await?;
+    context.out.show(&document, |document| format!("{document:#}"))
+}
+
+/// What is still in the ring, oldest first.
+pub(crate) async fn events(args: Events, context: &mut Context) -> Result<(), Failure> {
+    let page = context.client()?.events(&EventsQuery { since: args.since, limit: args.limit }).await?;
+    context.out.show(&page, |page| page.events.iter().map(|event| watch::line(event) + "\n").collect())
+}

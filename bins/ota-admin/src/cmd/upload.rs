@@ -1,0 +1,156 @@
+//! `ota-admin upload`: images that people bring themselves.
+
+use std::path::PathBuf;
+
+use ota_api::upload::{DeployRequest, UploadList, VerifyRequest, VerifyResponse};
+use ota_client::UploadFile;
+
+use super::{Context, install::StrategyArg};
+use crate::{
+    ask::OptionalPin,
+    exit::Failure,
+    follow::{Goal, follow},
+    output::table,
+    view::{Scale, View},
+};
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+pub(crate) enum What {
+    /// List what was uploaded.
+    List,
+    /// Send an image; one of the same name is replaced once the new one is whole.
+    Send {
+        /// The image; its base name becomes the name at the gateway.
+        image: PathBuf,
+        /// Version label.
+        #[arg(long, value_name = "VERSION")]
+        release_version: String,
+        /// Detached signature file.
+        #[arg(long, value_name = "FILE")]
+        signature: Option<PathBuf>,
+        /// For people.
+        #[arg(long)]
+        description: Option<String>,
+        /// Digest that the image must have, 64 hexadecimal digits.
+        #[arg(long, value_name = "HEX")]
+        sha256: Option<String>,
+        /// Verify it, too.
+        #[arg(long)]
+        verify: bool,
+    },
+    /// Check the signature, the format and whether it fits the gateway.
+    Verify {
+        /// Name at the gateway.
+        name: String,
+    },
+    /// Install a verified image.
+    Deploy(Deploy),
+    /// Remove an image and its signatures.
+    Remove {
+        /// Name at the gateway.
+        name: String,
+    },
+}
+
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct Deploy {
+    /// Name at the gateway.
+    name: String,
+    /// When and how.
+    #[arg(long, value_enum, default_value = "seamless")]
+    strategy: StrategyArg,
+    /// Leave the reboot to somebody else.
+    #[arg(long)]
+    no_reboot: bool,
+    /// Do not go back by itself when a health check of the new version fails; the boot loader's trial stays.
+    #[arg(long)]
+    no_rollback_on_failure: bool,
+    /// Wait for the end: the confirmed boot, or, with --no-reboot, until only the reboot is missing.
+    #[arg(long)]
+    wait: bool,
+    #[command(flatten)]
+    pin: OptionalPin,
+}
+
+pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let client = context.client()?;
+    match args.what {
+        What::List => context.out.show(&client.uploads().await?, rows),
+        What::Send { image, release_version, signature, description, sha256, verify } => {
+            let file = UploadFile { image, version: release_version, description, signature, sha256 };
+            let sent = client.upload(&file).await?;
+            if !verify {
+                return context
+                    .out
+                    .show(&sent, |s| format!("{} {} {}", s.file.name, s.status, s.file.checksum));
+            }
+            context.out.show(&client.verify(&request(sent.file.name)).await?, verdict)
+        }
+        What::Verify { name } => context.out.show(&client.verify(&request(name)).await?, verdict),
+        What::Deploy(args) => deploy(args, context).await,
+        What::Remove { name } => {
+            let done = client.remove_upload(&name).await?;
+            context.out.show(&done, |done| done.message.clone())
+        }
+    }
+}
+
+fn request(filename: String) -> VerifyRequest {
+    VerifyRequest { filename, verify_signature: true, check_compatibility: true }
+}
+
+async fn deploy(args: Deploy, context: &mut Context) -> Result<(), Failure> {
+    let client = context.client()?;
+    let request = DeployRequest {
+        filename: args.name,
+        version: None,
+        target_partition: None,
+        strategy: Some(args.strategy.into()),
+        pin: args.pin.given()?,
+        reboot_after: !args.no_reboot,
+        rollback_on_failure: !args.no_rollback_on_failure,
+    };
+    let started = client.deploy(&request).await?;
+    if !args.wait {
+        let line = |s: &ota_api::upload::DeployResponse| {
+            format!("{} ({}): {}", s.deployment_id, s.job_id, s.message)
+        };
+        return context.out.show(&started, line);
+    }
+    let goal = if args.no_reboot { Goal::Installed } else { Goal::Ended };
+    let mut view = View::new(&mut context.out, Scale::Whole);
+    let end = follow(&client, &started.job_id, goal, context.pace, &mut view).await;
+    view.end();
+    context.out.show(&end?, |p| format!("{} {}: {}", p.job_id, p.status, p.current_operation))
+}
+
+fn verdict(found: &VerifyResponse) -> String {
+    let file = &found.file;
+    let signed = if file.signature_valid { "signed by a trusted key" } else { "not signed by a trusted key" };
+    let fits = if file.compatible { "fits this gateway" } else { "does not fit this gateway" };
+    format!("{} {} {}: {signed}, {fits}", file.name, file.version, found.status)
+}
+
+fn rows(list: &UploadList) -> String {
+    if list.uploads.is_empty() {
+        return "no uploads".into();
+    }
+    let rows = list.uploads.iter().map(|upload| {
+        [
+            upload.file.name.clone(),
+            upload.file.version.clone(),
+            upload.file.size.to_string(),
+            upload.uploaded_at.to_string(),
+            upload.verified_at.map_or_else(|| "no".into(), |at| at.to_string()),
+            if upload.signature_valid { "yes" } else { "no" }.into(),
+            if upload.ready_for_deployment { "yes" } else { "no" }.into(),
+        ]
+    });
+    table(["FILE", "VERSION", "BYTES", "UPLOADED", "VERIFIED", "SIGNED", "READY"], rows)
+}

@@ -1,0 +1,127 @@
+//! Every operation of docs/api/openapi.json has a command that sends it.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::{
+    fake::{Answer, Fake},
+    run,
+};
+
+/// What belongs to browsers: pages, their files, and the session that stands for a token there. `ota-admin` shows the token itself.
+const BROWSER: [&str; 6] = ["dashboard", "asset", "docs", "session", "create_session", "end_session"];
+
+/// Other names of the same thing in the specification, and whose.
+const ALIASES: [(&str, &str); 2] = [("gateway_status", "system_status"), ("updates_socket", "socket")];
+
+/// The command of each operation. `PIN`, `NEW` and `IMAGE` stand for files.
+const COMMANDS: &[(&str, &str)] = &[
+    ("records", "audit list"),
+    ("audit_verify", "audit verify"),
+    ("set_pin", "pin set --first --new-pin-file PIN"),
+    ("tokens", "token list"),
+    ("create_token", "token create wall --role viewer"),
+    ("revoke_token", "token revoke wall"),
+    ("debug_bundle", "debug-bundle --file NEW"),
+    ("events", "events --since 1"),
+    ("factory_reset", "factory-reset --confirmation SENTENCE --pin-file PIN"),
+    ("compliance_report", "report"),
+    ("list_inhibitors", "inhibitors"),
+    ("inhibit", "inhibit -- true"),
+    ("release", "inhibitors --release 7"),
+    ("switch_override", "override off"),
+    ("safety_status", "safety"),
+    ("windows", "windows"),
+    ("bandwidth", "bandwidth get"),
+    ("set_bandwidth", "bandwidth set 2M"),
+    ("snapshots", "snapshot list"),
+    ("create_snapshot", "snapshot create"),
+    ("restore_snapshot", "snapshot restore s1 --yes"),
+    ("system_status", "status"),
+    ("cancel", "cancel OTA-JOB-8821X"),
+    ("check", "check"),
+    ("confirm", "confirm"),
+    ("download", "download update_12345"),
+    ("explain", "explain"),
+    ("install", "install OTA-JOB-8821X"),
+    ("jobs", "jobs"),
+    ("job", "jobs OTA-JOB-8821X"),
+    ("pause", "pause"),
+    ("progress", "progress"),
+    ("reject", "reject"),
+    ("resume", "resume"),
+    ("rollback", "rollback --pin-file PIN"),
+    ("uploads", "upload list"),
+    ("upload", "upload send IMAGE --release-version v5.0.5"),
+    ("deploy_upload", "upload deploy image.bin"),
+    ("verify_upload", "upload verify image.bin"),
+    ("remove_upload", "upload remove image.bin"),
+    ("socket", "watch --count 1"),
+    ("healthz", "health"),
+    ("metrics", "metrics"),
+    ("document", "openapi"),
+    ("readyz", "health"),
+];
+
+/// `METHOD path` of every operation, by its name; parameters as the commands above fill them.
+fn operations() -> BTreeMap<String, (String, String)> {
+    let document = include_str!("../../../../docs/api/openapi.json");
+    let document: Value = serde_json::from_str(document).unwrap();
+    let mut all = BTreeMap::new();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        let filled = path.replace("/snapshots/{id}", "/snapshots/s1").replace("{filename}", "image.bin");
+        let filled = filled.replace("{id}", "OTA-JOB-8821X").replace("/api/v1/ota/", "");
+        for (method, operation) in methods.as_object().unwrap() {
+            let name = operation["operationId"].as_str().unwrap().to_owned();
+            all.insert(name, (method.to_uppercase(), filled.clone()));
+        }
+    }
+    all
+}
+
+#[tokio::test]
+async fn every_operation_of_the_document_has_a_command_that_sends_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(at("PIN"), "9471\n").unwrap();
+    std::fs::write(at("image.bin"), [1; 100]).unwrap();
+    let operations = operations();
+    let commands: BTreeMap<&str, &str> = COMMANDS.iter().copied().collect();
+    for (name, (method, path)) in &operations {
+        let alias = ALIASES.iter().find(|(alias, _)| alias == name);
+        if BROWSER.contains(&name.as_str()) || alias.is_some_and(|(_, of)| commands.contains_key(of)) {
+            continue;
+        }
+        let command =
+            commands.get(name.as_str()).unwrap_or_else(|| panic!("{name} ({method} {path}) has no command"));
+        let fake = Fake::start().await;
+        let refused = Answer::Refusal(404, json!({"error": true, "code": "OTA_013", "message": "no"}));
+        fake.on(&format!("{method} {path}"), [refused]);
+        // What is asked on the way there.
+        if name == "readyz" {
+            fake.answers("GET /healthz", json!({"status": "ok"}));
+        }
+        if name == "socket" {
+            fake.world.events.lock().unwrap().push_back(vec![json!({"type": "later"})]);
+        }
+        let url = fake.url();
+        let words = command.split(' ').map(|word| match word {
+            "PIN" | "NEW" => at(word),
+            "IMAGE" => at("image.bin"),
+            "SENTENCE" => "I understand this will erase all data".into(),
+            word => word.to_owned(),
+        });
+        let words: Vec<String> = ["--url".into(), url].into_iter().chain(words).collect();
+        let run = run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let wanted = if name == "socket" { "WS /api/v1/ota/ws".into() } else { format!("{method} {path}") };
+        let sent = fake.requests();
+        let found = sent.iter().any(|request| {
+            let target = request.strip_prefix(&wanted);
+            target.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '?']))
+        });
+        assert!(found, "`{command}` sent {sent:?} instead of {wanted} ({}, {})", run.exit, run.err);
+    }
+    let gone: Vec<_> = commands.keys().filter(|name| !operations.contains_key(**name)).collect();
+    assert!(gone.is_empty(), "the document has no {gone:?}");
+}
