@@ -14,6 +14,7 @@ mod examples;
 mod exchange;
 mod matrix;
 mod memory;
+mod partition;
 mod programs;
 mod racing;
 mod reference;

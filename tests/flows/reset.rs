@@ -1,12 +1,6 @@
 //! Factory reset: on a partition of its own, cut off after every durable step; and on a device without one.
 
-use std::{
-    ffi::OsStr,
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{ffi::OsStr, fs, sync::Arc, time::Duration};
 
 use ota_api::{
     audit::AuditQuery,
@@ -24,55 +18,10 @@ use ota_tests::{
 };
 use tokio::time::{Instant, sleep};
 
-use crate::world::{Offer, PATIENCE, TestDevice, device, device_prepared, program, settings};
-
-/// Runs a tool that has to succeed.
-fn run(program: &str, args: &[&OsStr]) -> String {
-    String::from_utf8(process::read(program, args).unwrap()).unwrap().trim().to_owned()
-}
-
-/// A data partition on a loop device, mounted at the state's folder.
-struct DataPartition {
-    device: PathBuf,
-    mount: PathBuf,
-}
-
-impl DataPartition {
-    fn make(file: &Path, mount: PathBuf) -> Self {
-        fs::File::create(file).unwrap().set_len(64 << 20).unwrap();
-        let device = run("losetup", &["--find".as_ref(), "--show".as_ref(), file.as_ref()]);
-        run("mkfs.ext4", &["-q", "-F", "-L", "data", &device].map(OsStr::new));
-        Self { device: device.into(), mount }
-    }
-
-    fn mount(&self) {
-        run("mount", &[self.device.as_os_str(), self.mount.as_os_str()]);
-    }
-
-    fn unmount(&self) {
-        run("umount", &[self.mount.as_os_str()]);
-    }
-
-    fn check(&self) {
-        run("fsck.ext4", &["-f".as_ref(), "-n".as_ref(), self.device.as_os_str()]);
-    }
-
-    fn name(&self) -> String {
-        ["LABEL", "UUID"]
-            .map(|tag| {
-                run("blkid", &["-p", "-o", "value", "-s", tag, self.device.to_str().unwrap()].map(OsStr::new))
-            })
-            .join(" ")
-    }
-}
-
-impl Drop for DataPartition {
-    fn drop(&mut self) {
-        // Lazily: the daemon may still be there when a test has failed.
-        let _ = process::outcome("umount", ["-l".as_ref(), self.mount.as_os_str()]);
-        let _ = process::outcome("losetup", ["--detach".as_ref(), self.device.as_os_str()]);
-    }
-}
+use crate::{
+    partition::Partition,
+    world::{Offer, PATIENCE, TestDevice, device, device_prepared, program, settings},
+};
 
 const PIN: &str = "4711";
 
@@ -189,7 +138,7 @@ async fn a_reset_of_the_data_partition_survives_a_cut_after_every_step() {
     on.data_partition = Some(link.clone());
     let named = link.clone();
     let device = device_prepared(Offer::Small, on, move |layout: &Layout| {
-        let data = DataPartition::make(&file, layout.state());
+        let data = Partition::make(&file, 64, layout.state());
         data.mount();
         std::os::unix::fs::symlink(&data.device, named).unwrap();
         tell.send(data).unwrap();

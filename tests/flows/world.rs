@@ -145,6 +145,13 @@ impl World {
     }
 }
 
+/// A new folder of the run, for what is no device.
+pub(crate) fn folder(name: &str) -> PathBuf {
+    let folder = world().dir.join(name);
+    fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
 /// The same program, for those who run it themselves.
 pub(crate) fn program() -> &'static Path {
     &world().gatewayd
@@ -211,7 +218,12 @@ pub(crate) async fn device(offer: Offer) -> TestDevice {
 
 /// The same with other settings.
 pub(crate) async fn device_with(offer: Offer, settings: Settings) -> TestDevice {
-    made(offer, settings, false, |_| {}).await
+    made(None, offer, settings, false, |_| {}).await
+}
+
+/// A device whose folder is in `folder`, ready as [`device`] is.
+pub(crate) async fn device_in(folder: &Path, offer: Offer) -> TestDevice {
+    made(Some(folder.to_owned()), offer, settings(), false, |_| {}).await
 }
 
 /// The same, with `prepare` done to its folders before it is switched on.
@@ -220,15 +232,16 @@ pub(crate) async fn device_prepared(
     settings: Settings,
     prepare: impl FnOnce(&Layout) + Send + 'static,
 ) -> TestDevice {
-    made(offer, settings, false, prepare).await
+    made(None, offer, settings, false, prepare).await
 }
 
 /// The same with the PIN that only simulated devices have.
 pub(crate) async fn device_with_pin(offer: Offer, settings: Settings) -> TestDevice {
-    made(offer, settings, true, |_| {}).await
+    made(None, offer, settings, true, |_| {}).await
 }
 
 async fn made(
+    folder: Option<PathBuf>,
     offer: Offer,
     settings: Settings,
     pin: bool,
@@ -238,7 +251,8 @@ async fn made(
         let world = world();
         let release = world.release(offer);
         let number = world.devices.fetch_add(1, Ordering::Relaxed);
-        let layout = make::take_folder(&world.dir.join("devices").join(number.to_string())).unwrap();
+        let folder = folder.unwrap_or_else(|| world.dir.join("devices"));
+        let layout = make::take_folder(&folder.join(number.to_string())).unwrap();
         make::make_board(&layout, &world.old, make::slot_size(release.size())).unwrap();
         fs::copy(world.publisher.certificate(), layout.trusted_keys().join("release-ca.pem")).unwrap();
         fs::copy(&release.root, layout.initial_root()).unwrap();

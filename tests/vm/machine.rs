@@ -23,6 +23,9 @@ pub(crate) struct Seen {
 
 /// A machine that is on. Dropped, it loses power.
 pub(crate) struct Machine {
+    /// What all machines boot and install.
+    images: PathBuf,
+    /// Its own disk and console.
     dir: PathBuf,
     boot: PathBuf,
     child: Child,
@@ -33,17 +36,25 @@ pub(crate) struct Machine {
 }
 
 impl Machine {
-    /// Switches it on.
-    pub(crate) fn start(dir: &Path, boot: &Path) -> anyhow::Result<Self> {
-        let port = ota_tests::make::free_port(0);
+    /// Switches one on with a copy of the disk in `images`; `name` is that of its folder there.
+    pub(crate) fn start(images: &Path, name: &str, boot: &Path) -> anyhow::Result<Self> {
+        let (dir, port) = (images.join(name), ota_tests::make::free_port(0));
+        fs::create_dir_all(&dir)?;
+        fs::copy(images.join("disk.img"), dir.join("disk.img")).context("copying the disk")?;
         fs::write(dir.join("console"), "")?;
-        let child = power_on(dir, boot, port)?;
-        Ok(Self { dir: dir.into(), boot: boot.into(), child, port, read: 0, started: Instant::now() })
+        let child = power_on(images, &dir, boot, port)?;
+        let (images, boot, started) = (images.into(), boot.into(), Instant::now());
+        Ok(Self { images, dir, boot, child, port, read: 0, started })
     }
 
-    /// Its folder.
+    /// Its own folder.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// An image by name.
+    pub(crate) fn image(&self, name: &str) -> PathBuf {
+        self.images.join(format!("{name}.img"))
     }
 
     /// Seconds since it was first switched on.
@@ -56,7 +67,7 @@ impl Machine {
         self.child.kill()?;
         self.child.wait()?;
         self.read = self.console()?.len();
-        self.child = power_on(&self.dir, &self.boot, self.port)?;
+        self.child = power_on(&self.images, &self.dir, &self.boot, self.port)?;
         Ok(())
     }
 
@@ -128,10 +139,10 @@ impl Drop for Machine {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the owner of the emulator's process")]
-fn power_on(dir: &Path, boot: &Path, port: u16) -> anyhow::Result<Child> {
+fn power_on(images: &Path, dir: &Path, boot: &Path, port: u16) -> anyhow::Result<Child> {
     let console = File::options().append(true).open(dir.join("console"))?;
     let mut command = Command::new(boot);
-    command.arg(dir.join("disk.img")).env("OTA_API_PORT", port.to_string()).env("OTA_VM_DIR", dir);
+    command.arg(dir.join("disk.img")).env("OTA_API_PORT", port.to_string()).env("OTA_VM_DIR", images);
     command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
     command.spawn().with_context(|| format!("starting {}", boot.display()))
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
 # make.sh DAEMON SCRIPT: what the test boots, in $OTA_VM_DIR: slot images with their own kernel and initramfs, and a disk.
-#   DAEMON  ota-gatewayd as the flow tests run it; SCRIPT  dist/u-boot/ota-boot.cmd
+#   DAEMON  ota-gatewayd, statically linked; SCRIPT  dist/u-boot/ota-boot.cmd
 # Images: good-1 and good-2 come up; panic panics; mute comes up and its daemon never starts.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
@@ -8,7 +8,7 @@ PATH=$PATH:/usr/sbin:/sbin
 daemon=$1 script=$2 n=$OTA_SLOT_MIB g=$OTA_VM_DIR/guest-amd64 w=$OTA_VM_DIR/work
 rm -rf "$w"; mkdir -p "$w"
 
-# ---- initramfs: busybox, modules, fw_printenv, and the libraries of both programs ----
+# ---- initramfs: busybox, modules, fw_printenv with its libraries ----
 t=$w/initramfs; mkdir -p "$t"/{bin,etc,lib,lib64,proc,sys,dev,run,tmp,mnt/root,data}
 cp "$g/bin/busybox" "$t/bin/"; install -m755 "$HERE/guest-init.sh" "$t/init"
 v=$(ls "$g/lib/modules" | head -1); md=$g/lib/modules/$v; mkdir -p "$t/lib/modules/$v"
@@ -20,9 +20,8 @@ done
 cp "$md"/modules.{order,builtin,builtin.modinfo} "$t/lib/modules/$v/" 2>/dev/null || true
 depmod -b "$t" "$v"
 cp "$g/usr/bin/fw_printenv" "$t/bin/"
-find "$g" \( -name 'libubootenv.so.0*' -o -name 'libyaml-0.so*' -o -name 'libz.so*' \) -exec cp -a {} "$t/lib/" \;
-ldd "$daemon" | grep -o '/[^ ]*' | while read -r l; do cp -L "$l" "$t/lib/"; done
-cp -L "$t/lib/ld-linux-x86-64.so.2" "$t/lib64/"
+find "$g" \( -name 'libubootenv.so.0*' -o -name 'libyaml-0.so*' -o -name 'libz.so*' -o -name libc.so.6 \) -exec cp -a {} "$t/lib/" \;
+cp "$g/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" "$t/lib64/"
 mkdir -p "$t/etc/ssl/certs"; cp -L /etc/ssl/certs/ca-certificates.crt "$t/etc/ssl/certs/"
 (cd "$t" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet | gzip -1) > "$w/initrd"
 

@@ -1,6 +1,6 @@
 //! Building the programs of the workspace, once for the demo and the tests.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::{process, workspace::Workspace};
 
@@ -18,6 +18,15 @@ pub(crate) fn device_programs() -> anyhow::Result<()> {
 /// Builds every program.
 pub(crate) fn programs() -> anyhow::Result<()> {
     process::run(process::cargo().args(["build", "--workspace", "--bins"]))
+}
+
+/// Builds the daemon with a static glibc, for a guest without libraries. `wrapper` adds that to the one call of the compiler
+/// that links it; another debug level makes it another build of that package, and of that one only.
+pub(crate) fn static_daemon(wrapper: &Path) -> anyhow::Result<()> {
+    let other = "profile.dev.package.ota-gatewayd.debug=false";
+    let mut cargo = process::cargo();
+    cargo.args(["build", "--workspace", "--bin", "ota-gatewayd", "--config", other]);
+    process::run(cargo.env("RUSTC_WRAPPER", wrapper))
 }
 
 /// Where they are.

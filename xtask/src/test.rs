@@ -5,6 +5,9 @@ use crate::{browser, build, package, process, tools};
 /// What to run.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
+    /// Ten times as many kill rounds, and whatever else takes hours.
+    #[arg(long)]
+    long: bool,
     /// Handed on to `cargo test`, `-p ota-safety` or `-- a_name`.
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     rest: Vec<String>,
@@ -26,6 +29,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     test.arg("test").env("OTA_BIN_DIR", build::folder()?);
     if !chosen {
         test.arg("--workspace");
+    }
+    if args.long {
+        test.env("OTA_LONG", "1");
     }
     test.args(&args.rest).env("OTA_PYTHON", python.interpreter()).env("OTA_NODE_MODULES", modules);
     test.env("PATH", python.search_path()?);

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
+
 use crate::{build, process, workspace::Workspace};
 
 /// How long.
@@ -16,17 +18,21 @@ pub(crate) struct Args {
 }
 
 /// MiB of a slot: a kernel, an initramfs and the daemon.
-const SLOT_MIB: &str = "48";
+const SLOT_MIB: &str = "72";
 
 /// Gets what is missing, makes the disk, plays the story.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    build::programs()?;
     let dir = match &args.dir {
         Some(dir) => dir.clone(),
         None => Workspace::read()?.target.join("vm"),
     };
     std::fs::create_dir_all(dir.join("keys"))?;
     let (programs, scripts) = (build::folder()?, process::root().join("tests/vm"));
+    // Both are `target/debug/ota-gatewayd` when they are built: the one that the tests run last, so that it stays.
+    let daemon = dir.join("ota-gatewayd");
+    build::static_daemon(&scripts.join("static.sh"))?;
+    std::fs::copy(programs.join("ota-gatewayd"), &daemon).context("copying the daemon")?;
+    build::programs()?;
     let script = |name: &str| {
         let mut command = process::command(scripts.join(name));
         command.env("OTA_VM_DIR", &dir).env("OTA_SLOT_MIB", SLOT_MIB);
@@ -40,6 +46,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     process::run(&mut script("get.sh"))?;
     process::run(story().arg("--keys"))?;
     let loader = process::root().join("dist/u-boot/ota-boot.cmd");
-    process::run(script("make.sh").arg(programs.join("ota-gatewayd")).arg(loader))?;
+    process::run(script("make.sh").arg(daemon).arg(loader))?;
     process::run(story().args(["--cuts", if args.long { "50" } else { "3" }]))
 }

@@ -1,0 +1,60 @@
+//! A real ext4 file system on a loop device, for what has to be shown on one.
+
+use std::{
+    ffi::OsStr,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use ota_tests::process;
+
+/// Runs a tool that has to succeed.
+pub(crate) fn run(program: &str, args: &[&OsStr]) -> String {
+    String::from_utf8(process::read(program, args).unwrap()).unwrap().trim().to_owned()
+}
+
+/// A partition on a loop device, and where it is mounted. Dropped, it is unmounted and gone.
+pub(crate) struct Partition {
+    pub(crate) device: PathBuf,
+    mount: PathBuf,
+}
+
+impl Partition {
+    /// Of so many MiB in `file`, to be mounted at `mount`.
+    pub(crate) fn make(file: &Path, mib: u64, mount: PathBuf) -> Self {
+        fs::File::create(file).unwrap().set_len(mib << 20).unwrap();
+        let device = run("losetup", &["--find".as_ref(), "--show".as_ref(), file.as_ref()]);
+        run("mkfs.ext4", &["-q", "-F", "-L", "data", &device].map(OsStr::new));
+        Self { device: device.into(), mount }
+    }
+
+    pub(crate) fn mount(&self) {
+        run("mount", &[self.device.as_os_str(), self.mount.as_os_str()]);
+    }
+
+    pub(crate) fn unmount(&self) {
+        run("umount", &[self.mount.as_os_str()]);
+    }
+
+    /// That Debian's fsck finds nothing.
+    pub(crate) fn check(&self) {
+        run("fsck.ext4", &["-f".as_ref(), "-n".as_ref(), self.device.as_os_str()]);
+    }
+
+    /// Label and UUID.
+    pub(crate) fn name(&self) -> String {
+        ["LABEL", "UUID"]
+            .map(|tag| {
+                run("blkid", &["-p", "-o", "value", "-s", tag, self.device.to_str().unwrap()].map(OsStr::new))
+            })
+            .join(" ")
+    }
+}
+
+impl Drop for Partition {
+    fn drop(&mut self) {
+        // Lazily: the daemon may still be there when a test has failed.
+        let _ = process::outcome("umount", ["-l".as_ref(), self.mount.as_os_str()]);
+        let _ = process::outcome("losetup", ["--detach".as_ref(), self.device.as_os_str()]);
+    }
+}
