@@ -19,8 +19,8 @@ use ota_core::{
     ByteCount, ImageName, Slot,
     error::PortError,
     job::{InstallOptions, Job, JobState, Strategy},
-    ports::{ImageInspector as _, ImageReader, ImageStore, UploadLabel, UploadStore as _},
-    release::{DetachedSignature, Release, SignatureKind, StagedImage},
+    ports::{FileEnd, ImageInspector as _, ImageReader, ImageStore, UploadLabel, UploadStore as _},
+    release::{DetachedSignature, Evidence, Release, SignatureKind, StagedImage},
 };
 use ota_engine::{
     Actor, CancelRequest, DeployRequest, Engine, EngineConfig, ExamineRequest, GatewayIdentity, JobRef,
@@ -157,9 +157,14 @@ impl ImageStore for Meddled {
         Ok(Box::new(Counted { inner, reads: Arc::clone(&self.reads), plan: Arc::clone(&self.plan) }))
     }
 
-    fn signatures(&self, name: &ImageName) -> Result<Vec<DetachedSignature>, PortError> {
+    fn end(&self, name: &ImageName, most: usize) -> Result<FileEnd, PortError> {
         count(&self.reads, &self.plan);
-        self.inner.signatures(name)
+        self.inner.end(name, most)
+    }
+
+    fn evidence(&self, name: &ImageName) -> Result<Evidence, PortError> {
+        count(&self.reads, &self.plan);
+        self.inner.evidence(name)
     }
 
     fn remove(&self, name: &ImageName) -> Result<(), PortError> {
@@ -287,6 +292,7 @@ impl Bench {
             version: "v5.1.0".parse().unwrap(),
             description: None,
             signature: Some(signature),
+            checksums: None,
             verification: None,
             stored: ota_core::Timestamp::from_secs(0),
         };
@@ -301,7 +307,7 @@ impl Bench {
             image: image.clone(),
             version: "v5.1.0".parse().unwrap(),
             bytes: None,
-            signatures: None,
+            evidence: None,
             verify_signature: true,
             check_compatibility: true,
         };
@@ -327,6 +333,7 @@ impl Bench {
                 kind: verification.facts.ok_or("not compatible")?.kind,
                 source: "upload".into(),
                 deltas: Vec::new(),
+                unpacked_size: None,
             },
             image: StagedImage { name: image.name, size: vouched.size, sha256: vouched.sha256 },
             vouched,

@@ -6,7 +6,7 @@
 mod bench;
 mod keys;
 
-use ota_core::{ErrorCode, OtaError, Sha256Digest, error::SignatureFault};
+use ota_core::{ErrorCode, OtaError, Sha256Digest, error::SignatureFault, release::ChecksumFile};
 
 use self::{
     bench::{Bench, Image},
@@ -71,7 +71,7 @@ async fn every_format_with_every_kind_of_signature_is_taken_or_refused_with_the_
             }
         }
     }
-    assert!(good == 24 && cases > 1000, "{good} good ones, {cases} refusals");
+    assert!(good == 36 && cases > 1500, "{good} good ones, {cases} refusals");
     bench.is_untouched();
 }
 
@@ -99,7 +99,7 @@ fn spoiled(keys: &Keys, kind: Kind, bytes: &[u8], signed: &Image) -> Vec<(String
             let image = Image { file: flipped(bytes, at), ..signed.clone() };
             case(format!("image flipped at {at}"), image, &[signature(Mismatch)]);
         }
-        for at in places(0, bytes.len(), 5) {
+        for at in structure(bytes) {
             let image = Image { file: bytes[..at].to_vec(), ..signed.clone() };
             case(format!("image cut at {at}"), image, &[signature(Mismatch)]);
         }
@@ -115,6 +115,9 @@ fn spoiled(keys: &Keys, kind: Kind, bytes: &[u8], signed: &Image) -> Vec<(String
             case(format!("signature flipped at {at}"), image, &broken);
         }
         return cases;
+    }
+    if kind.is_list() {
+        return spoiled_list(keys, kind, bytes, signed);
     }
     let (image, manifest, records) = signed.parts();
     let file = &signed.file;
@@ -140,11 +143,91 @@ fn spoiled(keys: &Keys, kind: Kind, bytes: &[u8], signed: &Image) -> Vec<(String
         let damaged = Image { file: flipped(file, at), ..signed.clone() };
         case(format!("trailer flipped at {at}"), damaged, &broken);
     }
-    for at in [0, image / 2, image, image + 1, start, start + 16, start + records, file.len() - 1] {
+    let ends = [image, image + 1, start, start + 16, start + records, file.len() - 64, file.len() - 1];
+    for at in structure(bytes).into_iter().chain(ends) {
         let cut = Image { file: file[..at].to_vec(), ..signed.clone() };
         case(format!("file cut at {at}"), cut, &broken);
     }
     cases
+}
+
+/// The same of an image that goes by a signed checksum file.
+fn spoiled_list(keys: &Keys, kind: Kind, bytes: &[u8], signed: &Image) -> Vec<(String, Image, Vec<Refusal>)> {
+    use SignatureFault::{KeyUsage, Malformed, Mismatch, Missing, Untrusted, WeakAlgorithm};
+    let broken = [Malformed, Mismatch, Untrusted, WeakAlgorithm, Missing, KeyUsage].map(signature);
+    let checksum = [(ErrorCode::ChecksumMismatch, None)];
+    let other: Vec<u8> = flipped(bytes, bytes.len() / 2);
+    let changed = |change: &dyn Fn(&mut ChecksumFile)| {
+        let mut image = signed.clone();
+        image.checksums.as_mut().into_iter().for_each(change);
+        image
+    };
+    let mut cases = Vec::new();
+    let mut case =
+        |name: String, image: Image, wanted: &[Refusal]| cases.push((name, image, wanted.to_vec()));
+    case("wrong key".into(), keys.sign(kind, bytes, "stranger"), &[signature(Untrusted)]);
+    case("no signature".into(), changed(&|list| list.signatures.clear()), &[signature(Missing)]);
+    case("no list".into(), Image { checksums: None, ..signed.clone() }, &[signature(Missing)]);
+    let empty = changed(&|list| list.signatures[0].bytes.clear());
+    case("empty signature".into(), empty, &[signature(Missing)]);
+    case("list of another image".into(), Image { file: other.clone(), ..signed.clone() }, &checksum);
+    let elsewhere = keys.sign(kind, &other, "good").checksums.map(|list| list.signatures).unwrap_or_default();
+    let foreign = changed(&|list| list.signatures.clone_from(&elsewhere));
+    case("signature of another list".into(), foreign, &[signature(Mismatch)]);
+    for at in places(0, bytes.len(), 5) {
+        case(
+            format!("image flipped at {at}"),
+            Image { file: flipped(bytes, at), ..signed.clone() },
+            &checksum,
+        );
+    }
+    for at in structure(bytes) {
+        case(format!("image cut at {at}"), Image { file: bytes[..at].to_vec(), ..signed.clone() }, &checksum);
+    }
+    let (text, file) = signed.checksums.as_ref().map(|list| (&list.text, &list.signatures[0].bytes)).unwrap();
+    for at in places(0, text.len(), 7) {
+        let image = changed(&|list| list.text = flipped(&list.text, at));
+        case(format!("list flipped at {at}"), image, &[signature(Mismatch)]);
+        let image = changed(&|list| list.text.truncate(at));
+        case(format!("list cut at {at}"), image, &[signature(Mismatch)]);
+    }
+    for at in kind.boundaries(file) {
+        case(
+            format!("signature cut at {at}"),
+            changed(&|list| list.signatures[0].bytes.truncate(at)),
+            &broken,
+        );
+    }
+    for at in kind.signed_places(file) {
+        let image = changed(&|list| list.signatures[0].bytes = flipped(&list.signatures[0].bytes, at));
+        case(format!("signature flipped at {at}"), image, &broken);
+    }
+    cases
+}
+
+/// Where the parts of an image begin, by its format, and a few places between.
+fn structure(image: &[u8]) -> Vec<usize> {
+    let number = |at: usize| image.get(at..at + 8).map(|bytes| u64::from_le_bytes(bytes.try_into().unwrap()));
+    let end = image.len();
+    let mut found: Vec<usize> = places(0, end, 4).collect();
+    match image {
+        // Superblock, tables of ids, attributes, inodes, folders, fragments, exports; the end of what is used.
+        [b'h', b's', b'q', b's', ..] => {
+            found.extend([4, 95, 96]);
+            let tables = [40, 48, 56, 64, 72, 80, 88].into_iter().filter_map(number);
+            found.extend(tables.filter_map(|table| usize::try_from(table).ok()));
+        }
+        // Header, checksum and length at the end.
+        [0x1f, 0x8b, ..] => found.extend([2, 3, 10, end - 8, end - 4]),
+        // Magic, frame header, checksum at the end.
+        [0x28, 0xb5, ..] => found.extend([4, 5, 9, end - 4]),
+        // Boot block, superblock, group descriptors.
+        _ => found.extend([1024, 1025, 2048, 4096]),
+    }
+    found.retain(|at| *at < end);
+    found.sort_unstable();
+    found.dedup();
+    found
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,6 +1,9 @@
 //! Images that people bring themselves: exchanged files, long files.
 
-use std::fs;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use ota_api::{
     upload::{DeployRequest, VerifyRequest},
@@ -8,29 +11,32 @@ use ota_api::{
 };
 use ota_client::UploadFile;
 use ota_core::Slot;
+use ota_tests::{process, release::SignedBy};
 
-use crate::world::{Offer, TestDevice, device};
+use crate::world::{Offer, TestDevice, device, publisher};
 
 /// The label of uploads.
 const LABEL: &str = "v5.1.0-custom";
 /// How much more memory the daemon may need for a long upload than for a short one. KiB.
 const GROWTH: u64 = 16 * 1024;
 
-fn upload(device: &TestDevice) -> UploadFile {
+pub(crate) fn upload(device: &TestDevice) -> UploadFile {
     UploadFile {
         image: device.release.image.clone(),
         version: LABEL.into(),
         description: None,
         signature: Some(device.release.signature()),
+        checksums: None,
+        checksums_signature: None,
         sha256: None,
     }
 }
 
-fn verify(filename: &str) -> VerifyRequest {
+pub(crate) fn verify(filename: &str) -> VerifyRequest {
     VerifyRequest { filename: filename.into(), verify_signature: true, check_compatibility: true }
 }
 
-fn deploy(filename: &str) -> DeployRequest {
+pub(crate) fn deploy(filename: &str) -> DeployRequest {
     DeployRequest {
         filename: filename.into(),
         version: None,
@@ -65,6 +71,67 @@ async fn a_file_that_is_exchanged_after_its_verification_is_never_switched_to() 
     fs::write(&staged, &bytes).unwrap();
     let refused = device.client.deploy(&deploy(&name)).await.unwrap_err();
     assert!(refused.chain().contains("upload/verify"), "{}", refused.chain());
+}
+
+/// A checksum file of `image` by coreutils, in a folder of its own.
+fn list(device: &TestDevice, tool: &str, folder: &str) -> PathBuf {
+    let image = &device.release.image;
+    let dir = device.layout.dir().join(folder);
+    fs::create_dir_all(&dir).unwrap();
+    let line = format!(
+        "cd {} && {tool} {}",
+        image.parent().unwrap().display(),
+        image.file_name().unwrap().display()
+    );
+    let path = dir.join("SUMS");
+    fs::write(&path, process::read("sh", ["-ec", &line]).unwrap()).unwrap();
+    path
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_image_goes_by_a_signed_checksum_file_and_by_none_that_is_unsigned_changed_or_of_other_bytes() {
+    let device = device(Offer::Small).await;
+    let environment = device.environment().bytes().unwrap();
+    let signed = |list: &Path| publisher().sign(list, SignedBy::Us).unwrap();
+    let edited = |folder: &str, change: fn(String) -> String| {
+        let path = list(&device, "sha256sum", folder);
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, change(text)).unwrap();
+        path
+    };
+    let good = list(&device, "sha512sum", "good");
+    let signature = signed(&good);
+    let other_digest = edited("digest", |text| format!("{}{}", "0".repeat(64), &text[64..]));
+    let other_name = edited("name", |text| text.replace("rootfs", "another"));
+    let no_list = edited("text", |_| "hello\n".into());
+    let longer = edited("longer", |text| format!("{text}{}  more\n", "0".repeat(64)));
+    let old_signature = signed(&list(&device, "sha256sum", "old"));
+    let by = |checksums: &Path, checksums_signature: Option<PathBuf>| UploadFile {
+        signature: None,
+        checksums: Some(checksums.to_owned()),
+        checksums_signature,
+        ..upload(&device)
+    };
+    let both = UploadFile { signature: Some(device.release.signature()), ..by(&other_digest, None) };
+    for (file, code) in [
+        (by(&good, None), "OTA_006"),
+        (by(&longer, old_signature), "OTA_006"),
+        (by(&other_digest, signed(&other_digest)), "OTA_007"),
+        (both, "OTA_007"),
+        (by(&other_name, signed(&other_name)), "OTA_005"),
+        (by(&no_list, signed(&no_list)), "OTA_005"),
+    ] {
+        let stored = device.client.upload(&file).await.unwrap();
+        let refused = device.client.verify(&verify(&stored.file.name)).await.unwrap_err();
+        assert_eq!(refused.api().unwrap().code, code, "{file:?}: {}", refused.chain());
+    }
+    assert_eq!(device.environment().bytes().unwrap(), environment);
+    let stored = device.client.upload(&by(&good, signature)).await.unwrap();
+    let verified = device.client.verify(&verify(&stored.file.name)).await.unwrap();
+    assert!(verified.file.signature_valid && verified.ready_for_deployment);
+    let started = device.client.deploy(&deploy(&stored.file.name)).await.unwrap();
+    assert_eq!(device.ended(&started.job_id).await.status, JobStatus::Succeeded);
+    device.check_rests_on(Slot::B).await;
 }
 
 async fn peak_kib(mib: u64) -> u64 {

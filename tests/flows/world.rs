@@ -29,7 +29,10 @@ use ota_tests::{
 };
 use tokio::time::{Instant, sleep, timeout};
 
-use crate::api::Api;
+use crate::{
+    api::Api,
+    forms::{self, Form},
+};
 
 /// Longest wait for anything, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
@@ -59,6 +62,14 @@ pub(crate) enum Offer {
     Unsigned,
     /// So many MiB, mostly zeros.
     Long(u64),
+    /// Packed.
+    Packed(Form),
+    /// One file with its trailer and no other signature, packed or not.
+    OneFile(Option<Form>),
+    /// A signed archive with an entry that leads out of its root.
+    Escapes,
+    /// A signed archive that unpacks to one block more than the server has signed.
+    LongerThanSigned,
 }
 
 /// A repository with one release.
@@ -71,6 +82,12 @@ pub(crate) struct Release {
 impl Release {
     pub(crate) fn size(&self) -> u64 {
         fs::metadata(&self.image).unwrap().len()
+    }
+
+    /// A packed image needs more than its length.
+    fn slot_size(&self, offer: Offer) -> u64 {
+        let least = if forms::is_packed(offer) { 24 << 20 } else { 0 };
+        make::slot_size(self.size()).max(least)
     }
 
     /// The signature beside the image.
@@ -139,8 +156,10 @@ impl World {
         let image = folder.join("rootfs.squashfs");
         images::build(&ImageSpec { version: NEW_VERSION, payload, behaviour }, &folder.join("tree"), &image)
             .unwrap();
-        let repo =
-            self.publisher.publish(&format!("tuf-{name}"), &folder.join("repo"), &image, signed_by).unwrap();
+        let (image, signed_by, unpacked) = forms::shape(offer, &self.publisher, &image, signed_by);
+        let name = format!("tuf-{name}");
+        let repo = folder.join("repo");
+        let repo = self.publisher.publish_packed(&name, &repo, &image, signed_by, unpacked).unwrap();
         Release { repo: folder.join("repo"), image, root: repo.initial_root() }
     }
 }
@@ -150,6 +169,11 @@ pub(crate) fn folder(name: &str) -> PathBuf {
     let folder = world().dir.join(name);
     fs::create_dir_all(&folder).unwrap();
     folder
+}
+
+/// Who signs what is on offer.
+pub(crate) fn publisher() -> &'static Publisher {
+    &world().publisher
 }
 
 /// The same program, for those who run it themselves.
@@ -253,7 +277,7 @@ async fn made(
         let number = world.devices.fetch_add(1, Ordering::Relaxed);
         let folder = folder.unwrap_or_else(|| world.dir.join("devices"));
         let layout = make::take_folder(&folder.join(number.to_string())).unwrap();
-        make::make_board(&layout, &world.old, make::slot_size(release.size())).unwrap();
+        make::make_board(&layout, &world.old, release.slot_size(offer)).unwrap();
         fs::copy(world.publisher.certificate(), layout.trusted_keys().join("release-ca.pem")).unwrap();
         fs::copy(&release.root, layout.initial_root()).unwrap();
         prepare(&layout);

@@ -159,13 +159,31 @@ pub struct Loaded {
     pub health: String,
 }
 
+fn cat_squashfs(slot: &Path, name: &str) -> Option<String> {
+    let output = process::read("unsquashfs", ["-cat".as_ref(), slot.as_os_str(), name.as_ref()]).ok()?;
+    String::from_utf8(output).ok()
+}
+
+fn is_ext4(slot: &Path) -> bool {
+    use std::os::unix::fs::FileExt as _;
+    let mut magic = [0; 2];
+    let read = fs::File::open(slot).and_then(|file| file.read_exact_at(&mut magic, 1080));
+    read.is_ok() && magic == [0x53, 0xef]
+}
+
+/// `debugfs` says nothing of a file that is not there, and succeeds.
+fn cat_ext4(slot: &Path, name: &str) -> Option<String> {
+    let request = format!("cat /{name}");
+    let command = ["-R".as_ref(), request.as_ref(), slot.as_os_str()];
+    let output =
+        process::read("debugfs", command).or_else(|_| process::read("/sbin/debugfs", command)).ok()?;
+    String::from_utf8(output).ok().filter(|text| !text.is_empty())
+}
+
 /// Loads what the board needs of a slot; `None` when there is no file system with it.
 #[must_use]
 pub fn load(slot: &Path) -> Option<Loaded> {
-    let cat = |name: &str| -> Option<String> {
-        let output = process::read("unsquashfs", ["-cat".as_ref(), slot.as_os_str(), name.as_ref()]).ok()?;
-        String::from_utf8(output).ok()
-    };
+    let cat = |name: &str| if is_ext4(slot) { cat_ext4(slot, name) } else { cat_squashfs(slot, name) };
     Some(Loaded {
         os_release: cat("etc/os-release")?,
         comes_up: cat("etc/ota-sim/boot").is_none_or(|text| text.trim() != "hang"),

@@ -72,11 +72,27 @@ impl Publisher {
         image: &Path,
         signed_by: SignedBy,
     ) -> anyhow::Result<RepoDir> {
+        self.publish_packed(name, repo, image, signed_by, None)
+    }
+
+    /// The same with the length that a packed image unpacks to, if the channel's manifest is to say it.
+    ///
+    /// # Errors
+    /// What signing and publishing say.
+    pub fn publish_packed(
+        &self,
+        name: &str,
+        repo: &Path,
+        image: &Path,
+        signed_by: SignedBy,
+        unpacked_size: Option<u64>,
+    ) -> anyhow::Result<RepoDir> {
         let repo = RepoDir::init(&InitOptions::new(repo, self.keys.join(name)), clock())?;
         let mut add = AddRelease::new(image, MODEL, format!("v{NEW_VERSION}").parse()?, RELEASE_DATE)?;
         add.id = UPDATE_ID.parse()?;
         add.description = "Security patches and performance improvements".into();
         add.critical = true;
+        add.unpacked_size = unpacked_size;
         add.placement = Placement::HardLink;
         if let Some(signature) = self.sign(image, signed_by)? {
             add.signatures = vec![(SignatureKind::Cms, signature)];
@@ -86,7 +102,11 @@ impl Publisher {
         Ok(repo)
     }
 
-    fn sign(&self, image: &Path, signed_by: SignedBy) -> anyhow::Result<Option<PathBuf>> {
+    /// Signs a file beside it, unless nobody does; gives where the signature is.
+    ///
+    /// # Errors
+    /// When `openssl` is missing or fails.
+    pub fn sign(&self, image: &Path, signed_by: SignedBy) -> anyhow::Result<Option<PathBuf>> {
         let ca = match signed_by {
             SignedBy::Us => self.ca.clone(),
             SignedBy::Stranger => make_code_signing_ca(&CodeSigningOptions::new(self.keys.join("stranger")))?,

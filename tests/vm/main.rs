@@ -168,6 +168,8 @@ impl Story {
             version: version.into(),
             description: None,
             signature: Some(signature),
+            checksums: None,
+            checksums_signature: None,
             sha256: None,
         };
         let stored = client.upload(&file).await?.file.name;

@@ -9,6 +9,7 @@ mod media;
 mod meter;
 mod peers;
 mod safety;
+mod verify;
 
 /// What is measured.
 #[derive(clap::Args)]
@@ -23,6 +24,8 @@ enum Bench {
     Install(install::Args),
     /// A thousand safety constraints: processor time and memory.
     Safety(safety::Args),
+    /// A verification beside `openssl dgst -sha256` of the same bytes.
+    Verify(verify::Args),
     /// Hostile clients against the daemon: an honest one's waiting, memory, a running update's speed.
     Load(daemon::Args),
     /// A long upload beside `dd` and nginx's WebDAV.
@@ -34,6 +37,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.bench {
         Bench::Install(args) => install::run(args),
         Bench::Safety(args) => safety::run(args),
+        Bench::Verify(args) => verify::run(args),
         Bench::Load(args) => daemon::run("bench_load", args),
         Bench::Upload(args) => daemon::run("bench_upload", args),
     }

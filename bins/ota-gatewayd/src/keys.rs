@@ -7,9 +7,13 @@ use ota_core::{
     Timestamp,
     ports::{Clock, Settings},
 };
-use ota_verify::{Keyring, KeyringVerifier, VerifyConfig, policy::KeyRole};
+use ota_verify::{EkuPolicy, Keyring, KeyringVerifier, VerifyConfig, X509Policy, policy::KeyRole};
 
-use crate::{clock::SystemClock, config::Config, wire};
+use crate::{
+    clock::SystemClock,
+    config::{Config, Purpose},
+    wire,
+};
 
 /// Number of the newest key list that was ever accepted.
 const SERIAL: &str = "keys.list_serial";
@@ -55,6 +59,12 @@ fn strict(config: &Config, clock: &Arc<dyn Clock>, settings: &Arc<dyn Settings>)
     strict.stored_floor = Arc::new(move || wire::stored_floor(&*settings));
     strict.threshold = config.verify.threshold.try_into().unwrap_or(std::num::NonZeroU32::MIN);
     strict.development_keys = config.verify.development_keys;
+    let extended_key_usage = match config.verify.extended_key_usage {
+        Purpose::CodeSigning => EkuPolicy::CodeSigning,
+        Purpose::CodeSigningIfPresent => EkuPolicy::CodeSigningIfPresent,
+        Purpose::Any => EkuPolicy::Any,
+    };
+    strict.x509 = X509Policy { extended_key_usage, require_crl: config.verify.require_crl };
     strict.model = Some(config.gateway.model.clone());
     strict
 }

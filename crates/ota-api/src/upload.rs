@@ -20,6 +20,12 @@ pub struct UploadForm {
     /// Detached signature, a file part.
     #[schema(value_type = Option<String>, format = Binary)]
     pub signature: Option<Vec<u8>>,
+    /// Checksum file (`SHA256SUMS`, `SHA512SUMS`) that lists the image by its file name, a file part.
+    #[schema(value_type = Option<String>, format = Binary)]
+    pub checksums: Option<Vec<u8>>,
+    /// Detached signature over the checksum file, a file part.
+    #[schema(value_type = Option<String>, format = Binary)]
+    pub checksums_signature: Option<Vec<u8>>,
     /// Expected digest, 64 hexadecimal digits.
     pub sha256: Option<String>,
 }

@@ -283,6 +283,10 @@ pub struct UploadFile {
     pub description: Option<String>,
     /// Detached signature file.
     pub signature: Option<PathBuf>,
+    /// Checksum file that lists the image by its base name.
+    pub checksums: Option<PathBuf>,
+    /// Detached signature over the checksum file.
+    pub checksums_signature: Option<PathBuf>,
     /// Expected SHA-256 in hexadecimal.
     pub sha256: Option<String>,
 }
@@ -333,8 +337,15 @@ async fn form(file: &UploadFile) -> Result<Form, ClientError> {
     if let Some(sha256) = &file.sha256 {
         form = form.text("sha256", sha256.clone());
     }
-    if let Some(signature) = &file.signature {
-        form = form.part("signature", part(signature).await?);
+    let beside = [
+        ("signature", &file.signature),
+        ("checksums", &file.checksums),
+        ("checksums_signature", &file.checksums_signature),
+    ];
+    for (name, path) in beside {
+        if let Some(path) = path {
+            form = form.part(name, part(path).await?);
+        }
     }
     Ok(form.part("file", part(&file.image).await?))
 }

@@ -31,6 +31,9 @@ pub struct Release {
     pub source: String,
     /// Versions for which the source offers a delta.
     pub deltas: Vec<Version>,
+    /// Signed length of what a packed image unpacks to, where the source says it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unpacked_size: Option<ByteCount>,
 }
 
 /// Format of an image. Source: `ota-api.rst`, "Supported Formats".
@@ -97,6 +100,40 @@ pub struct DetachedSignature {
     pub kind: SignatureKind,
     /// The signature file, at most 64 KiB.
     pub bytes: Vec<u8>,
+}
+
+/// A checksum file (`SHA256SUMS`, `SHA512SUMS`) that came with an image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChecksumFile {
+    /// The file as it is.
+    pub text: Vec<u8>,
+    /// Detached signatures over it. Without any it shows integrity only.
+    pub signatures: Vec<DetachedSignature>,
+    /// Name under which it lists the image.
+    pub name: String,
+}
+
+/// What came with an image to vouch for it. All of it must hold.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Evidence {
+    /// Detached signatures over the image.
+    pub signatures: Vec<DetachedSignature>,
+    /// A checksum file that lists it.
+    pub checksums: Option<ChecksumFile>,
+}
+
+impl Evidence {
+    /// Signatures over the image and nothing else.
+    #[must_use]
+    pub const fn signatures(signatures: Vec<DetachedSignature>) -> Self {
+        Self { signatures, checksums: None }
+    }
+
+    /// Whether nothing came with the image.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.signatures.is_empty() && self.checksums.is_none()
+    }
 }
 
 /// Encoding of a detached signature.

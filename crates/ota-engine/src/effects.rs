@@ -12,9 +12,9 @@ use ota_core::{
     job::{Effect, Failure, Held, Input, Job, JobKind, JobState, JobStatus, Strategy},
     ports::{
         FetchObserver, FetchOrder, Flow, Front, ImageExpectation, ImageReader, PackedImage, RebootReason,
-        VerifyPolicy, WriteProgress,
+        Stated, VerifyPolicy, WriteProgress,
     },
-    release::{ImageKind, Vouched},
+    release::{ImageKind, Release, Vouched},
     safety::{SafetyStep, Severity},
 };
 use tokio::sync::mpsc;
@@ -362,11 +362,14 @@ fn verify(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
     let mut run = || -> Result<Vouched, PortError> {
         let (name, expect) = expectation(job)?;
         let images = &shared.ports.images;
-        let signatures = images.signatures(&name)?;
+        let evidence = images.evidence(&name)?;
         let mut image = KeepHead::new(images.open(&name)?, shared.ports.inspector.head_len());
         let policy = VerifyPolicy { require_signature: job.verify_signature };
-        let vouched = shared.ports.verifier.verify(&mut image, expect, &signatures, policy, observer)?;
-        let facts = shared.facts_of(&vouched, &image.head, images.open(&name)?, observer)?;
+        let verifier = &shared.ports.verifier;
+        let (vouched, stated) = verifier.verify_stated(&mut image, expect, &evidence, policy, observer)?;
+        refuse_other_version(stated.as_ref(), &job.release)?;
+        let signed = stated.and_then(|stated| stated.unpacked_size).or(job.release.unpacked_size);
+        let facts = shared.facts_of(&vouched, &image.head, images.open(&name)?, signed, observer)?;
         let (required, available) = (space(&facts, &vouched), shared.ports.slots.capacity(job.target)?);
         if required > available {
             let place = format!("slot {}", job.target);
@@ -375,6 +378,17 @@ fn verify(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
         Ok(vouched)
     };
     run().map_or_else(|error| Input::VerifyFailed(failure(&error)), Input::Verified)
+}
+
+/// A one-file image says under its signature which version it is; the server's offer must be that one.
+fn refuse_other_version(stated: Option<&Stated>, release: &Release) -> Result<(), OtaError> {
+    match stated.filter(|stated| stated.version != release.version) {
+        Some(stated) => {
+            let what = format!("signed as {}, offered as {}", stated.version, release.version);
+            Err(OtaError::InvalidImage { what })
+        }
+        None => Ok(()),
+    }
 }
 
 fn fence(shared: &Shared, job: &Job) -> Input {
@@ -392,14 +406,23 @@ fn fence(shared: &Shared, job: &Job) -> Input {
 
 fn write(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
     let mut run = || {
-        let (name, expect) = expectation(job)?;
-        // What the signature covers is what is written, whatever lies in staging by now.
-        if job.vouched.as_ref().is_some_and(|vouched| vouched.sha256 != expect.sha256) {
+        let (name, staged) = expectation(job)?;
+        // What was vouched for is what is written, whatever lies in staging by now: of a one-file image the bytes in front of
+        // its trailer.
+        let expect = match &job.vouched {
+            Some(Vouched { size, sha256, .. }) => ImageExpectation { size: *size, sha256: *sha256 },
+            None => staged,
+        };
+        if expect.size == staged.size && expect.sha256 != staged.sha256 {
             return Err(PortErrorKind::Io("the verified digest is not the staged one".into()).into());
         }
-        let front = front(job, expect);
+        let vouched = Vouched { sha256: expect.sha256, size: expect.size, signers: Vec::new() };
+        let (images, verifier) = (&shared.ports.images, &shared.ports.verifier);
+        let end = images.end(&name, verifier.end_len())?;
+        let front = front(job, expect, staged);
         let open = || -> Result<Box<dyn ImageReader>, PortError> {
-            Ok(Box::new(Front::new(shared.ports.images.open(&name)?, front)))
+            let image: Box<dyn ImageReader> = Box::new(Front::new(images.open(&name)?, front));
+            Ok(verifier.guarded(image, &vouched, &end))
         };
         let holds = write_image(shared, job.target, expect, &open, observer)?;
         shared.slot_written(job, holds)
@@ -417,7 +440,7 @@ fn write_image(
 ) -> Result<ImageExpectation, PortError> {
     let head = KeepHead::of(open()?, shared.ports.inspector.head_len())?;
     let vouched = Vouched { sha256: expect.sha256, size: expect.size, signers: Vec::new() };
-    let facts = shared.facts_of(&vouched, &head, open()?, observer)?;
+    let facts = shared.facts_of(&vouched, &head, open()?, None, observer)?;
     let Some(unpacked) = &facts.unpacked else {
         shared.ports.slots.write(slot, &mut *open()?, expect, observer)?;
         return Ok(expect);
@@ -427,13 +450,11 @@ fn write_image(
     shared.ports.slots.write_packed(slot, image, observer)
 }
 
-/// How much of the staged file is read: of an upload what was vouched for, without the trailer; else all of it, so that
-/// a file that has grown is noticed.
-const fn front(job: &Job, expect: ImageExpectation) -> ByteCount {
-    match job.kind {
-        JobKind::Deployment => expect.size,
-        JobKind::Update | JobKind::Rollback => ByteCount(u64::MAX),
-    }
+/// How much of the staged file is read: of a one-file image what was vouched for, without the trailer; else all of it, so
+/// that a file that has grown is noticed.
+fn front(job: &Job, expect: ImageExpectation, staged: ImageExpectation) -> ByteCount {
+    let one_file = job.kind == JobKind::Deployment || expect.size != staged.size;
+    if one_file { expect.size } else { ByteCount(u64::MAX) }
 }
 
 /// A rollback goes only to bytes that are still the recorded ones.

@@ -11,7 +11,7 @@ use ota_core::{
     ports::{
         Flow, Front, ImageExpectation, ImageFacts, ImageReader, Observer, Stated, Verification, VerifyPolicy,
     },
-    release::{DetachedSignature, StagedImage, Vouched},
+    release::{Evidence, StagedImage, Vouched},
 };
 
 use crate::{
@@ -29,9 +29,10 @@ pub struct ExamineRequest {
     /// Two readers of its bytes, each from the start: a packed image is read again once it is vouched for. Those in staging
     /// when absent.
     pub bytes: Option<[Box<dyn ImageReader>; 2]>,
-    /// Its detached signatures; those beside it in staging when absent.
-    pub signatures: Option<Vec<DetachedSignature>>,
-    /// `false` is refused unless the device's policy allows unsigned images; detached signatures are then not looked at.
+    /// What came with it to vouch for it; what lies beside it in staging when absent.
+    pub evidence: Option<Evidence>,
+    /// `false` is refused unless the device's policy allows unsigned images; detached signatures and checksums are then not
+    /// looked at.
     pub verify_signature: bool,
     /// Whether an image that does not fit this device is refused; it is else verified without facts.
     pub check_compatibility: bool,
@@ -99,10 +100,10 @@ impl Shared {
             .into());
         }
         let image = &request.image;
-        let signatures = match request.signatures.take() {
-            _ if !request.verify_signature => Vec::new(),
+        let evidence = match request.evidence.take() {
+            _ if !request.verify_signature => Evidence::default(),
             Some(given) => given,
-            None => self.ports.images.signatures(&image.name)?,
+            None => self.ports.images.evidence(&image.name)?,
         };
         let [bytes, again] = match request.bytes.take() {
             Some(given) => given,
@@ -112,7 +113,7 @@ impl Shared {
         let expect = ImageExpectation { size: image.size, sha256: image.sha256 };
         let policy = VerifyPolicy { require_signature: !self.config.allow_unsigned };
         let (vouched, stated) =
-            self.ports.verifier.verify_stated(&mut reader, expect, &signatures, policy, observer)?;
+            self.ports.verifier.verify_stated(&mut reader, expect, &evidence, policy, observer)?;
         Ok(VouchedFor { vouched, stated, head: reader.head, again })
     }
 
@@ -125,23 +126,25 @@ impl Shared {
     ) -> Result<ImageFacts, EngineError> {
         let VouchedFor { vouched, stated, head, again } = image;
         let invalid = |what: String| EngineError::from(OtaError::InvalidImage { what });
+        let signed = stated.as_ref().and_then(|stated| stated.unpacked_size);
         if let Some(stated) = stated.filter(|stated| stated.version != request.version) {
             let what = format!("signed as {}, labelled as {}", stated.version, request.version);
             return Err(invalid(what));
         }
         refuse_below_floor(self.floor()?.as_ref(), &request.version)?;
-        let facts = self.facts_of(&vouched, &head, again, observer)?;
+        let facts = self.facts_of(&vouched, &head, again, signed, observer)?;
         refuse_larger_than_slot(self, target, space(&facts, &vouched))?;
         Ok(facts)
     }
 
     /// What an image is; one that is packed is unpacked for that, in memory. `head`: its first bytes; `bytes`: all of them,
-    /// from the start.
+    /// from the start; `signed`: the signed length of what is in it, where there is one.
     pub(crate) fn facts_of(
         &self,
         vouched: &Vouched,
         head: &[u8],
         bytes: Box<dyn ImageReader>,
+        signed: Option<ByteCount>,
         observer: Observer<'_>,
     ) -> Result<ImageFacts, PortError> {
         let inspector = &self.ports.inspector;
@@ -149,7 +152,7 @@ impl Shared {
         if facts.packing.is_none() {
             return Ok(facts);
         }
-        inspector.look_inside(facts, vouched, &mut Front::new(bytes, vouched.size), observer)
+        inspector.look_inside(facts, vouched, &mut Front::new(bytes, vouched.size), signed, observer)
     }
 }
 

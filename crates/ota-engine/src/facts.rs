@@ -162,6 +162,7 @@ impl Shared {
             kind: ImageKind::Raw,
             source: "local".into(),
             deltas: Vec::new(),
+            unpacked_size: None,
         })
     }
 

@@ -119,5 +119,6 @@ fn foreign_release(shared: &Shared, sha256: Option<Sha256Digest>, size: Option<B
         kind: ImageKind::Raw,
         source: "local".into(),
         deltas: Vec::new(),
+        unpacked_size: None,
     }
 }

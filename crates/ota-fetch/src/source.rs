@@ -107,6 +107,7 @@ impl TufSource {
             kind: entry.kind,
             source: self.config.name.clone(),
             deltas: entry.deltas.iter().map(|delta| delta.from_version.clone()).collect(),
+            unpacked_size: entry.unpacked_size.map(ByteCount),
         })
     }
 

@@ -1,14 +1,14 @@
 //! Images in staging: one folder, opened once, everything below reached through its handle and without following links.
 //!
-//! An image `NAME` has its detached signatures beside it as `NAME.sig`, `NAME.asc`, `NAME.p7s`; what is still arriving is
-//! hidden as `.NAME.part` with its log `.NAME.part.log`. What uploads add stands in [`crate::uploads`].
+//! An image `NAME` has its detached signatures beside it as `NAME.sig`, `NAME.asc`, `NAME.p7s`, a checksum file that lists it as
+//! `NAME.sums` with its own signatures `NAME.sums.sig` and so on; what is still arriving is hidden as `.NAME.part` with its log `.NAME.part.log`. What uploads add stands in [`crate::uploads`].
 
 use std::{
     fs::{DirBuilder, File},
     io::{ErrorKind, Read as _, Write as _},
     os::{
         fd::{AsFd as _, OwnedFd},
-        unix::fs::DirBuilderExt as _,
+        unix::fs::{DirBuilderExt as _, FileExt as _},
     },
     path::{Path, PathBuf},
     sync::Arc,
@@ -23,8 +23,8 @@ use nix::{
 use ota_core::{
     ByteCount, ImageName, OtaError,
     error::{PortError, SignatureFault},
-    ports::{ImageReader, ImageStore},
-    release::{DetachedSignature, SignatureKind},
+    ports::{FileEnd, ImageReader, ImageStore},
+    release::{ChecksumFile, DetachedSignature, Evidence, SignatureKind},
 };
 
 use crate::{FetchError, error::at};
@@ -35,6 +35,12 @@ pub(crate) const SIGNATURE_MAX: u64 = 64 * 1024;
 /// Endings of signature files, in the order in which they are looked for.
 pub(crate) const ENDINGS: [(&str, SignatureKind); 3] =
     [("sig", SignatureKind::Openpgp), ("asc", SignatureKind::Openpgp), ("p7s", SignatureKind::Cms)];
+
+/// Ending of a checksum file; its own signatures are beside it in turn, `NAME.sums.asc`.
+pub(crate) const SUMS: &str = "sums";
+
+/// Endings of everything that lies beside an image.
+pub(crate) const BESIDE: [&str; 7] = ["sig", "asc", "p7s", SUMS, "sums.sig", "sums.asc", "sums.p7s"];
 
 /// The staging folder. Clones share its handle.
 #[derive(Clone, Debug)]
@@ -165,29 +171,50 @@ impl Staging {
         Ok(())
     }
 
-    /// The detached signatures beside an image, without those of the named endings.
-    pub(crate) fn signatures_but(
+    /// What lies beside an image, without the files of the named endings.
+    pub(crate) fn evidence_but(&self, name: &ImageName, without: &[String]) -> Result<Evidence, PortError> {
+        let signatures = self.signatures_beside(name.as_str(), "", without)?;
+        let sums = format!("{name}.{SUMS}");
+        let text = if without.iter().any(|skipped| skipped == SUMS) { None } else { self.small(&sums)? };
+        let checksums = match text {
+            Some(text) => {
+                let signatures = self.signatures_beside(&sums, "sums.", without)?;
+                Some(ChecksumFile { text, signatures, name: name.to_string() })
+            }
+            None => None,
+        };
+        Ok(Evidence { signatures, checksums })
+    }
+
+    fn signatures_beside(
         &self,
-        name: &ImageName,
+        file: &str,
+        prefix: &str,
         without: &[String],
     ) -> Result<Vec<DetachedSignature>, PortError> {
         let mut found = Vec::new();
         for (ending, kind) in ENDINGS {
-            if without.iter().any(|skipped| skipped == ending) {
+            if without.iter().any(|skipped| skipped.strip_prefix(prefix) == Some(ending)) {
                 continue;
             }
-            let file = format!("{name}.{ending}");
-            let Some(opened) = self.find(&file).map_err(port)? else { continue };
-            let mut bytes = Vec::new();
-            let read = opened.take(SIGNATURE_MAX + 1).read_to_end(&mut bytes);
-            read.map_err(|error| port(at("read", self.named(&file))(error)))?;
-            if bytes.len() as u64 > SIGNATURE_MAX {
-                let what = format!("{file} is larger than 64 KiB");
-                return Err(OtaError::SignatureInvalid { reason: SignatureFault::Malformed, what }.into());
+            if let Some(bytes) = self.small(&format!("{file}.{ending}"))? {
+                found.push(DetachedSignature { kind, bytes });
             }
-            found.push(DetachedSignature { kind, bytes });
         }
         Ok(found)
+    }
+
+    /// A whole file that is not larger than a signature may be.
+    fn small(&self, file: &str) -> Result<Option<Vec<u8>>, PortError> {
+        let Some(opened) = self.find(file).map_err(port)? else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = opened.take(SIGNATURE_MAX + 1).read_to_end(&mut bytes);
+        read.map_err(|error| port(at("read", self.named(file))(error)))?;
+        if bytes.len() as u64 > SIGNATURE_MAX {
+            let what = format!("{file} is larger than 64 KiB");
+            return Err(OtaError::SignatureInvalid { reason: SignatureFault::Malformed, what }.into());
+        }
+        Ok(Some(bytes))
     }
 
     /// Sets blocks aside for the first `size` bytes of `file` without changing its length.
@@ -246,14 +273,26 @@ impl ImageStore for Staging {
         Ok(Box::new(StagedFile { file, path: self.named(name.as_str()) }))
     }
 
-    fn signatures(&self, name: &ImageName) -> Result<Vec<DetachedSignature>, PortError> {
-        self.signatures_but(name, &[])
+    fn end(&self, name: &ImageName, most: usize) -> Result<FileEnd, PortError> {
+        let file = self.open_with(name.as_str(), OFlag::O_RDONLY).map_err(port)?;
+        let read = || -> std::io::Result<FileEnd> {
+            let length = file.metadata()?.len();
+            let mut bytes = vec![0; most.min(usize::try_from(length).unwrap_or(usize::MAX))];
+            let from = length - bytes.len() as u64;
+            file.read_exact_at(&mut bytes, from)?;
+            Ok(FileEnd { bytes, length: ByteCount(length) })
+        };
+        read().map_err(|error| port(at("read", self.named(name.as_str()))(error)))
+    }
+
+    fn evidence(&self, name: &ImageName) -> Result<Evidence, PortError> {
+        self.evidence_but(name, &[])
     }
 
     fn remove(&self, name: &ImageName) -> Result<(), PortError> {
         let (part, log) = Self::partial(name);
         let mut files = vec![part, log, name.to_string(), crate::uploads::record_name(name)];
-        files.extend(ENDINGS.map(|(ending, _)| format!("{name}.{ending}")));
+        files.extend(BESIDE.map(|ending| format!("{name}.{ending}")));
         files.iter().try_for_each(|file| self.unlink(file)).and_then(|()| self.sync()).map_err(port)
     }
 
@@ -306,7 +345,7 @@ mod tests {
             fs::write(staging.path().join(file), file).unwrap();
         }
         assert_eq!(read(staging.open(&name).unwrap()), b"fw-1.img");
-        let kinds: Vec<_> = staging.signatures(&name).unwrap().iter().map(|s| s.kind).collect();
+        let kinds: Vec<_> = staging.evidence(&name).unwrap().signatures.iter().map(|s| s.kind).collect();
         assert_eq!(kinds, [SignatureKind::Openpgp, SignatureKind::Cms]);
         assert!(staging.free().unwrap() > ByteCount::ZERO);
         staging.remove(&name).unwrap();
@@ -326,7 +365,7 @@ mod tests {
         for name in ["link.img", "folder.img", "pipe.img"] {
             assert!(staging.open(&name.parse().unwrap()).is_err(), "{name}");
         }
-        assert!(staging.signatures(&"a.img".parse().unwrap()).is_err());
+        assert!(staging.evidence(&"a.img".parse().unwrap()).is_err());
         symlink(staging.path(), dir.path().join("alias")).unwrap();
         assert!(Staging::open(dir.path().join("alias")).is_err());
     }
@@ -341,7 +380,7 @@ mod tests {
         fs::rename(staging.path().join("b"), staging.path().join("a.img")).unwrap();
         assert_eq!(read(reader), b"first");
         fs::write(staging.path().join("a.img.sig"), vec![0; 65 * 1024]).unwrap();
-        let error = staging.signatures(&name).unwrap_err();
+        let error = staging.evidence(&name).unwrap_err();
         assert!(error.to_string().contains("malformed"), "{error}");
     }
 

@@ -30,6 +30,14 @@ pub enum ImageError {
         /// What was found.
         actual: ImageExpectation,
     },
+    /// What comes out is longer or shorter than was signed.
+    #[error("it unpacks to {actual}, signed are {signed}")]
+    Length {
+        /// As signed.
+        signed: ByteCount,
+        /// As found; of what is longer, where it was left.
+        actual: ByteCount,
+    },
     /// A slot does not hold it.
     #[error("{required} are needed, a slot holds {available}")]
     TooLarge {
@@ -133,6 +141,10 @@ impl ImageError {
             Self::Unlike { expected, actual } => PortErrorKind::Ota(OtaError::ChecksumMismatch {
                 expected: expected.size.to_string(),
                 actual: actual.size.to_string(),
+            }),
+            Self::Length { signed, actual } => PortErrorKind::Ota(OtaError::ChecksumMismatch {
+                expected: format!("{signed} unpacked"),
+                actual: actual.to_string(),
             }),
             Self::TooLarge { required, available } => PortErrorKind::Ota(OtaError::InsufficientSpace {
                 place: place(),

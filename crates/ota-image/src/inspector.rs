@@ -14,7 +14,7 @@ use ota_core::{
 
 use crate::{
     archive::{ArchivePolicy, walk},
-    error::ImageError,
+    error::{Carried, ImageError},
     packing::{Tally, Unpacking},
 };
 
@@ -37,12 +37,13 @@ impl PackedInspector {
         facts: ImageFacts,
         vouched: &Vouched,
         image: &mut dyn ImageReader,
+        signed: Option<ByteCount>,
         observer: Observer<'_>,
     ) -> Result<ImageFacts, PortError> {
         let failed = |error: ImageError| error.into_port(None, None);
         let tell = |read| observer(WriteProgress::ReadBack(ByteCount(read)));
         let unpacking = Unpacking::new(packing, Box::new(image), tell);
-        let mut stream = Counted { unpacking, tally: Tally::new() };
+        let mut stream = Counted { unpacking, tally: Tally::new(), signed };
         let head = stream.head(self.inner.head_len()).map_err(failed)?;
         let space = if is_tar(&head) {
             let contents = walk(Cursor::new(&head).chain(&mut stream), self.policy, |_, _| Ok(()));
@@ -54,6 +55,7 @@ impl PackedInspector {
         let (packed, inside) = stream.finish().map_err(failed)?;
         same(vouched, packed).map_err(failed)?;
         let ImageExpectation { size, sha256 } = inside;
+        signed.map_or(Ok(()), |signed| of_length(signed, size)).map_err(failed)?;
         let unpacked = Unpacked { packing, size, sha256, space: space.unwrap_or(size) };
         if space.is_some() {
             let format = format!("tar in {}", packing.as_str());
@@ -83,10 +85,11 @@ impl ImageInspector for PackedInspector {
         facts: ImageFacts,
         vouched: &Vouched,
         image: &mut dyn ImageReader,
+        signed: Option<ByteCount>,
         observer: Observer<'_>,
     ) -> Result<ImageFacts, PortError> {
         let Some(packing) = facts.packing else { return Ok(facts) };
-        self.look(packing, facts, vouched, image, observer)
+        self.look(packing, facts, vouched, image, signed, observer)
     }
 }
 
@@ -104,17 +107,29 @@ fn same(vouched: &Vouched, packed: ImageExpectation) -> Result<(), ImageError> {
     if expected == packed { Ok(()) } else { Err(ImageError::Unlike { expected, actual: packed }) }
 }
 
-/// What comes out of the decoder, counted and hashed.
+/// That what comes out is as long as was signed.
+fn of_length(signed: ByteCount, actual: ByteCount) -> Result<(), ImageError> {
+    if signed == actual { Ok(()) } else { Err(ImageError::Length { signed, actual }) }
+}
+
+/// What comes out of the decoder, counted and hashed, and no longer than was signed.
 struct Counted<'a, T> {
     unpacking: Unpacking<'a, T>,
     tally: Tally,
+    signed: Option<ByteCount>,
 }
 
 impl<T: FnMut(u64) -> Flow> Read for Counted<'_, T> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let read = Read::read(&mut self.unpacking, buf)?;
         self.tally.update(buf.get(..read).unwrap_or_default());
-        Ok(read)
+        let actual = ByteCount(self.tally.size());
+        match self.signed {
+            Some(signed) if actual > signed => {
+                Err(io::Error::other(Carried(ImageError::Length { signed, actual })))
+            }
+            _ => Ok(read),
+        }
     }
 }
 

@@ -80,6 +80,8 @@ pub struct AddRelease {
     pub min_version: Option<Version>,
     /// Format of the image.
     pub kind: ImageKind,
+    /// Length of what a packed image unpacks to; devices unpack no byte more.
+    pub unpacked_size: Option<u64>,
     /// Detached signature files with their encoding.
     pub signatures: Vec<(SignatureKind, PathBuf)>,
     /// Deltas from older versions.
@@ -106,9 +108,9 @@ impl AddRelease {
         let name = format!("{}-{}", model.to_lowercase(), version.semver());
         let id = name.parse().map_err(|_| bad("release id", &name))?;
         let file = image.to_string_lossy();
-        let kind = if file.ends_with(".tar.gz") {
+        let kind = if [".tar.gz", ".tgz", ".tar.zst"].iter().any(|ending| file.ends_with(ending)) {
             ImageKind::TarGz
-        } else if file.ends_with(".squashfs") {
+        } else if [".squashfs", ".squashfs.gz", ".squashfs.zst"].iter().any(|ending| file.ends_with(ending)) {
             ImageKind::Squashfs
         } else {
             ImageKind::Raw
@@ -125,6 +127,7 @@ impl AddRelease {
             requires_reboot: true,
             min_version: None,
             kind,
+            unpacked_size: None,
             signatures: Vec::new(),
             deltas: Vec::new(),
             rollout: None,
@@ -259,6 +262,9 @@ fn entry(
     }
     put("kind", json!(add.kind));
     put("target", json!(image));
+    if let Some(size) = add.unpacked_size {
+        put("unpacked_size", json!(size));
+    }
     put("signatures", Value::Array(signatures));
     put("deltas", Value::Array(deltas));
     if let Some(rollout) = &add.rollout {

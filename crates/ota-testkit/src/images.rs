@@ -8,8 +8,8 @@ use std::{
 use ota_core::{
     ByteCount, ImageName, Sha256Digest,
     error::{PortError, PortErrorKind},
-    ports::{ImageReader, ImageStore},
-    release::{DetachedSignature, StagedImage},
+    ports::{FileEnd, ImageReader, ImageStore},
+    release::{ChecksumFile, DetachedSignature, Evidence, StagedImage},
 };
 
 use crate::faults::Faults;
@@ -25,7 +25,7 @@ pub struct MemStaging {
 #[derive(Debug, Default)]
 struct Staged {
     images: BTreeMap<ImageName, Arc<[u8]>>,
-    signatures: BTreeMap<ImageName, Vec<DetachedSignature>>,
+    evidence: BTreeMap<ImageName, Evidence>,
     free: ByteCount,
     removed: Vec<ImageName>,
 }
@@ -43,7 +43,12 @@ impl MemStaging {
 
     /// Puts a detached signature beside an image.
     pub fn sign(&self, name: &ImageName, signature: DetachedSignature) {
-        self.with(|staged| staged.signatures.entry(name.clone()).or_default().push(signature));
+        self.with(|staged| staged.evidence.entry(name.clone()).or_default().signatures.push(signature));
+    }
+
+    /// Puts a checksum file beside an image.
+    pub fn list(&self, name: &ImageName, checksums: ChecksumFile) {
+        self.with(|staged| staged.evidence.entry(name.clone()).or_default().checksums = Some(checksums));
     }
 
     /// The bytes under `name`.
@@ -88,14 +93,21 @@ impl ImageStore for MemStaging {
             .ok_or_else(|| PortErrorKind::Io(format!("{name} is not in staging")).into())
     }
 
-    fn signatures(&self, name: &ImageName) -> Result<Vec<DetachedSignature>, PortError> {
-        Ok(self.with(|staged| staged.signatures.get(name).cloned().unwrap_or_default()))
+    fn end(&self, name: &ImageName, most: usize) -> Result<FileEnd, PortError> {
+        let bytes = self.bytes(name);
+        let bytes = bytes.ok_or_else(|| PortErrorKind::Io(format!("{name} is not in staging")))?;
+        let end = bytes[bytes.len().saturating_sub(most)..].to_vec();
+        Ok(FileEnd { bytes: end, length: ByteCount(bytes.len() as u64) })
+    }
+
+    fn evidence(&self, name: &ImageName) -> Result<Evidence, PortError> {
+        Ok(self.with(|staged| staged.evidence.get(name).cloned().unwrap_or_default()))
     }
 
     fn remove(&self, name: &ImageName) -> Result<(), PortError> {
         self.with(|staged| {
             staged.images.remove(name);
-            staged.signatures.remove(name);
+            staged.evidence.remove(name);
             staged.removed.push(name.clone());
         });
         Ok(())

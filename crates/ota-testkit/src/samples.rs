@@ -25,6 +25,7 @@ pub fn release(version: &str, image: &[u8]) -> Release {
         kind: ImageKind::Raw,
         source: "test".into(),
         deltas: Vec::new(),
+        unpacked_size: None,
     }
 }
 

@@ -9,7 +9,7 @@ use ota_core::{
     ByteCount, ImageName, OtaError, Sha256Digest,
     error::{PortError, PortErrorKind},
     ports::{ImageReader, ImageStore as _, Upload, UploadLabel, UploadStore, UploadWriter, Verification},
-    release::{DetachedSignature, StagedImage},
+    release::{Evidence, StagedImage},
 };
 
 use crate::{
@@ -150,9 +150,9 @@ impl UploadWriter for MemIncoming {
         Ok(Box::new(MemReader::new(self.bytes.as_slice())))
     }
 
-    fn signatures(&self) -> Result<Vec<DetachedSignature>, PortError> {
+    fn evidence(&self) -> Result<Evidence, PortError> {
         let replaces = lock(&self.uploads.shared.uploads).contains_key(&self.name);
-        if replaces { Ok(Vec::new()) } else { self.uploads.staging.signatures(&self.name) }
+        if replaces { Ok(Evidence::default()) } else { self.uploads.staging.evidence(&self.name) }
     }
 
     fn commit(self: Box<Self>, label: UploadLabel) -> Result<Upload, PortError> {
@@ -160,12 +160,16 @@ impl UploadWriter for MemIncoming {
         let image =
             self.sealed.clone().ok_or_else(|| PortErrorKind::Io("the upload is not sealed".into()))?;
         let staging = &self.uploads.staging;
-        if label.signature.is_some() || lock(&self.uploads.shared.uploads).contains_key(&self.name) {
+        let brings = label.signature.is_some() || label.checksums.is_some();
+        if brings || lock(&self.uploads.shared.uploads).contains_key(&self.name) {
             staging.remove(&self.name)?;
         }
         staging.put(&self.name, &self.bytes);
         if let Some(signature) = label.signature {
             staging.sign(&self.name, signature);
+        }
+        if let Some(checksums) = label.checksums {
+            staging.list(&self.name, checksums);
         }
         let upload = Upload {
             image,
@@ -194,6 +198,7 @@ mod tests {
             version: "v1.0.0".parse().unwrap(),
             description: None,
             signature: None,
+            checksums: None,
             verification: None,
             stored: ota_core::Timestamp::from_secs(0),
         }

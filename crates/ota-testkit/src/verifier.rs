@@ -6,7 +6,7 @@ use ota_core::{
     ByteCount, OtaError, Sha256Digest,
     error::{PortError, SignatureFault},
     ports::{ImageExpectation, ImageReader, ImageVerifier, Observer, VerifyPolicy, WriteProgress},
-    release::{DetachedSignature, Signer, Vouched},
+    release::{DetachedSignature, Evidence, Signer, Vouched},
 };
 
 use crate::{faults::Faults, images::read_all, slots::go_on};
@@ -36,11 +36,12 @@ impl ImageVerifier for FakeVerifier {
         &self,
         image: &mut dyn ImageReader,
         expect: ImageExpectation,
-        signatures: &[DetachedSignature],
+        evidence: &Evidence,
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<Vouched, PortError> {
         self.faults.call()?;
+        let signatures = &evidence.signatures;
         let bytes = read_all(image, expect.size)?;
         go_on(observer, WriteProgress::ReadBack(ByteCount(bytes.len() as u64)))?;
         let digest = Sha256Digest::of(&bytes);
@@ -81,7 +82,8 @@ mod tests {
         let signatures = [DetachedSignature { kind: SignatureKind::Cms, bytes: b"s".to_vec() }];
         let verify = |bytes: &[u8], signatures: &[DetachedSignature]| {
             let policy = VerifyPolicy { require_signature: true };
-            verifier.verify(&mut MemReader::new(bytes), expect, signatures, policy, &mut |_| Flow::Continue)
+            let evidence = Evidence::signatures(signatures.to_vec());
+            verifier.verify(&mut MemReader::new(bytes), expect, &evidence, policy, &mut |_| Flow::Continue)
         };
         assert_eq!(verify(b"abc", &signatures).unwrap().signers.len(), 1);
         assert!(verify(b"abd", &signatures).is_err());

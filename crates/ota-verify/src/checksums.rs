@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::digest::HashKind;
+use ota_core::{OtaError, release::ChecksumFile};
+
+use crate::digest::{ContentDigests, HashKind};
 
 /// The longest file that is looked at, in bytes.
 pub const MAX_CHECKSUMS: usize = 1 << 20;
@@ -93,8 +95,44 @@ fn kind_of(digest: &str) -> Option<HashKind> {
     }
 }
 
+/// What a checksum file promises of one image.
+pub(crate) struct Sums {
+    kind: HashKind,
+    promised: Vec<u8>,
+}
+
+impl Sums {
+    /// Reads the file. Call it only when its signatures hold, if it has some.
+    ///
+    /// # Errors
+    /// `InvalidImage` (OTA_005) when it is no checksum file or does not name the image.
+    pub(crate) fn read(file: &ChecksumFile) -> Result<Self, OtaError> {
+        let invalid = |what| OtaError::InvalidImage { what };
+        let list = Checksums::parse(&file.text).map_err(|error| invalid(error.to_string()))?;
+        let missing = || invalid(format!("the checksum file does not name {}", file.name));
+        let promised = list.digest_of(&file.name).ok_or_else(missing)?.to_vec();
+        Ok(Self { kind: list.kind(), promised })
+    }
+
+    /// The digest of the image that is needed.
+    pub(crate) const fn kind(&self) -> HashKind {
+        self.kind
+    }
+
+    /// # Errors
+    /// `ChecksumMismatch` (OTA_007).
+    pub(crate) fn check(self, content: &ContentDigests) -> Result<(), OtaError> {
+        let found = content.get(self.kind).unwrap_or_default();
+        if found == self.promised {
+            return Ok(());
+        }
+        let (expected, actual) = (Named(self.kind, &self.promised), Named(self.kind, &found));
+        Err(OtaError::ChecksumMismatch { expected: expected.to_string(), actual: actual.to_string() })
+    }
+}
+
 /// A digest with its kind, for texts: `sha512:9f3c…`.
-pub(crate) struct Named<'a>(pub(crate) HashKind, pub(crate) &'a [u8]);
+struct Named<'a>(HashKind, &'a [u8]);
 
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

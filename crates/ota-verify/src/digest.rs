@@ -180,10 +180,11 @@ impl ContentWithTail {
 pub fn read_expected_with_tail(
     image: &mut dyn ImageReader,
     expect: ImageExpectation,
+    also: impl IntoIterator<Item = HashKind>,
     keep: usize,
     observer: Observer<'_>,
 ) -> Result<ContentWithTail, PortError> {
-    let mut hasher = ContentHasher::new([]);
+    let mut hasher = ContentHasher::new(also);
     let mut before_tail = hasher.clone();
     let mut tail = Vec::new();
     let tail_at = expect.size.get().saturating_sub(keep as u64);
@@ -281,8 +282,8 @@ mod tests {
             let bytes: Vec<u8> = (0..length).map(|index| u8::try_from(index % 253).unwrap()).collect();
             let expect =
                 ImageExpectation { size: ByteCount(length as u64), sha256: Sha256Digest::of(&bytes) };
-            let read =
-                read_expected_with_tail(&mut Slice(&bytes), expect, keep, &mut |_| Flow::Continue).unwrap();
+            let read = read_expected_with_tail(&mut Slice(&bytes), expect, [], keep, &mut |_| Flow::Continue)
+                .unwrap();
             assert_eq!(read.tail, bytes[length.saturating_sub(keep)..]);
             for prefix in [length.saturating_sub(keep), length.saturating_sub(1), length] {
                 let first = read.first(prefix as u64);

@@ -4,6 +4,7 @@
 //! `ota_core::ports::ImageVerifier`, [`policy::judge`] the one decision. Nothing of an image is parsed before that
 //! answer is yes. Where images come from and go to is left to others.
 
+mod blocks;
 pub mod checksums;
 pub mod digest;
 pub mod error;
@@ -22,7 +23,7 @@ pub use format::HeadInspector;
 pub use keylist::KeyList;
 pub use keyring::Keyring;
 pub use trailer::{Manifest, Trailer};
-pub use verifier::{KeyringVerifier, StoredFloor, SumsFile, Verdict, VerifyConfig};
+pub use verifier::{KeyringVerifier, StoredFloor, Verdict, VerifyConfig};
 pub use x509::{EkuPolicy, X509Policy};
 
 #[cfg(test)]

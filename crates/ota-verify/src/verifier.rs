@@ -5,13 +5,14 @@ use std::{fmt, num::NonZeroU32, sync::Arc};
 use ota_core::{
     OtaError, Timestamp,
     error::{PortError, PortErrorKind},
-    ports::{Clock, ImageExpectation, ImageReader, ImageVerifier, Observer, Stated, VerifyPolicy},
-    release::{DetachedSignature, Vouched},
+    ports::{Clock, FileEnd, ImageExpectation, ImageReader, ImageVerifier, Observer, Stated, VerifyPolicy},
+    release::{ChecksumFile, DetachedSignature, Evidence, Vouched},
 };
 
 use crate::{
-    checksums::{Checksums, MAX_CHECKSUMS, Named},
-    digest::{self, ContentDigests, ContentWithTail},
+    blocks::Blocks,
+    checksums::{MAX_CHECKSUMS, Sums},
+    digest::{self, ContentDigests},
     error::{Refusal, VerifyError},
     keylist::KeyList,
     keyring::{self, Keyring},
@@ -30,6 +31,9 @@ pub const MAX_SIGNATURE: usize = 64 * 1024;
 
 /// More signature files for one image than this are refused.
 pub const MAX_SIGNATURES: usize = 16;
+
+/// Where the rest of what came with an image decides whether there are enough signatures.
+const ANY: VerifyPolicy = VerifyPolicy { require_signature: false };
 
 /// Gives the latest time that was ever seen in signed metadata, if one is stored.
 pub type StoredFloor = Arc<dyn Fn() -> Option<Timestamp> + Send + Sync>;
@@ -101,17 +105,6 @@ pub struct Verdict {
     pub manifest: Option<Manifest>,
 }
 
-/// A checksum file that names an image.
-#[derive(Clone, Copy, Debug)]
-pub struct SumsFile<'a> {
-    /// The file, `SHA256SUMS` or `SHA512SUMS`.
-    pub text: &'a [u8],
-    /// Signatures over the file; without any it shows integrity only.
-    pub signatures: &'a [DetachedSignature],
-    /// Name of the image in it.
-    pub name: &'a str,
-}
-
 /// Checks images against a keyring.
 #[derive(Debug)]
 pub struct KeyringVerifier {
@@ -166,8 +159,7 @@ impl KeyringVerifier {
             development_keys: false,
             retired: &retired,
         };
-        let parsed = Parsed::all(signatures)?;
-        self.judge(&ContentDigests::of(text, digests(&parsed)), &parsed, required)?;
+        self.judge_bytes(text, signatures, required)?;
         list.check(floor.max(self.key_list.serial()), self.config.moment())?;
         Ok(list)
     }
@@ -196,90 +188,104 @@ impl KeyringVerifier {
         signatures: &[DetachedSignature],
         policy: VerifyPolicy,
     ) -> Result<Vouched, Refusal> {
-        let parsed = Parsed::all(signatures)?;
-        self.judge(&ContentDigests::of(content, digests(&parsed)), &parsed, self.required(policy))
+        self.judge_bytes(content, signatures, self.required(policy))
     }
 
-    /// Checks an image by its detached `signatures` or, where there are none, by the trailer at its end.
+    fn judge_bytes(
+        &self,
+        content: &[u8],
+        signatures: &[DetachedSignature],
+        required: Required<'_>,
+    ) -> Result<Vouched, Refusal> {
+        let parsed = Parsed::all(signatures)?;
+        let content = ContentDigests::of(content, digests(&parsed));
+        let mut findings = Vec::new();
+        self.collect(&content, &parsed, &mut findings);
+        self.judge(&content, findings, required)
+    }
+
+    /// Checks an image by what came with it, and by the trailer at its end where it has one. All that is there must hold: detached
+    /// signatures, the checksum file and its signatures, the trailer's signatures.
     ///
     /// # Errors
-    /// As the port; also `InvalidImage` (OTA_005) for a one-file image of another model.
+    /// As the port; also `InvalidImage` (OTA_005) for a one-file image of another model, and for a checksum file that is none or
+    /// does not name the image.
     pub fn verify_image(
         &self,
         image: &mut dyn ImageReader,
         expect: ImageExpectation,
-        signatures: &[DetachedSignature],
+        evidence: &Evidence,
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<Verdict, PortError> {
-        if signatures.is_empty() {
-            let read = digest::read_expected_with_tail(image, expect, MAX_TRAILER, observer)?;
-            if let Some((trailer, image_len)) = Trailer::decode(&read.tail, expect.size.get())? {
-                return self.verify_one_file(&read, &trailer, image_len, policy);
-            }
-            let vouched = self.judge(&read.content, &[], self.required(policy))?;
-            return Ok(Verdict { vouched, manifest: None });
+        let required = self.required(policy);
+        let parsed = Parsed::all(&evidence.signatures)?;
+        let (sums, mut findings) = match &evidence.checksums {
+            Some(file) => self.read_sums(file).map(|(sums, findings)| (Some(sums), findings))?,
+            None => (None, Vec::new()),
+        };
+        let kinds = digests(&parsed).into_iter().chain(sums.as_ref().map(Sums::kind));
+        let read = digest::read_expected_with_tail(image, expect, kinds, MAX_TRAILER, observer)?;
+        self.collect(&read.content, &parsed, &mut findings);
+        if let Some((trailer, image_len)) = Trailer::decode(&read.tail, expect.size.get())? {
+            let signed = Parsed::all(&trailer.signatures)?;
+            let manifest = ContentDigests::of(&trailer.manifest, digests(&signed));
+            self.collect(&manifest, &signed, &mut findings);
+            let front = read
+                .first(image_len)
+                .ok_or_else(|| Refusal::malformed("the trailer is longer than the file"))?;
+            let vouched = self.judge(&front, findings, required)?;
+            sums.map_or(Ok(()), |sums| sums.check(&read.content))?;
+            return self.in_one_file(vouched, &trailer);
         }
-        let parsed = Parsed::all(signatures)?;
-        let content = digest::read_expected(image, expect, digests(&parsed), observer)?;
-        let vouched = self.judge(&content, &parsed, self.required(policy))?;
+        let vouched = self.judge(&read.content, findings, required)?;
+        sums.map_or(Ok(()), |sums| sums.check(&read.content))?;
         Ok(Verdict { vouched, manifest: None })
     }
 
-    /// Checks an image by a checksum file, and the checksum file by its signatures.
-    ///
-    /// # Errors
-    /// As the port; also `InvalidImage` (OTA_005) when the file is no checksum file or does not name the image.
-    pub fn verify_with_sums(
-        &self,
-        image: &mut dyn ImageReader,
-        expect: ImageExpectation,
-        sums: SumsFile<'_>,
-        policy: VerifyPolicy,
-        observer: Observer<'_>,
-    ) -> Result<Vouched, PortError> {
-        if sums.text.len() > MAX_CHECKSUMS {
+    /// Reads a checksum file; its signatures first. One that does not hold refuses the image, and nothing of the file is read.
+    fn read_sums(&self, file: &ChecksumFile) -> Result<(Sums, Vec<Finding>), PortError> {
+        if file.text.len() > MAX_CHECKSUMS {
             return Err(invalid(format!("the checksum file is longer than {MAX_CHECKSUMS} bytes")));
         }
-        let signers = self.verify_bytes(sums.text, sums.signatures, policy)?.signers;
-        let list = Checksums::parse(sums.text).map_err(|error| invalid(error.to_string()))?;
-        let promised = list
-            .digest_of(sums.name)
-            .ok_or_else(|| invalid(format!("the checksum file does not name {}", sums.name)))?;
-        let content = digest::read_expected(image, expect, [list.kind()], observer)?;
-        let found = content.get(list.kind()).unwrap_or_default();
-        if found != promised {
-            let (expected, actual) = (Named(list.kind(), promised), Named(list.kind(), &found));
-            let (expected, actual) = (expected.to_string(), actual.to_string());
-            return Err(OtaError::ChecksumMismatch { expected, actual }.into());
+        let parsed = Parsed::all(&file.signatures)?;
+        let mut findings = Vec::new();
+        let content = ContentDigests::of(&file.text, digests(&parsed));
+        self.collect(&content, &parsed, &mut findings);
+        for finding in &mut findings {
+            finding.origin.insert_str(0, "checksum file, ");
         }
-        Ok(Vouched { sha256: content.sha256, size: content.size, signers })
+        // Whether they are enough is asked of all that came with the image together.
+        let any = Required { signature: false, threshold: NonZeroU32::MIN, ..self.required(ANY) };
+        self.judge(&content, findings.clone(), any)?;
+        Ok((Sums::read(file)?, findings))
     }
 
-    /// The signatures first; only then is the manifest read, and only then does the image count by what it says.
-    fn verify_one_file(
-        &self,
-        read: &ContentWithTail,
-        trailer: &Trailer,
-        image_len: u64,
-        policy: VerifyPolicy,
-    ) -> Result<Verdict, PortError> {
-        let signers = self.verify_bytes(&trailer.manifest, &trailer.signatures, policy)?.signers;
+    /// The signatures hold; only now is the manifest read, and only now does the image count by what it says.
+    fn in_one_file(&self, vouched: Vouched, trailer: &Trailer) -> Result<Verdict, PortError> {
         let manifest = Manifest::decode(&trailer.manifest)?;
-        let image =
-            read.first(image_len).ok_or_else(|| Refusal::malformed("the trailer is longer than the file"))?;
-        if image.size != manifest.size {
-            let (expected, actual) = (manifest.size.to_string(), image.size.to_string());
+        if vouched.size != manifest.size {
+            let (expected, actual) = (manifest.size.to_string(), vouched.size.to_string());
             return Err(OtaError::ChecksumMismatch { expected, actual }.into());
         }
-        if image.sha256 != manifest.sha256 {
-            return Err(OtaError::digest_mismatch(&manifest.sha256, &image.sha256).into());
+        if vouched.sha256 != manifest.sha256 {
+            return Err(OtaError::digest_mismatch(&manifest.sha256, &vouched.sha256).into());
         }
         if let Some(model) = &self.config.model {
             manifest.check_model(model).map_err(PortErrorKind::Ota)?;
         }
-        let vouched = Vouched { sha256: image.sha256, size: image.size, signers };
         Ok(Verdict { vouched, manifest: Some(manifest) })
+    }
+
+    /// The manifest of an image that was vouched for, if the file still ends with it and its signatures still hold.
+    fn manifest_of(&self, vouched: &Vouched, end: &FileEnd) -> Result<Option<Manifest>, Refusal> {
+        let Some((trailer, image_len)) = Trailer::decode(&end.bytes, end.length.get())? else {
+            return Ok(None);
+        };
+        self.verify_bytes(&trailer.manifest, &trailer.signatures, ANY)?;
+        let manifest = Manifest::decode(&trailer.manifest)?;
+        let same = manifest.sha256 == vouched.sha256 && manifest.size == vouched.size;
+        Ok((same && image_len == vouched.size.get()).then_some(manifest))
     }
 
     fn required(&self, policy: VerifyPolicy) -> Required<'_> {
@@ -291,20 +297,24 @@ impl KeyringVerifier {
         }
     }
 
-    /// What the signatures that were taken apart say about content whose digests are known.
-    fn judge(
-        &self,
-        content: &ContentDigests,
-        parsed: &[Parsed],
-        required: Required<'_>,
-    ) -> Result<Vouched, Refusal> {
+    /// What the signatures that were taken apart say about content whose digests are known; nothing more after the first that
+    /// does not hold.
+    fn collect(&self, content: &ContentDigests, parsed: &[Parsed], findings: &mut Vec<Finding>) {
         let moment = self.config.moment();
-        let mut findings: Vec<Finding> = Vec::new();
         for parsed in parsed {
             if findings.last().is_none_or(|finding| finding.outcome.is_ok()) {
                 findings.extend(self.findings(parsed, content, moment));
             }
         }
+    }
+
+    fn judge(
+        &self,
+        content: &ContentDigests,
+        findings: Vec<Finding>,
+        required: Required<'_>,
+    ) -> Result<Vouched, Refusal> {
+        let moment = self.config.moment();
         let verdict =
             policy::judge(&Found { size: content.size, sha256: content.sha256, findings }, required);
         match &verdict {
@@ -351,29 +361,49 @@ impl ImageVerifier for KeyringVerifier {
         &self,
         image: &mut dyn ImageReader,
         expect: ImageExpectation,
-        signatures: &[DetachedSignature],
+        evidence: &Evidence,
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<Vouched, PortError> {
-        self.verify_image(image, expect, signatures, policy, observer).map(|verdict| verdict.vouched)
+        self.verify_image(image, expect, evidence, policy, observer).map(|verdict| verdict.vouched)
     }
 
     fn verify_stated(
         &self,
         image: &mut dyn ImageReader,
         expect: ImageExpectation,
-        signatures: &[DetachedSignature],
+        evidence: &Evidence,
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<(Vouched, Option<Stated>), PortError> {
-        let Verdict { vouched, manifest } = self.verify_image(image, expect, signatures, policy, observer)?;
+        let Verdict { vouched, manifest } = self.verify_image(image, expect, evidence, policy, observer)?;
         // Without a signature a manifest is a claim by nobody.
         let manifest = manifest.filter(|_| policy::assurance(&vouched) == Assurance::Authenticity);
-        let stated = manifest.map(|manifest| Stated { version: manifest.version, kind: manifest.kind.0 });
+        let stated = manifest.map(|manifest| Stated {
+            version: manifest.version,
+            kind: manifest.kind.0,
+            unpacked_size: manifest.unpacked_size,
+        });
         Ok((vouched, stated))
+    }
+
+    fn end_len(&self) -> usize {
+        MAX_TRAILER
+    }
+
+    fn guarded(&self, image: Box<dyn ImageReader>, vouched: &Vouched, end: &FileEnd) -> Box<dyn ImageReader> {
+        match self.manifest_of(vouched, end) {
+            Ok(Some(manifest)) => Box::new(Blocks::new(image, manifest)),
+            Ok(None) => image,
+            Err(refusal) => {
+                // The digest of the whole decides in any case.
+                tracing::warn!(what = %refusal, "the digests of blocks are not compared");
+                image
+            }
+        }
     }
 }
 
-fn invalid(what: String) -> PortError {
+pub(crate) fn invalid(what: String) -> PortError {
     OtaError::InvalidImage { what }.into()
 }

@@ -12,10 +12,10 @@ use ota_core::{
     error::PortError,
     job::{InstallOptions, Strategy},
     ports::{
-        ImageExpectation, ImageReader, ImageVerifier, Observer, SlotFacts as _, SlotRecord, Stated,
+        FileEnd, ImageExpectation, ImageReader, ImageVerifier, Observer, SlotFacts as _, SlotRecord, Stated,
         Verification, VerifyPolicy,
     },
-    release::{DetachedSignature, Release, StagedImage, Vouched},
+    release::{ChecksumFile, DetachedSignature, Evidence, Release, StagedImage, Vouched},
 };
 use ota_engine::{
     Actor, DeployRequest, Engine, EngineConfig, EngineError, ExamineRequest, GatewayIdentity, Ports,
@@ -40,6 +40,7 @@ const SLOT: u64 = 8 << 20;
 pub(super) struct Image {
     pub(super) file: Vec<u8>,
     pub(super) signatures: Vec<DetachedSignature>,
+    pub(super) checksums: Option<ChecksumFile>,
 }
 
 impl Image {
@@ -57,7 +58,8 @@ impl Image {
         let (mut trailer, length) = Trailer::decode(&self.file, self.file.len() as u64).unwrap().unwrap();
         change(&mut trailer.signatures);
         let image = &self.file[..usize::try_from(length).unwrap()];
-        Self { file: [image, &trailer.encode(length).unwrap()].concat(), signatures: vec![] }
+        let file = [image, &trailer.encode(length).unwrap()].concat();
+        Self { file, signatures: vec![], checksums: None }
     }
 
     pub(super) fn without_records(&self) -> Self {
@@ -83,22 +85,30 @@ impl ImageVerifier for Switch {
         &self,
         image: &mut dyn ImageReader,
         expect: ImageExpectation,
-        signatures: &[DetachedSignature],
+        evidence: &Evidence,
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<Vouched, PortError> {
-        self.now().verify(image, expect, signatures, policy, observer)
+        self.now().verify(image, expect, evidence, policy, observer)
     }
 
     fn verify_stated(
         &self,
         image: &mut dyn ImageReader,
         expect: ImageExpectation,
-        signatures: &[DetachedSignature],
+        evidence: &Evidence,
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<(Vouched, Option<Stated>), PortError> {
-        self.now().verify_stated(image, expect, signatures, policy, observer)
+        self.now().verify_stated(image, expect, evidence, policy, observer)
+    }
+
+    fn end_len(&self) -> usize {
+        self.now().end_len()
+    }
+
+    fn guarded(&self, image: Box<dyn ImageReader>, vouched: &Vouched, end: &FileEnd) -> Box<dyn ImageReader> {
+        self.now().guarded(image, vouched, end)
     }
 }
 
@@ -252,7 +262,10 @@ impl Bench {
             image: staged(name, image),
             version: version(),
             bytes: Some([reader(), reader()]),
-            signatures: Some(image.signatures.clone()),
+            evidence: Some(Evidence {
+                signatures: image.signatures.clone(),
+                checksums: image.checksums.clone(),
+            }),
             verify_signature: true,
             check_compatibility: true,
         };
@@ -300,6 +313,7 @@ impl Bench {
             kind: facts.kind,
             source: "upload".into(),
             deltas: vec![],
+            unpacked_size: None,
         };
         let staged = StagedImage { name: file, size: vouched.size, sha256: vouched.sha256 };
         let options =

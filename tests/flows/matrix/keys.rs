@@ -7,7 +7,7 @@ use std::{
 
 use ota_core::{
     ByteCount, Sha256Digest,
-    release::{DetachedSignature, ImageKind, SignatureKind},
+    release::{ChecksumFile, DetachedSignature, ImageKind, SignatureKind},
 };
 use ota_release::{CodeSigningCa, CodeSigningOptions, SignMethod, make_code_signing_ca, sign_detached};
 use ota_tests::process;
@@ -23,19 +23,27 @@ pub(super) enum Kind {
     Openpgp,
     TrailerCms,
     TrailerOpenpgp,
+    /// A signed `SHA256SUMS`.
+    SumsCms,
+    SumsOpenpgp,
 }
 
 impl Kind {
-    pub(super) const ALL: [Self; 4] = [Self::Cms, Self::Openpgp, Self::TrailerCms, Self::TrailerOpenpgp];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Cms, Self::Openpgp, Self::TrailerCms, Self::TrailerOpenpgp, Self::SumsCms, Self::SumsOpenpgp];
 
     pub(super) const fn is_detached(self) -> bool {
         matches!(self, Self::Cms | Self::Openpgp)
     }
 
+    pub(super) const fn is_list(self) -> bool {
+        matches!(self, Self::SumsCms | Self::SumsOpenpgp)
+    }
+
     const fn encoding(self) -> SignatureKind {
         match self {
-            Self::Cms | Self::TrailerCms => SignatureKind::Cms,
-            Self::Openpgp | Self::TrailerOpenpgp => SignatureKind::Openpgp,
+            Self::Cms | Self::TrailerCms | Self::SumsCms => SignatureKind::Cms,
+            Self::Openpgp | Self::TrailerOpenpgp | Self::SumsOpenpgp => SignatureKind::Openpgp,
         }
     }
 
@@ -202,7 +210,10 @@ impl Keys {
     pub(super) fn sign(&self, kind: Kind, bytes: &[u8], who: &str) -> Image {
         if kind.is_detached() {
             let signatures = vec![self.detached(kind.encoding(), bytes, who)];
-            return Image { file: bytes.to_vec(), signatures };
+            return Image { file: bytes.to_vec(), signatures, checksums: None };
+        }
+        if kind.is_list() {
+            return self.list(kind, bytes, who);
         }
         let manifest = Manifest {
             version: "v5.0.5".parse().unwrap(),
@@ -210,6 +221,7 @@ impl Keys {
             kind: ManifestKind(ImageKind::Raw),
             size: ByteCount(bytes.len() as u64),
             sha256: Sha256Digest::of(bytes),
+            unpacked_size: None,
             requires_reboot: true,
             block_size: 1 << 20,
             blocks: bytes.chunks(1 << 20).map(Sha256Digest::of).collect(),
@@ -218,7 +230,18 @@ impl Keys {
         let manifest = manifest.encode().into_bytes();
         let signatures = vec![self.detached(kind.encoding(), &manifest, who)];
         let trailer = Trailer { manifest, signatures }.encode(bytes.len() as u64).unwrap();
-        Image { file: [bytes, &trailer].concat(), signatures: vec![] }
+        Image { file: [bytes, &trailer].concat(), signatures: vec![], checksums: None }
+    }
+
+    /// As coreutils writes it, signed.
+    fn list(&self, kind: Kind, bytes: &[u8], who: &str) -> Image {
+        let dir = self.dir.path().join("list");
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("image"), bytes).unwrap();
+        let text = process::read("sh", ["-ec", &format!("cd {}; sha256sum image", dir.display())]).unwrap();
+        let signatures = vec![self.detached(kind.encoding(), &text, who)];
+        let checksums = Some(ChecksumFile { text, signatures, name: "image".into() });
+        Image { file: bytes.to_vec(), signatures: vec![], checksums }
     }
 }
 

@@ -4,15 +4,18 @@ use std::{
     fs::File,
     io::{Read as _, Seek as _, SeekFrom},
     path::Path,
+    sync::Arc,
 };
 
 use anyhow::Context as _;
 use ota_core::{
     ByteCount, Sha256Digest,
     error::PortError,
-    ports::{ImageExpectation, ImageReader},
+    ports::{Flow, ImageExpectation, ImageInspector as _, ImageReader},
+    release::Vouched,
 };
-use ota_verify::{digest::ContentHasher, trailer::MAX_TRAILER};
+use ota_image::{ArchivePolicy, PackedInspector};
+use ota_verify::{HeadInspector, digest::ContentHasher, trailer::MAX_TRAILER};
 
 /// An image in a file.
 pub(super) struct FileReader(File);
@@ -49,6 +52,18 @@ pub(super) fn measure(path: &Path) -> anyhow::Result<ImageExpectation> {
     pieces(path, u64::MAX, 1 << 20, |bytes| hasher.update(bytes))?;
     let content = hasher.finish();
     Ok(ImageExpectation { size: content.size, sha256: content.sha256 })
+}
+
+/// How long what is in a packed image is; none where it is not packed, or no image that a device takes.
+pub(super) fn unpacked_size(path: &Path, measured: ImageExpectation) -> anyhow::Result<Option<ByteCount>> {
+    let vouched = Vouched { sha256: measured.sha256, size: measured.size, signers: Vec::new() };
+    let archives = ArchivePolicy { device_nodes: true, capacity: ByteCount(u64::MAX) };
+    let inspector = PackedInspector::new(Arc::new(HeadInspector), archives);
+    let Ok(facts) = inspector.inspect(&vouched, &head(path, inspector.head_len())?) else { return Ok(None) };
+    let mut image = FileReader::open(path)?;
+    let facts = inspector.look_inside(facts, &vouched, &mut image, None, &mut |_| Flow::Continue);
+    let facts = facts.with_context(|| format!("unpacking {}", path.display()))?;
+    Ok(facts.unpacked.map(|unpacked| unpacked.size))
 }
 
 /// Digests of the blocks of a file.

@@ -81,7 +81,7 @@ fn format(args: &Args, size: ByteCount) -> anyhow::Result<Value> {
     let mut facts = inspector.inspect(&vouched, &file::head(&args.file, inspector.head_len())?)?;
     if facts.packing.is_some() {
         let mut image = Front::new(file::FileReader::open(&args.file)?, size);
-        facts = inspector.look_inside(facts, &vouched, &mut image, &mut |_| Flow::Continue)?;
+        facts = inspector.look_inside(facts, &vouched, &mut image, None, &mut |_| Flow::Continue)?;
     }
     Ok(json!({
         "format": facts.format, "partition_layout": facts.partition_layout, "actual_sha256": vouched.sha256.to_string(),

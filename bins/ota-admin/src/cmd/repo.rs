@@ -3,13 +3,14 @@
 use std::{path::PathBuf, time::Duration};
 
 use ota_core::{
-    Sha256Digest, Timestamp, UpdateId, Version,
+    ByteCount, Sha256Digest, Timestamp, UpdateId, Version,
     release::{ImageKind, SignatureKind},
 };
 use ota_release::{AddRelease, DeltaFile, Expiries, InitOptions, Placement, Published, RepoDir, Rollout};
+use ota_verify::Trailer;
 use serde_json::json;
 
-use super::Context;
+use super::{Context, file};
 use crate::{exit::Failure, output::facts};
 
 #[derive(Clone, Debug, clap::Args)]
@@ -232,7 +233,12 @@ fn add(args: AddArgs, context: &mut Context) -> Result<(), Failure> {
 }
 
 fn release(args: AddArgs, now: Timestamp) -> Result<AddRelease, Failure> {
+    // The manifest of a one-file image says it itself.
+    let (tail, length) = file::tail(&args.image)?;
+    let plain = matches!(Trailer::decode(&tail, length), Ok(None));
+    let unpacked = if plain { file::unpacked_size(&args.image, file::measure(&args.image)?)? } else { None };
     let mut release = AddRelease::new(args.image, &args.model, args.release_version, now)?;
+    release.unpacked_size = unpacked.map(ByteCount::get);
     release.channel = args.channel;
     release.description = args.description;
     release.critical = args.critical;

@@ -7,11 +7,12 @@ use ota_core::{
     ByteCount, OtaError, Timestamp,
     error::{PortError, PortErrorKind},
     ports::{Clock, Flow, Front, ImageFacts, ImageInspector as _, VerifyPolicy},
-    release::{DetachedSignature, SignatureKind},
+    release::{ChecksumFile, DetachedSignature, Evidence, SignatureKind},
 };
 use ota_image::{ArchivePolicy, PackedInspector};
 use ota_verify::{
-    HeadInspector, Keyring, KeyringVerifier, Verdict, VerifyConfig, keyring::signatures_beside, policy,
+    EkuPolicy, HeadInspector, Keyring, KeyringVerifier, Verdict, VerifyConfig, X509Policy,
+    keyring::signatures_beside, policy,
 };
 use serde_json::{Value, json};
 
@@ -28,6 +29,9 @@ pub(crate) struct Args {
     /// Detached signature (.p7s, .sig, .asc); those beside the image when none is given.
     #[arg(long, value_name = "FILE")]
     pub(crate) signature: Vec<PathBuf>,
+    /// Checksum file (SHA256SUMS, SHA512SUMS) that names the image; signatures beside it are looked at.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checksums: Option<PathBuf>,
     /// Signed key list of the device.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_list: Option<PathBuf>,
@@ -40,6 +44,12 @@ pub(crate) struct Args {
     /// The device takes development keys.
     #[arg(long)]
     pub(crate) development_keys: bool,
+    /// What the device asks of a signer's certificate.
+    #[arg(long, value_enum, default_value = "code-signing")]
+    pub(crate) extended_key_usage: Purpose,
+    /// The device requires a revocation list of every CA.
+    #[arg(long)]
+    pub(crate) require_crl: bool,
     /// The device takes unsigned images.
     #[arg(long)]
     pub(crate) allow_unsigned: bool,
@@ -49,6 +59,24 @@ pub(crate) struct Args {
     /// The device makes the device nodes of archives.
     #[arg(long)]
     pub(crate) device_nodes: bool,
+}
+
+/// `verify.extended_key_usage` of the device, as it is typed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum Purpose {
+    CodeSigning,
+    CodeSigningIfPresent,
+    Any,
+}
+
+impl From<Purpose> for EkuPolicy {
+    fn from(purpose: Purpose) -> Self {
+        match purpose {
+            Purpose::CodeSigning => Self::CodeSigning,
+            Purpose::CodeSigningIfPresent => Self::CodeSigningIfPresent,
+            Purpose::Any => Self::Any,
+        }
+    }
 }
 
 /// The machine's clock, as it was when the program was started.
@@ -82,12 +110,12 @@ pub(crate) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
 /// The outer result is about this machine, the inner one is the verdict.
 fn judge(args: &Args, now: Timestamp) -> anyhow::Result<Result<(Verdict, ImageFacts), OtaError>> {
     let verifier = verifier(args, now)?;
-    let signatures = signatures(args)?;
+    let evidence = Evidence { signatures: signatures(args)?, checksums: checksums(args)? };
     let expect = file::measure(&args.file)?;
     let policy = VerifyPolicy { require_signature: !args.allow_unsigned };
     let mut image = file::FileReader::open(&args.file)?;
     let mut go_on = |_| Flow::Continue;
-    let verified = verifier.verify_image(&mut image, expect, &signatures, policy, &mut go_on);
+    let verified = verifier.verify_image(&mut image, expect, &evidence, policy, &mut go_on);
     let verdict = match condition(verified)? {
         Ok(verdict) => verdict,
         Err(refusal) => return Ok(Err(refusal)),
@@ -108,7 +136,8 @@ fn look(args: &Args, verdict: &Verdict) -> Result<ImageFacts, PortError> {
     if facts.packing.is_some() {
         let reader = file::FileReader::open(&args.file).map_err(local)?;
         let mut image = Front::new(reader, vouched.size);
-        facts = inspector.look_inside(facts, vouched, &mut image, &mut |_| Flow::Continue)?;
+        let signed = verdict.manifest.as_ref().and_then(|manifest| manifest.unpacked_size);
+        facts = inspector.look_inside(facts, vouched, &mut image, signed, &mut |_| Flow::Continue)?;
     }
     let required = facts.unpacked.as_ref().map_or(vouched.size, |unpacked| unpacked.space);
     if required > capacity {
@@ -123,6 +152,8 @@ fn verifier(args: &Args, now: Timestamp) -> anyhow::Result<KeyringVerifier> {
     config.threshold = args.threshold;
     config.development_keys = args.development_keys;
     config.model.clone_from(&args.model);
+    config.x509 =
+        X509Policy { extended_key_usage: args.extended_key_usage.into(), require_crl: args.require_crl };
     let verifier = KeyringVerifier::new(Keyring::load(&args.keys)?, config);
     let Some(path) = &args.key_list else { return Ok(verifier) };
     let list = verifier.load_key_list(path, 0)?;
@@ -140,6 +171,14 @@ fn signatures(args: &Args) -> anyhow::Result<Vec<DetachedSignature>> {
         Ok(DetachedSignature { kind: if cms { SignatureKind::Cms } else { SignatureKind::Openpgp }, bytes })
     };
     args.signature.iter().map(read).collect()
+}
+
+/// As it comes with an upload: the image goes by its file name.
+fn checksums(args: &Args) -> anyhow::Result<Option<ChecksumFile>> {
+    let Some(path) = &args.checksums else { return Ok(None) };
+    let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
+    let name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok(Some(ChecksumFile { text, signatures: signatures_beside(path)?, name }))
 }
 
 /// Tells what a device says of an image from what goes wrong on this machine.

@@ -157,10 +157,27 @@ pub(crate) struct VerifySection {
     pub(crate) threshold: u32,
     /// Whether keys in the folder `development` count.
     pub(crate) development_keys: bool,
+    /// What a signer's certificate must say about its purpose.
+    pub(crate) extended_key_usage: Purpose,
+    /// Whether every CA of a chain must have a revocation list that has not run out.
+    pub(crate) require_crl: bool,
     /// Whether the running slot is compared with its record before a trial is confirmed.
     pub(crate) slot_digest: bool,
     /// Whether a confirmed version becomes the lowest that may be installed.
     pub(crate) floor_follows: bool,
+}
+
+/// `verify.extended_key_usage`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Purpose {
+    /// `codeSigning` must be there.
+    #[default]
+    CodeSigning,
+    /// `codeSigning` must be there where the certificate names any purpose.
+    CodeSigningIfPresent,
+    /// Not looked at.
+    Any,
 }
 
 impl Default for VerifySection {
@@ -171,6 +188,8 @@ impl Default for VerifySection {
             allow_unsigned: false,
             threshold: 1,
             development_keys: false,
+            extended_key_usage: Purpose::default(),
+            require_crl: false,
             slot_digest: true,
             floor_follows: false,
         }

@@ -13,7 +13,9 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, anyhow};
 
-pub(crate) use file::{ClockTrust, Config, HealthCheck, HealthConfig, LogConfig, LogFormat, SourceSection};
+pub(crate) use file::{
+    ClockTrust, Config, HealthCheck, HealthConfig, LogConfig, LogFormat, Purpose, SourceSection,
+};
 pub(crate) use http::ClientAuth;
 
 impl Config {

@@ -158,6 +158,8 @@ async fn an_upload_streams_the_file_after_its_labels() {
         version: "v5.1.0-custom".into(),
         description: Some("by hand".into()),
         signature: None,
+        checksums: None,
+        checksums_signature: None,
         sha256: None,
     };
     let sent = asked(|c| async move { c.upload(&file).await }).await;
@@ -167,8 +169,15 @@ async fn an_upload_streams_the_file_after_its_labels() {
     assert!(place("by hand") < place("IMAGE BYTES"));
 
     std::fs::remove_file(&image).unwrap();
-    let missing =
-        UploadFile { image, version: "v1.0.0".into(), description: None, signature: None, sha256: None };
+    let missing = UploadFile {
+        image,
+        version: "v1.0.0".into(),
+        description: None,
+        signature: None,
+        checksums: None,
+        checksums_signature: None,
+        sha256: None,
+    };
     let error = Fake::start().await.client().upload(&missing).await.unwrap_err();
     assert!(matches!(error, ClientError::File { .. }), "{error:?}");
 }

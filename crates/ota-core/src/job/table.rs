@@ -202,6 +202,7 @@ pub fn sample(kind: JobKind, state: JobState) -> Job {
         kind: ImageKind::Squashfs,
         source: String::from("example"),
         deltas: Vec::new(),
+        unpacked_size: None,
     };
     Job {
         id: crate::JobId::from_number(1),

@@ -1,11 +1,11 @@
 //! Images: where they are staged, who checks them, who writes them.
 
-use alloc::{boxed::Box, vec::Vec};
+use alloc::boxed::Box;
 
 use crate::{
     ByteCount, ImageName, OtaError, Sha256Digest, Slot, Version,
     error::{PortError, PortErrorKind},
-    release::{DetachedSignature, ImageKind, Unpacked, Vouched},
+    release::{Evidence, ImageKind, Unpacked, Vouched},
 };
 
 /// A stream of bytes; `std::io::Read` without std.
@@ -184,11 +184,22 @@ pub struct Stated {
     pub version: Version,
     /// Its format.
     pub kind: ImageKind,
+    /// Length of what it unpacks to, where it says it.
+    pub unpacked_size: Option<ByteCount>,
+}
+
+/// The end of a staged file, and how long all of it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileEnd {
+    /// Its last bytes.
+    pub bytes: alloc::vec::Vec<u8>,
+    /// Length of the file.
+    pub length: ByteCount,
 }
 
 /// Checks that trusted keys vouch for an image. Nothing of the image is parsed.
 pub trait ImageVerifier: Send + Sync {
-    /// Reads `image` once, takes its digest and checks `signatures` over it.
+    /// Reads `image` once, takes its digest and checks what came with it.
     ///
     /// # Errors
     /// `SignatureInvalid` (OTA_006) with the reason; `ChecksumMismatch` (OTA_007) when the bytes are not `expect`;
@@ -197,7 +208,7 @@ pub trait ImageVerifier: Send + Sync {
         &self,
         image: &mut dyn ImageReader,
         expect: ImageExpectation,
-        signatures: &[DetachedSignature],
+        evidence: &Evidence,
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<Vouched, PortError>;
@@ -210,11 +221,23 @@ pub trait ImageVerifier: Send + Sync {
         &self,
         image: &mut dyn ImageReader,
         expect: ImageExpectation,
-        signatures: &[DetachedSignature],
+        evidence: &Evidence,
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<(Vouched, Option<Stated>), PortError> {
-        Ok((self.verify(image, expect, signatures, policy, observer)?, None))
+        Ok((self.verify(image, expect, evidence, policy, observer)?, None))
+    }
+
+    /// How much of the end of a staged file [`guarded`](Self::guarded) wants, in bytes.
+    fn end_len(&self) -> usize {
+        0
+    }
+
+    /// The same bytes of an image that was vouched for, read once more to be written: where it carries signed digests of its
+    /// blocks, reading fails at the end of the first block that is another one by now. `end`: the end of the file it lies in.
+    fn guarded(&self, image: Box<dyn ImageReader>, vouched: &Vouched, end: &FileEnd) -> Box<dyn ImageReader> {
+        let _ = (vouched, end);
+        image
     }
 }
 
@@ -226,11 +249,17 @@ pub trait ImageStore: Send + Sync {
     /// `Io` when it is not there or cannot be read.
     fn open(&self, name: &ImageName) -> Result<Box<dyn ImageReader>, PortError>;
 
-    /// The detached signatures kept beside it.
+    /// The last bytes of a staged image, `most` of them or all; and how long it is.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    fn end(&self, name: &ImageName, most: usize) -> Result<FileEnd, PortError>;
+
+    /// What is kept beside it: detached signatures, a checksum file.
     ///
     /// # Errors
     /// `Io`; `SignatureInvalid` (`malformed`) when one is larger than 64 KiB.
-    fn signatures(&self, name: &ImageName) -> Result<Vec<DetachedSignature>, PortError>;
+    fn evidence(&self, name: &ImageName) -> Result<Evidence, PortError>;
 
     /// Deletes it with its signatures; no error when it is not there.
     ///

@@ -22,8 +22,8 @@ pub use bandwidth::{Bandwidth, MIN_BYTES_PER_SECOND};
 pub use boot::{BootControl, BootStatus, RebootReason, Rebooter, SlotBoot};
 pub use clock::Clock;
 pub use image::{
-    Flow, Front, ImageExpectation, ImageReader, ImageStore, ImageVerifier, Observer, PackedImage, SlotClaim,
-    SlotWriter, Stated, VerifyPolicy, WriteProgress,
+    FileEnd, Flow, Front, ImageExpectation, ImageReader, ImageStore, ImageVerifier, Observer, PackedImage,
+    SlotClaim, SlotWriter, Stated, VerifyPolicy, WriteProgress,
 };
 pub use inhibitors::{InhibitError, InhibitRequest, Inhibitors, MAX_INHIBITOR_TEXT, MOST_INHIBITORS};
 pub use journal::{

@@ -8,7 +8,9 @@ use super::{ImageReader, Observer};
 use crate::{
     ByteCount, ImageName, OtaError, Timestamp, Version,
     error::PortError,
-    release::{DetachedSignature, ImageKind, Packing, StagedImage, Unpacked, Vouched},
+    release::{
+        ChecksumFile, DetachedSignature, Evidence, ImageKind, Packing, StagedImage, Unpacked, Vouched,
+    },
 };
 
 /// An uploaded image in staging.
@@ -70,9 +72,11 @@ pub struct UploadLabel {
     pub version: Version,
     /// See [`Upload::description`].
     pub description: Option<String>,
-    /// The detached signature that came with it. It replaces all that lie beside an image of this name; without one,
-    /// only those that an earlier upload brought are dropped.
+    /// The detached signature that came with it. With `checksums`, it replaces all that lies beside an image of this name;
+    /// without both, only what an earlier upload brought is dropped.
     pub signature: Option<DetachedSignature>,
+    /// The checksum file that came with it.
+    pub checksums: Option<ChecksumFile>,
     /// The verification that it has passed already.
     pub verification: Option<Verification>,
     /// Now.
@@ -143,11 +147,11 @@ pub trait UploadWriter: Send {
     /// `Io`.
     fn reader(&self) -> Result<Box<dyn ImageReader>, PortError>;
 
-    /// The detached signatures that would lie beside it if it were committed without one of its own.
+    /// What would lie beside it if it were committed without signature and checksums of its own.
     ///
     /// # Errors
     /// `Io`; `SignatureInvalid` (`malformed`) when one is larger than 64 KiB.
-    fn signatures(&self) -> Result<Vec<DetachedSignature>, PortError>;
+    fn evidence(&self) -> Result<Evidence, PortError>;
 
     /// Puts the sealed image in the place of the one of its name, with signature and record, all or nothing. Durable on
     /// return.
@@ -168,21 +172,23 @@ pub trait ImageInspector: Send + Sync {
     /// # Errors
     /// `InvalidImage` (OTA_005): damaged, cut short, or of a format that no slot takes.
     fn inspect(&self, vouched: &Vouched, head: &[u8]) -> Result<ImageFacts, OtaError>;
+
     /// Unpacks all of a packed image in memory, piece by piece, and says what is in it. `facts`: what [`inspect`](Self::inspect)
-    /// said; `image`: the bytes that were vouched for, from their start. Nothing is written. Reports how much of `image` was
-    /// read.
+    /// said; `image`: the bytes that were vouched for, from their start; `signed`: the signed length of what comes out of them,
+    /// where there is one, beyond which nothing is unpacked. Nothing is written. Reports how much of `image` was read.
     ///
     /// # Errors
     /// `InvalidImage` (OTA_005): damaged, an entry that may not be unpacked, or nothing that a slot takes;
-    /// `ChecksumMismatch` (OTA_007) when `image` is no longer what was vouched for; `SystemBusy` (OTA_014) when stopped; `Io`.
+    /// `ChecksumMismatch` (OTA_007) when `image` is no longer what was vouched for, or unpacks to another length than `signed`; `SystemBusy` (OTA_014) when stopped; `Io`.
     fn look_inside(
         &self,
         facts: ImageFacts,
         vouched: &Vouched,
         image: &mut dyn ImageReader,
+        signed: Option<ByteCount>,
         observer: Observer<'_>,
     ) -> Result<ImageFacts, PortError> {
-        let _ = (vouched, image, observer);
+        let _ = (vouched, image, signed, observer);
         let what = alloc::format!("{} images are not unpacked here", facts.format);
         Err(OtaError::InvalidImage { what }.into())
     }

@@ -77,6 +77,8 @@ pub(crate) struct Entry {
     pub(crate) kind: ImageKind,
     pub(crate) target: String,
     #[serde(default)]
+    pub(crate) unpacked_size: Option<u64>,
+    #[serde(default)]
     pub(crate) signatures: Vec<SignatureEntry>,
     #[serde(default)]
     pub(crate) deltas: Vec<DeltaEntry>,

@@ -1,6 +1,7 @@
 //! The source against real servers on loopback: repositories of our own tools and of python-tuf, honest and not.
 
 mod hostile;
+mod published;
 mod python;
 mod server;
 mod tls;

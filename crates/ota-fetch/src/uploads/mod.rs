@@ -19,7 +19,7 @@ use ota_core::{
     release::StagedImage,
 };
 
-use crate::{FetchError, Staging, error::During, staging::ENDINGS};
+use crate::{FetchError, Staging, error::During, staging::BESIDE};
 
 pub(crate) use record::record_name;
 use writer::Incoming;
@@ -86,11 +86,13 @@ impl Inner {
         Ok(())
     }
 
-    /// A name that something else has: a download, or a signature.
+    /// A name that something else has: a download, a signature, a checksum file.
     fn refuse_taken(&self, name: &ImageName) -> Result<(), PortError> {
         let busy = |with: String| Err(OtaError::SystemBusy { with }.into());
-        if let Some((ending, _)) = ENDINGS.iter().find(|(e, _)| name.as_str().ends_with(&format!(".{e}"))) {
-            return busy(format!("signatures: files that end with .{ending} lie beside images"));
+        if let Some(ending) = BESIDE.iter().find(|ending| name.as_str().ends_with(&format!(".{ending}"))) {
+            return busy(format!(
+                "signatures and checksums: files that end with .{ending} lie beside images"
+            ));
         }
         let there = self.staging.find(name.as_str()).map_err(port)?.is_some();
         if there && record::read(&self.staging, name).map_err(port)?.is_none() {

@@ -5,7 +5,7 @@
 //! | `NAME` | the image |
 //! | `.NAME.upload` | its record |
 //! | `.NAME.upload.new` | the record of an image that is about to take the name |
-//! | `.NAME.sig.new`, `.NAME.asc.new`, `.NAME.p7s.new` | a signature that is about to take its name |
+//! | `.NAME.sig.new`, `.NAME.asc.new`, `.NAME.p7s.new`, `.NAME.sums.new`, … | what is about to lie beside the image |
 //! | `.NAME.N.incoming` | an image, or a changed record, on its way |
 //!
 //! The rename of the image is the one step that decides: a new record names the inode of its image, so whoever finds
@@ -24,7 +24,7 @@ use ota_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{FetchError, Staging, error::at, staging::ENDINGS};
+use crate::{FetchError, Staging, error::at, staging::BESIDE};
 
 /// Largest record that is read.
 const RECORD_MAX: u64 = 256 * 1024;
@@ -66,9 +66,9 @@ pub(super) struct Record {
     pub(super) stored: Timestamp,
     pub(super) verification: Option<Verification>,
     pub(super) stamp: Stamp,
-    /// Endings of the signatures that came with it.
+    /// Endings of what came with it: signatures, a checksum file.
     pub(super) signatures: Vec<String>,
-    /// Endings of signatures that do not belong to it and go when it comes.
+    /// Endings of what does not belong to it and goes when it comes.
     pub(super) dropped: Vec<String>,
 }
 
@@ -134,15 +134,15 @@ pub(super) fn replace(staging: &Staging, temp: &str, record: &Record) -> Result<
     staging.sync()
 }
 
-/// Puts the synced file `incoming` in the place of the image, with `signature` and `record`.
+/// Puts the synced file `incoming` in the place of the image, with `record` and, by their endings, the files `beside` it.
 pub(super) fn commit(
     staging: &Staging,
     incoming: &str,
     record: &Record,
-    signature: Option<(&str, &[u8])>,
+    beside: &[(String, Vec<u8>)],
 ) -> Result<(), FetchError> {
     let name = &record.image.name;
-    let prepared = prepare(staging, record, signature)
+    let prepared = prepare(staging, record, beside)
         .and_then(|()| staging.sync())
         .and_then(|()| staging.rename(incoming, name.as_str()));
     if let Err(error) = prepared {
@@ -153,9 +153,9 @@ pub(super) fn commit(
     staging.sync()
 }
 
-fn prepare(staging: &Staging, record: &Record, signature: Option<(&str, &[u8])>) -> Result<(), FetchError> {
+fn prepare(staging: &Staging, record: &Record, beside: &[(String, Vec<u8>)]) -> Result<(), FetchError> {
     let name = &record.image.name;
-    if let Some((ending, bytes)) = signature {
+    for (ending, bytes) in beside {
         write_new(staging, &pending_signature(name, ending), bytes)?;
     }
     write_new(staging, &pending_name(name), &encode(record)?)
@@ -178,7 +178,7 @@ fn finish(staging: &Staging, record: &Record) -> Result<(), FetchError> {
 
 /// Forgets an image that did not take its name.
 fn clear(staging: &Staging, name: &ImageName) -> Result<(), FetchError> {
-    for (ending, _) in ENDINGS {
+    for ending in BESIDE {
         staging.unlink(&pending_signature(name, ending))?;
     }
     staging.unlink(&pending_name(name))
@@ -192,8 +192,7 @@ pub(super) fn recover(staging: &Staging) -> Result<(), FetchError> {
     }
     for file in &files {
         let gone = |name: ImageName| staging.find(name.as_str()).map(|image| image.is_none());
-        let stale_signature =
-            ENDINGS.iter().any(|(ending, _)| image_of(file, &format!(".{ending}.new")).is_some());
+        let stale_signature = BESIDE.iter().any(|ending| image_of(file, &format!(".{ending}.new")).is_some());
         if file.starts_with('.') && file.ends_with(".incoming")
             || stale_signature
             || image_of(file, ".upload").map_or(Ok(false), gone)?

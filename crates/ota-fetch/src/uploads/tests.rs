@@ -6,7 +6,7 @@ use ota_core::{
     ByteCount, ImageName, OtaError, Sha256Digest, Timestamp,
     error::{PortError, PortErrorKind},
     ports::{ImageFacts, ImageStore as _, Upload, UploadLabel, UploadStore, UploadWriter, Verification},
-    release::{DetachedSignature, ImageKind, SignatureKind, Vouched},
+    release::{ChecksumFile, DetachedSignature, Evidence, ImageKind, SignatureKind, Vouched},
 };
 
 use super::{StagedUploads, record};
@@ -58,6 +58,7 @@ fn label(version: &str) -> UploadLabel {
         version: version.parse().unwrap(),
         description: Some("a\nline".into()),
         signature: None,
+        checksums: None,
         verification: None,
         stored: Timestamp::from_secs(7),
     }
@@ -145,12 +146,42 @@ fn a_replacement_takes_the_signatures_of_its_predecessor_with_it_and_leaves_thos
     assert_eq!(fs::read(folder.path().join("a.img.p7s")).unwrap(), b"0one");
     fs::write(folder.path().join("a.img.asc"), "by hand").unwrap();
     let writer = sealed(&uploads, "a.img", b"two");
-    assert_eq!(writer.signatures().unwrap().len(), 1);
+    assert_eq!(writer.evidence().unwrap().signatures.len(), 1);
     writer.commit(label("v2.0.0")).unwrap();
     assert_eq!(folder.files(), [".a.img.upload", "a.img", "a.img.asc"]);
     let signed = UploadLabel { signature: cms(b"0three"), ..label("v3.0.0") };
     sealed(&uploads, "a.img", b"three").commit(signed).unwrap();
     assert_eq!(folder.files(), [".a.img.upload", "a.img", "a.img.p7s"]);
+    folder.staging().remove(&name("a.img")).unwrap();
+    assert_eq!(folder.files(), [""; 0]);
+}
+
+#[test]
+fn a_checksum_file_lies_beside_its_image_with_its_signature_and_goes_with_it() {
+    let folder = Folder::new();
+    let uploads = folder.open();
+    let checksums = ChecksumFile {
+        text: b"digest  a.img\n".to_vec(),
+        signatures: cms(b"0sums").into_iter().collect(),
+        name: "a.img".into(),
+    };
+    let listed = UploadLabel { checksums: Some(checksums.clone()), ..label("v1.0.0") };
+    fs::write(folder.path().join("a.img.asc"), "by hand, of another image").unwrap();
+    sealed(&uploads, "a.img", b"one").commit(listed.clone()).unwrap();
+    let files = [".a.img.upload", "a.img", "a.img.sums", "a.img.sums.p7s"];
+    assert_eq!(folder.files(), files);
+    let expected = Evidence { signatures: Vec::new(), checksums: Some(checksums) };
+    assert_eq!(folder.staging().evidence(&name("a.img")).unwrap(), expected);
+    let writer = sealed(&uploads, "a.img", b"two");
+    assert!(writer.evidence().unwrap().is_empty(), "what an upload brought does not vouch for the next one");
+    writer.commit(label("v2.0.0")).unwrap();
+    assert_eq!(folder.files(), [".a.img.upload", "a.img"]);
+    // Put there by hand it counts for whatever is uploaded.
+    fs::write(folder.path().join("a.img.sums"), "by hand").unwrap();
+    let writer = sealed(&uploads, "a.img", b"three");
+    assert_eq!(writer.evidence().unwrap().checksums.unwrap().text, b"by hand");
+    drop(writer);
+    assert!(uploads.begin(&name("b.img.sums"), None).is_err(), "the name of a checksum file is taken");
     folder.staging().remove(&name("a.img")).unwrap();
     assert_eq!(folder.files(), [""; 0]);
 }

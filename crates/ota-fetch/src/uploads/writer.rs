@@ -13,7 +13,7 @@ use ota_core::{
     ByteCount, ImageName, Sha256Digest,
     error::{PortError, PortErrorKind},
     ports::{ImageReader, Upload, UploadLabel, UploadWriter},
-    release::{DetachedSignature, SignatureKind, StagedImage},
+    release::{DetachedSignature, Evidence, SignatureKind, StagedImage},
 };
 use ring::digest::{Context, SHA256};
 
@@ -21,7 +21,11 @@ use super::{
     Inner, port,
     record::{self, Record},
 };
-use crate::{FetchError, error::at, staging::ENDINGS};
+use crate::{
+    FetchError,
+    error::at,
+    staging::{BESIDE, SUMS},
+};
 
 /// The quota is looked at each time so many more bytes have arrived.
 const QUOTA_STEP: u64 = 16 << 20;
@@ -73,14 +77,14 @@ impl Incoming {
         self.sealed.as_ref().ok_or_else(|| PortErrorKind::Io("the upload is not sealed".into()).into())
     }
 
-    /// What goes when the image comes: every other signature if it brings one, else those that the one before brought.
-    fn dropped(&self, own: Option<&str>) -> Result<Vec<String>, PortError> {
-        let Some(own) = own else {
+    /// What goes when the image comes: everything else if it brings something, else what the one before brought.
+    fn dropped(&self, own: &[String]) -> Result<Vec<String>, PortError> {
+        if own.is_empty() {
             let before = record::read(&self.inner.staging, &self.name).map_err(port)?;
             return Ok(before.map(|(record, _)| record.signatures).unwrap_or_default());
-        };
-        let others = ENDINGS.iter().map(|(ending, _)| *ending).filter(|ending| *ending != own);
-        Ok(others.map(str::to_owned).collect())
+        }
+        let others = BESIDE.iter().filter(|ending| !own.iter().any(|own| own == *ending));
+        Ok(others.map(|ending| (*ending).to_owned()).collect())
     }
 
     /// The error of a write, with what the medium lacks.
@@ -144,15 +148,16 @@ impl UploadWriter for Incoming {
         Ok(Box::new(Positioned { file, at: 0, path: self.path() }))
     }
 
-    fn signatures(&self) -> Result<Vec<DetachedSignature>, PortError> {
-        self.inner.staging.signatures_but(&self.name, &self.dropped(None)?)
+    fn evidence(&self) -> Result<Evidence, PortError> {
+        self.inner.staging.evidence_but(&self.name, &self.dropped(&[])?)
     }
 
     fn commit(self: Box<Self>, label: UploadLabel) -> Result<Upload, PortError> {
         let image = self.sealed()?.clone();
         let staging = &self.inner.staging;
         let _names = self.inner.lock();
-        let signature = label.signature.as_ref().map(|signature| (ending(signature), &signature.bytes[..]));
+        let beside = beside(&label);
+        let own: Vec<String> = beside.iter().map(|(ending, _)| ending.clone()).collect();
         let record = Record {
             image,
             version: label.version,
@@ -160,10 +165,10 @@ impl UploadWriter for Incoming {
             stored: label.stored,
             verification: label.verification,
             stamp: record::stamp_of(staging, &self.hidden, &self.file).map_err(port)?,
-            signatures: signature.iter().map(|(ending, _)| (*ending).to_owned()).collect(),
-            dropped: self.dropped(signature.map(|(ending, _)| ending))?,
+            dropped: self.dropped(&own)?,
+            signatures: own,
         };
-        record::commit(staging, &self.hidden, &record, signature).map_err(port)?;
+        record::commit(staging, &self.hidden, &record, &beside).map_err(port)?;
         Ok(record.into_upload(true))
     }
 }
@@ -176,6 +181,24 @@ impl Drop for Incoming {
             tracing::warn!(error = %error, "what is left of an upload was not removed");
         }
     }
+}
+
+/// What comes with an upload, by the endings under which it is kept. Of two signatures of one ending the first counts.
+fn beside(label: &UploadLabel) -> Vec<(String, Vec<u8>)> {
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    let mut add = |ending: String, bytes: &[u8]| {
+        if !files.iter().any(|(known, _)| *known == ending) {
+            files.push((ending, bytes.to_vec()));
+        }
+    };
+    if let Some(signature) = &label.signature {
+        add(ending(signature).into(), &signature.bytes);
+    }
+    if let Some(checksums) = &label.checksums {
+        add(SUMS.into(), &checksums.text);
+        checksums.signatures.iter().for_each(|own| add(format!("{SUMS}.{}", ending(own)), &own.bytes));
+    }
+    files
 }
 
 /// The ending under which a signature is kept.

@@ -77,9 +77,10 @@ async fn commit(
     verification: Option<Verification>,
 ) -> Result<Upload, Refusal> {
     refuse_in_use(app, &received.image.name)?;
-    let Received { writer, version, description, signature, image, .. } = received;
+    let Received { writer, version, description, signature, checksums, image, .. } = received;
     app.metrics.uploaded_bytes.fetch_add(image.size.get(), Ordering::Relaxed);
-    let label = UploadLabel { version, description, signature, verification, stored: app.clock.wall() };
+    let stored = app.clock.wall();
+    let label = UploadLabel { version, description, signature, checksums, verification, stored };
     Ok(blocking(move || writer.commit(label)).await??)
 }
 
@@ -151,12 +152,12 @@ async fn verify_upload(State(app): State<App>, request: Request) -> Result<Answe
 /// The bytes are verified before they get their name, so that what is refused replaces nothing.
 async fn verify_new(app: &App, request: Request) -> Result<(Upload, Verification), Refusal> {
     let received = receive(app, request).await?;
-    let given = received.signature.clone();
+    let given = received.evidence();
     let writer = received.writer;
-    let (writer, bytes, signatures) = blocking(move || {
-        let beside = given.map_or_else(|| writer.signatures(), |given| Ok(vec![given]));
-        let opened = beside.and_then(|signatures| Ok(([writer.reader()?, writer.reader()?], signatures)));
-        opened.map(|(bytes, signatures)| (writer, bytes, signatures))
+    let (writer, bytes, evidence) = blocking(move || {
+        let beside = given.map_or_else(|| writer.evidence(), Ok);
+        let opened = beside.and_then(|evidence| Ok(([writer.reader()?, writer.reader()?], evidence)));
+        opened.map(|(bytes, evidence)| (writer, bytes, evidence))
     })
     .await??;
     let received = Received { writer, ..received };
@@ -164,7 +165,7 @@ async fn verify_new(app: &App, request: Request) -> Result<(Upload, Verification
         image: received.image.clone(),
         version: received.version.clone(),
         bytes: Some(bytes),
-        signatures: Some(signatures),
+        evidence: Some(evidence),
         verify_signature: true,
         check_compatibility: true,
     };
@@ -186,7 +187,7 @@ async fn verify_staged(app: &App, body: &VerifyRequest) -> Result<(Upload, Verif
         image: upload.image.clone(),
         version: upload.version.clone(),
         bytes: None,
-        signatures: None,
+        evidence: None,
         verify_signature: body.verify_signature,
         check_compatibility: body.check_compatibility,
     };
@@ -307,6 +308,7 @@ impl Wanted {
             kind: facts.kind,
             source: "upload".into(),
             deltas: Vec::new(),
+            unpacked_size: None,
         };
         let image = StagedImage { name: self.name, size: vouched.size, sha256: vouched.sha256 };
         Ok(ota_engine::DeployRequest { release, image, vouched, target: self.target, options: self.options })

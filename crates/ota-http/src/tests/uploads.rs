@@ -7,7 +7,7 @@ use ota_core::{
     ByteCount, OtaError, Sha256Digest, Slot,
     error::{PortErrorKind, SignatureFault},
     job::{JobStatus, Strategy},
-    ports::{AuditOutcome, SlotFacts as _, SlotRecord, SlotState},
+    ports::{AuditOutcome, ImageStore as _, SlotFacts as _, SlotRecord, SlotState},
 };
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
@@ -98,6 +98,33 @@ async fn an_upload_answers_as_in_the_spec_whatever_the_order_of_its_parts() {
     assert_eq!(answer(delete()).await.0, StatusCode::OK);
     assert_eq!(answer(delete()).await.0, StatusCode::NOT_FOUND);
     assert_eq!(staged(&gateway), None);
+}
+
+#[tokio::test]
+async fn a_checksum_file_and_its_signature_are_kept_beside_the_image() {
+    let gateway = Gateway::start().await;
+    let text = format!("{}  {NAME}\n", Sha256Digest::of(&image()));
+    let listed =
+        |form: Form| form.part("checksums", Part::bytes(text.clone().into_bytes()).file_name("SHA256SUMS"));
+    let signature = || Part::bytes(b"0cms".to_vec()).file_name("SHA256SUMS.p7s");
+    let both = listed(form(image())).part("checksums_signature", signature());
+    let (status, body) = send(&gateway, "/upload", both).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    let evidence = gateway.staging.evidence(&NAME.parse().unwrap()).unwrap();
+    let checksums = evidence.checksums.unwrap();
+    assert_eq!((checksums.name.as_str(), checksums.text), (NAME, text.clone().into_bytes()));
+    assert_eq!((checksums.signatures.len(), evidence.signatures.len()), (1, 0));
+    // The next one brings none.
+    send(&gateway, "/upload", form(image())).await;
+    assert!(gateway.staging.evidence(&NAME.parse().unwrap()).unwrap().is_empty());
+    let delete = gateway.ask(Method::DELETE, &format!("/upload/{NAME}"), OPERATOR);
+    assert_eq!(answer(delete).await.0, StatusCode::OK);
+    let alone = form(image()).part("checksums_signature", signature());
+    refused(&gateway, "/upload", alone, 400, "INVALID_REQUEST", "checksums_signature").await;
+    let twice = listed(listed(form(image())));
+    refused(&gateway, "/upload", twice, 400, "INVALID_REQUEST", "checksums").await;
+    let long = form(image()).part("checksums", Part::bytes(vec![b'0'; 70_000]).file_name("SHA256SUMS"));
+    refused(&gateway, "/upload", long, 400, "INVALID_REQUEST", "checksums").await;
 }
 
 #[tokio::test]

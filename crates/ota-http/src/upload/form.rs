@@ -11,7 +11,7 @@ use http::{HeaderMap, header};
 use ota_core::{
     ByteCount, ImageName, OtaError, Sha256Digest, Version,
     ports::UploadWriter,
-    release::{DetachedSignature, SignatureKind, StagedImage},
+    release::{ChecksumFile, DetachedSignature, Evidence, SignatureKind, StagedImage},
 };
 
 use super::{
@@ -28,7 +28,7 @@ use crate::{
 const TEXT: usize = 4096;
 /// Longest description, in characters.
 const DESCRIPTION: usize = 1000;
-/// Largest signature.
+/// Largest signature, and largest checksum file.
 const SIGNATURE: usize = 64 * 1024;
 /// Most parts of a form.
 const PARTS: usize = 32;
@@ -46,6 +46,16 @@ pub(crate) struct Received {
     pub(crate) version: Version,
     pub(crate) description: Option<String>,
     pub(crate) signature: Option<DetachedSignature>,
+    pub(crate) checksums: Option<ChecksumFile>,
+}
+
+impl Received {
+    /// What came with it to vouch for it; none where nothing did.
+    pub(crate) fn evidence(&self) -> Option<Evidence> {
+        let signatures = self.signature.iter().cloned().collect();
+        let evidence = Evidence { signatures, checksums: self.checksums.clone() };
+        (!evidence.is_empty()).then_some(evidence)
+    }
 }
 
 /// Takes an upload from a request.
@@ -133,6 +143,8 @@ struct Found {
     version: Option<Version>,
     description: Option<String>,
     signature: Option<DetachedSignature>,
+    checksums: Option<Vec<u8>>,
+    checksums_signature: Option<DetachedSignature>,
     sha256: Option<Sha256Digest>,
 }
 
@@ -177,14 +189,16 @@ impl Reading<'_> {
                 once(&mut self.found.sha256, digest, "sha256")
             }
             "signature" => {
-                // A browser sends a file part that nobody filled as an empty one without a name.
-                let filled = part.file_name().is_some_and(|name| !name.is_empty());
-                let bytes = self.small(part, "signature", SIGNATURE).await?;
-                if bytes.is_empty() && !filled {
-                    return Ok(());
-                }
-                let signature = DetachedSignature { kind: kind_of(&bytes), bytes };
-                once(&mut self.found.signature, signature, "signature")
+                let bytes = self.beside(part, "signature").await?;
+                fill(&mut self.found.signature, bytes.map(detached), "signature")
+            }
+            "checksums" => {
+                let bytes = self.beside(part, "checksums").await?;
+                fill(&mut self.found.checksums, bytes, "checksums")
+            }
+            "checksums_signature" => {
+                let bytes = self.beside(part, "checksums_signature").await?;
+                fill(&mut self.found.checksums_signature, bytes.map(detached), "checksums_signature")
             }
             // As with JSON: what is not known is not looked at.
             other => {
@@ -234,6 +248,13 @@ impl Reading<'_> {
         Ok(all)
     }
 
+    /// A file that goes with the image. A browser sends a file part that nobody filled as an empty one without a name.
+    async fn beside(&mut self, part: Field<'_>, name: &str) -> Result<Option<Vec<u8>>, Refusal> {
+        let filled = part.file_name().is_some_and(|name| !name.is_empty());
+        let bytes = self.small(part, name, SIGNATURE).await?;
+        Ok((filled || !bytes.is_empty()).then_some(bytes))
+    }
+
     async fn text(&mut self, part: Field<'_>, name: &str) -> Result<String, Refusal> {
         let bytes = self.small(part, name, TEXT).await?;
         String::from_utf8(bytes).map_err(|_| invalid(Some(name), "is not text in UTF-8"))
@@ -246,13 +267,25 @@ impl Reading<'_> {
             sink.abort().await;
             return Err(invalid(Some("version"), "is missing"));
         };
+        let checksums = match (self.found.checksums, self.found.checksums_signature) {
+            (None, Some(_)) => {
+                sink.abort().await;
+                return Err(invalid(Some("checksums_signature"), "is there without checksums"));
+            }
+            (checksums, signature) => checksums.map(|text| (text, signature)),
+        };
         let (writer, image) = sink.seal().await?;
         if let Some(expected) = self.found.sha256.filter(|expected| *expected != image.sha256) {
             blocking(move || drop(writer)).await?;
             return Err(OtaError::digest_mismatch(&expected, &image.sha256).into());
         }
+        let checksums = checksums.map(|(text, signature)| ChecksumFile {
+            text,
+            signatures: signature.into_iter().collect(),
+            name: image.name.to_string(),
+        });
         let Found { description, signature, .. } = self.found;
-        Ok(Received { writer, image, version, description, signature })
+        Ok(Received { writer, image, version, description, signature, checksums })
     }
 
     /// Removes what has arrived, and lets the client go on for a moment, so that it sees why.
@@ -279,6 +312,14 @@ pub(crate) fn refuse_in_use(app: &App, name: &ImageName) -> Result<(), Refusal> 
 
 fn once<T>(place: &mut Option<T>, value: T, part: &str) -> Result<(), Refusal> {
     if place.replace(value).is_some() { Err(twice(part)) } else { Ok(()) }
+}
+
+fn fill<T>(place: &mut Option<T>, value: Option<T>, part: &str) -> Result<(), Refusal> {
+    value.map_or(Ok(()), |value| once(place, value, part))
+}
+
+fn detached(bytes: Vec<u8>) -> DetachedSignature {
+    DetachedSignature { kind: kind_of(&bytes), bytes }
 }
 
 fn twice(part: &str) -> Refusal {

@@ -53,14 +53,20 @@ impl Board {
 
     /// What the image is, as the engine asks for it.
     pub(super) fn facts(&self, image: &[u8]) -> Result<ImageFacts, OtaError> {
-        self.facts_of(image, &vouched(image))
+        self.facts_of(image, &vouched(image), None)
     }
 
-    pub(super) fn facts_of(&self, image: &[u8], vouched: &Vouched) -> Result<ImageFacts, OtaError> {
+    pub(super) fn facts_of(
+        &self,
+        image: &[u8],
+        vouched: &Vouched,
+        signed: Option<ByteCount>,
+    ) -> Result<ImageFacts, OtaError> {
         let head = &image[..image.len().min(self.inspector.head_len())];
         let facts = self.inspector.inspect(vouched, head)?;
         let looked =
-            self.inspector.look_inside(facts, vouched, &mut MemReader::new(image), &mut |_| Flow::Continue);
+            self.inspector
+                .look_inside(facts, vouched, &mut MemReader::new(image), signed, &mut |_| Flow::Continue);
         looked.map_err(condition)
     }
 

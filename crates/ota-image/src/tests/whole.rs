@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use ota_core::{
-    ErrorCode, OtaError,
+    ByteCount, ErrorCode, OtaError,
     ports::{Flow, WriteProgress},
     release::{ImageKind, Packing},
 };
@@ -100,7 +100,7 @@ fn a_packed_image_that_is_cut_flipped_or_longer_is_refused_before_the_slot_is_to
             let mut flipped = image.clone();
             flipped[at] ^= 0x10;
             // What it was vouched for as: also where the decoder does not notice.
-            let refused = board.facts_of(&flipped, &vouched(&image)).unwrap_err();
+            let refused = board.facts_of(&flipped, &vouched(&image), None).unwrap_err();
             let code = refused.code();
             assert!(matches!(code, ErrorCode::InvalidImage | ErrorCode::ChecksumMismatch), "{at}: {refused}");
         }
@@ -124,6 +124,23 @@ fn an_image_that_unpacks_to_more_than_a_slot_holds_is_refused_while_it_is_read()
     run("tar", "sh", &["-ec", archive], dir.path());
     let refused = Board::new(8).facts(&read(&dir.path().join("a.tar.gz"))).unwrap_err();
     assert!(matches!(refused, OtaError::InsufficientSpace { .. }), "{refused}");
+}
+
+#[test]
+fn nothing_is_unpacked_beyond_the_signed_length_and_no_byte_may_be_missing() {
+    let tree = tree();
+    let board = Board::new(24);
+    for (format, compress) in [("posix", "gzip"), ("gnu", "zstd")] {
+        let image = read(&pack(&tree, format, compress));
+        let length = board.facts(&image).unwrap().unpacked.unwrap().size;
+        let facts = |signed| board.facts_of(&image, &vouched(&image), Some(ByteCount(signed)));
+        assert_eq!(facts(length.get()).unwrap().unpacked.unwrap().size, length);
+        for signed in [0, 512, length.get() - 1, length.get() + 1] {
+            let refused = facts(signed).unwrap_err();
+            assert_eq!(refused.code(), ErrorCode::ChecksumMismatch, "{signed}: {refused}");
+            assert!(refused.to_string().contains(&format!("{} unpacked", ByteCount(signed))), "{refused}");
+        }
+    }
 }
 
 #[test]

@@ -2,11 +2,13 @@
 
 mod cms;
 mod gpg;
+mod limbo;
 mod mutations;
 mod one_file;
 mod openpgp;
 mod openssl;
 mod port;
 mod retired;
+mod sizes;
 mod sums;
 pub(crate) mod world;

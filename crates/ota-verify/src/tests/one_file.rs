@@ -5,8 +5,8 @@ use std::path::Path;
 use ota_core::{
     ByteCount, OtaError, Sha256Digest,
     error::{PortErrorKind, SignatureFault},
-    ports::{Flow, ImageVerifier as _, Stated, VerifyPolicy},
-    release::{DetachedSignature, ImageKind},
+    ports::{FileEnd, Flow, ImageReader, ImageVerifier as _, Stated, VerifyPolicy},
+    release::{DetachedSignature, Evidence, ImageKind},
 };
 
 use super::{
@@ -26,6 +26,7 @@ fn manifest(image: &[u8]) -> Manifest {
         kind: ManifestKind(ImageKind::Raw),
         size: ByteCount(image.len() as u64),
         sha256: Sha256Digest::of(image),
+        unpacked_size: None,
         requires_reboot: true,
         block_size: 65_536,
         blocks: image.chunks(65_536).map(Sha256Digest::of).collect(),
@@ -44,8 +45,13 @@ fn signed(pki: &Pki, image: &[u8], manifest: &str) -> Vec<u8> {
 }
 
 fn check(verifier: &KeyringVerifier, file: &[u8], policy: VerifyPolicy) -> Result<Verdict, OtaError> {
-    let outcome = verifier
-        .verify_image(&mut MemImage::of(file), expectation(file), &[], policy, &mut |_| Flow::Continue);
+    let outcome = verifier.verify_image(
+        &mut MemImage::of(file),
+        expectation(file),
+        &Evidence::default(),
+        policy,
+        &mut |_| Flow::Continue,
+    );
     outcome.map_err(|error| match error.kind() {
         PortErrorKind::Ota(error) => error.clone(),
         other => panic!("{other}"),
@@ -83,12 +89,14 @@ fn the_port_tells_what_a_one_file_image_states_only_under_a_signature() {
     let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
     let stated = |file: &[u8]| {
         verifier
-            .verify_stated(&mut MemImage::of(file), expectation(file), &[], LAX, &mut |_| Flow::Continue)
+            .verify_stated(&mut MemImage::of(file), expectation(file), &Evidence::default(), LAX, &mut |_| {
+                Flow::Continue
+            })
             .map(|(_, stated)| stated)
             .unwrap()
     };
     let text = manifest(IMAGE).encode();
-    let expected = Stated { version: "v5.0.5".parse().unwrap(), kind: ImageKind::Raw };
+    let expected = Stated { version: "v5.0.5".parse().unwrap(), kind: ImageKind::Raw, unpacked_size: None };
     assert_eq!(stated(&signed(&pki, IMAGE, &text)), Some(expected));
     assert_eq!(stated(&file_of(IMAGE, &text, vec![])), None);
     assert_eq!(stated(IMAGE), None);
@@ -153,6 +161,68 @@ fn a_trailer_of_a_later_version_is_refused_and_not_taken_for_a_part_of_the_image
     let version = file.len() - 64 + 15;
     file[version] = b'2';
     assert_eq!(reason(check(&verifier, &file, LAX)), SignatureFault::Malformed);
+}
+
+/// Reads to the end; gives what came before it failed, and why it did.
+fn read_all(mut image: Box<dyn ImageReader>) -> (usize, Option<String>) {
+    let (mut buffer, mut have) = (vec![0; 7000], 0);
+    loop {
+        match image.read(&mut buffer) {
+            Ok(0) => return (have, None),
+            Ok(read) => have += read,
+            Err(error) => return (have, Some(error.to_string())),
+        }
+    }
+}
+
+#[test]
+fn a_block_that_changed_since_the_verification_ends_the_reading_of_the_image_there() {
+    let pki = Pki::with_signer();
+    let verifier = Keys::of(&[&pki.pem("root")]).verifier_now();
+    let image: Vec<u8> = (0..200_000_u32).map(|index| u8::try_from(index % 251).unwrap()).collect();
+    let file = signed(&pki, &image, &manifest(&image).encode());
+    let vouched = check(&verifier, &file, STRICT).unwrap().vouched;
+    let guarded = |bytes: &[u8], end: &[u8]| {
+        let end = FileEnd { bytes: end.to_vec(), length: ByteCount(file.len() as u64) };
+        read_all(verifier.guarded(Box::new(MemImage::of(bytes)), &vouched, &end))
+    };
+    let end = &file[file.len() - 4000..];
+    assert_eq!(guarded(&image, end), (image.len(), None));
+    for (at, block) in [(0, 0), (65_535, 0), (65_536, 1), (199_999, 3)] {
+        let mut damaged = image.clone();
+        damaged[at] ^= 1;
+        let (have, why) = guarded(&damaged, end);
+        let why = why.expect("must fail");
+        assert!(why.contains(&format!("block {block} (from byte {})", block * 65_536)), "{why}");
+        assert!(have < (block + 1) * 65_536, "{have} bytes came, byte {at} was changed");
+        // Without the manifest nothing is compared here: the digest of the whole decides.
+        assert_eq!(guarded(&damaged, &file[file.len() - 10..]).1, None);
+    }
+    let mut foreign = end.to_vec();
+    foreign[100] ^= 1;
+    assert_eq!(guarded(&image, &foreign), (image.len(), None), "a manifest whose signature does not hold");
+}
+
+#[test]
+fn what_comes_beside_a_one_file_image_must_hold_too_and_the_trailer_is_still_taken_off() {
+    let (pki, gpg) = (Pki::with_signer(), Gpg::with_signer("ed25519"));
+    let verifier = Keys::of(&[&pki.pem("root"), &gpg.export("signer")]).verifier_now();
+    let file = signed(&pki, IMAGE, &manifest(IMAGE).encode());
+    write(gpg.dir(), "image", &file);
+    let detached = vec![pgp(gpg.sign("signer"))];
+    let verify = |file: &[u8], signatures: &[DetachedSignature]| {
+        let evidence = Evidence::signatures(signatures.to_vec());
+        let mut image = MemImage::of(file);
+        verifier.verify_image(&mut image, expectation(file), &evidence, STRICT, &mut |_| Flow::Continue)
+    };
+    let verdict = verify(&file, &detached).unwrap();
+    assert_eq!((verdict.vouched.size.get(), verdict.vouched.signers.len()), (IMAGE.len() as u64, 2));
+    assert!(verify(&file, &[pgp(b"no signature".to_vec())]).is_err(), "also a good trailer");
+    for index in 0..file.len() {
+        let mut damaged = file.clone();
+        damaged[index] ^= 1;
+        assert!(verify(&damaged, &detached).is_err(), "byte {index}");
+    }
 }
 
 /// The script that the document gives to third parties, as it stands there.

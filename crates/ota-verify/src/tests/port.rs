@@ -4,6 +4,7 @@ use ota_core::{
     ByteCount, OtaError, Sha256Digest,
     error::{PortErrorKind, SignatureFault},
     ports::{Flow, ImageExpectation, ImageVerifier as _, WriteProgress},
+    release::Evidence,
 };
 
 use super::world::{IMAGE, Keys, LAX, MemImage, STRICT, cms, expectation, refused, verify};
@@ -12,7 +13,7 @@ use crate::{digest::READ_SIZE, verifier::MAX_SIGNATURES};
 fn outcome(bytes: &[u8], expect: ImageExpectation) -> OtaError {
     let verifier = Keys::of(&[]).verifier_now();
     let error = verifier
-        .verify(&mut MemImage::of(bytes), expect, &[], LAX, &mut |_| Flow::Continue)
+        .verify(&mut MemImage::of(bytes), expect, &Evidence::default(), LAX, &mut |_| Flow::Continue)
         .expect_err("must be refused");
     match error.kind() {
         PortErrorKind::Ota(error) => error.clone(),
@@ -52,10 +53,8 @@ fn other_bytes_than_expected_are_a_checksum_mismatch() {
 fn the_bytes_are_checked_before_the_signatures() {
     let verifier = Keys::of(&[]).verifier_now();
     let mut image = MemImage::of(b"another image");
-    let result =
-        verifier.verify(&mut image, expectation(IMAGE), &[cms(*b"no signature")], STRICT, &mut |_| {
-            Flow::Continue
-        });
+    let evidence = Evidence::signatures(vec![cms(*b"no signature")]);
+    let result = verifier.verify(&mut image, expectation(IMAGE), &evidence, STRICT, &mut |_| Flow::Continue);
     assert!(matches!(
         result.expect_err("must be refused").kind(),
         PortErrorKind::Ota(OtaError::ChecksumMismatch { .. })
@@ -69,7 +68,7 @@ fn the_image_is_read_once_in_steps_and_the_observer_sees_each() {
     let mut seen = Vec::new();
     let verifier = Keys::of(&[]).verifier_now();
     verifier
-        .verify(&mut image, expectation(&bytes), &[], LAX, &mut |progress| {
+        .verify(&mut image, expectation(&bytes), &Evidence::default(), LAX, &mut |progress| {
             let WriteProgress::ReadBack(ByteCount(read)) = progress else {
                 panic!("nothing is written here")
             };
@@ -84,7 +83,10 @@ fn the_image_is_read_once_in_steps_and_the_observer_sees_each() {
 #[test]
 fn the_observer_stops_it() {
     let verifier = Keys::of(&[]).verifier_now();
-    let result = verifier.verify(&mut MemImage::of(IMAGE), expectation(IMAGE), &[], LAX, &mut |_| Flow::Stop);
+    let result =
+        verifier.verify(&mut MemImage::of(IMAGE), expectation(IMAGE), &Evidence::default(), LAX, &mut |_| {
+            Flow::Stop
+        });
     assert!(matches!(result.expect_err("stopped").kind(), PortErrorKind::Ota(OtaError::SystemBusy { .. })));
 }
 
@@ -92,7 +94,8 @@ fn the_observer_stops_it() {
 fn an_image_longer_than_expected_is_not_read_to_its_end() {
     let mut image = MemImage::of(&vec![0; 8 * READ_SIZE]);
     let verifier = Keys::of(&[]).verifier_now();
-    let result = verifier.verify(&mut image, expectation(IMAGE), &[], LAX, &mut |_| Flow::Continue);
+    let result =
+        verifier.verify(&mut image, expectation(IMAGE), &Evidence::default(), LAX, &mut |_| Flow::Continue);
     assert!(result.is_err());
     assert_eq!(image.at, READ_SIZE);
 }

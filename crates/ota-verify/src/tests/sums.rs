@@ -3,8 +3,8 @@
 use ota_core::{
     OtaError,
     error::{PortErrorKind, SignatureFault},
-    ports::{Flow, VerifyPolicy},
-    release::{DetachedSignature, Vouched},
+    ports::{Flow, ImageVerifier as _, VerifyPolicy},
+    release::{ChecksumFile, DetachedSignature, Evidence, Vouched},
 };
 
 use super::{
@@ -12,7 +12,7 @@ use super::{
     world::{IMAGE, Keys, LAX, MemImage, STRICT, expectation, pgp, program, read, run},
 };
 use crate::{
-    KeyringVerifier, SumsFile,
+    KeyringVerifier,
     policy::{Assurance, assurance},
 };
 
@@ -23,11 +23,11 @@ fn check(
     signatures: &[DetachedSignature],
     policy: VerifyPolicy,
 ) -> Result<Vouched, OtaError> {
-    let sums = SumsFile { text, signatures, name: "image" };
+    let sums = ChecksumFile { text: text.to_vec(), signatures: signatures.to_vec(), name: "image".into() };
+    let evidence = Evidence { signatures: Vec::new(), checksums: Some(sums) };
     let outcome =
-        verifier.verify_with_sums(&mut MemImage::of(image), expectation(image), sums, policy, &mut |_| {
-            Flow::Continue
-        });
+        verifier
+            .verify(&mut MemImage::of(image), expectation(image), &evidence, policy, &mut |_| Flow::Continue);
     outcome.map_err(|error| match error.kind() {
         PortErrorKind::Ota(error) => error.clone(),
         other => panic!("{other}"),

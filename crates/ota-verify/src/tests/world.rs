@@ -12,7 +12,7 @@ use ota_core::{
     ByteCount, OtaError, Sha256Digest, Timestamp,
     error::{PortError, PortErrorKind, SignatureFault},
     ports::{Clock, Flow, ImageExpectation, ImageReader, ImageVerifier as _, VerifyPolicy},
-    release::{DetachedSignature, SignatureKind, Vouched},
+    release::{DetachedSignature, Evidence, SignatureKind, Vouched},
 };
 use tempfile::TempDir;
 
@@ -138,10 +138,10 @@ pub(crate) fn verify(
     signatures: &[DetachedSignature],
     policy: VerifyPolicy,
 ) -> Result<Vouched, OtaError> {
+    let evidence = Evidence::signatures(signatures.to_vec());
     let result =
-        verifier.verify(&mut MemImage::of(image), expectation(image), signatures, policy, &mut |_| {
-            Flow::Continue
-        });
+        verifier
+            .verify(&mut MemImage::of(image), expectation(image), &evidence, policy, &mut |_| Flow::Continue);
     result.map_err(|error| match error.kind() {
         PortErrorKind::Ota(error) => error.clone(),
         other => panic!("not a condition of the table: {other}"),

@@ -28,6 +28,8 @@ pub struct Manifest {
     pub size: ByteCount,
     /// Digest of the image without the trailer.
     pub sha256: Sha256Digest,
+    /// Length of what a packed image unpacks to: a file system image, or an archive. A device unpacks no byte more.
+    pub unpacked_size: Option<ByteCount>,
     /// Whether it takes a reboot to become active.
     pub requires_reboot: bool,
     /// Length of a block in bytes, a power of two from 64 KiB to 1 GiB; the last block may be shorter.
@@ -63,6 +65,9 @@ impl Manifest {
         line(&mut text, "kind", self.kind);
         line(&mut text, "size", self.size.get());
         line(&mut text, "sha256", self.sha256);
+        if let Some(size) = self.unpacked_size {
+            line(&mut text, "unpacked-size", size.get());
+        }
         line(&mut text, "requires-reboot", if self.requires_reboot { "yes" } else { "no" });
         line(&mut text, "block-size", self.block_size);
         for block in &self.blocks {
@@ -94,6 +99,7 @@ impl Manifest {
             kind: kind(lines.one("kind")?)?,
             size: ByteCount(lines.parsed("size")?),
             sha256: lines.parsed("sha256")?,
+            unpacked_size: lines.optional("unpacked-size")?.map(ByteCount),
             requires_reboot: lines.one("requires-reboot")? == "yes",
             block_size: lines.parsed("block-size")?,
             blocks: lines.digests()?,
@@ -167,6 +173,11 @@ impl<'a> Lines<'a> {
         self.one(name)?.parse().map_err(|_| damaged(&format!("with a {name:?} that cannot be read")))
     }
 
+    fn optional<T: std::str::FromStr>(&mut self, name: &str) -> Result<Option<T>, Refusal> {
+        let damaged = |_| damaged(&format!("with a {name:?} that cannot be read"));
+        self.next_of(name).map(|value| value.parse().map_err(damaged)).transpose()
+    }
+
     fn many(&mut self, name: &str, limit: usize) -> Result<Vec<String>, Refusal> {
         let mut found = Vec::new();
         while let Some(value) = self.next_of(name) {
@@ -198,6 +209,7 @@ mod tests {
             kind: ManifestKind(ImageKind::Squashfs),
             size: ByteCount(65_537),
             sha256: Sha256Digest::of(b"all"),
+            unpacked_size: Some(ByteCount(99)),
             requires_reboot: true,
             block_size: 65_536,
             blocks: vec![Sha256Digest::of(b"1"), Sha256Digest::of(b"2")],
@@ -223,6 +235,8 @@ mod tests {
             ("ota-image 1", "ota-image 2"),
             ("size 65537", "size 065537"),
             ("size 65537", "size +65537"),
+            ("unpacked-size 99", "unpacked-size 099"),
+            ("unpacked-size 99", "unpacked-size"),
             ("requires-reboot yes", "requires-reboot true"),
             ("block-size 65536", "block-size 65535"),
             ("block-size 65536", "block-size 131072"),

@@ -60,14 +60,14 @@ pub(crate) struct Authority<'a> {
 }
 
 /// A certificate that may sign, and the DER of every certificate that its chain needed, its own last.
-pub(super) struct Accepted {
+pub(crate) struct Accepted {
     pub(super) holder: Holder,
     pub(super) used: Vec<Vec<u8>>,
 }
 
 impl Authority<'_> {
     /// Follows the chain from `signer` over `others` to a configured CA.
-    pub(super) fn accept(
+    pub(crate) fn accept(
         &self,
         signer: &Certificate,
         others: &[CertificateDer<'_>],

@@ -12,7 +12,9 @@ use der::{
 use ota_core::error::SignatureFault;
 use rustls_pki_types::CertificateDer;
 use webpki::EndEntityCert;
-use x509_cert::{Certificate, attr::Attribute, ext::pkix::SubjectKeyIdentifier};
+use x509_cert::{
+    Certificate, attr::Attribute, ext::pkix::SubjectKeyIdentifier, spki::AlgorithmIdentifierOwned,
+};
 
 use super::{algorithm, chain::Authority, encoding};
 use crate::{
@@ -248,14 +250,7 @@ fn check_signature(
     certificate: &Certificate,
 ) -> Result<(), Refusal> {
     let signed = set_of(attributes)?;
-    let der = CertificateDer::from(certificate.to_der().map_err(damaged)?);
-    let leaf = EndEntityCert::try_from(&der).map_err(|error| {
-        Refusal::malformed(format!("the certificate of the signer cannot be used: {error}"))
-    })?;
-    let holds = algorithm::candidates(&info.signature_algorithm, kind)?
-        .into_iter()
-        .any(|algorithm| leaf.verify_signature(algorithm, &signed, info.signature.as_bytes()).is_ok());
-    if holds {
+    if holds(&info.signature_algorithm, kind, certificate, &signed, info.signature.as_bytes())? {
         Ok(())
     } else {
         Err(Refusal::new(
@@ -263,6 +258,22 @@ fn check_signature(
             "does not hold: the signed attributes were changed or another key signed",
         ))
     }
+}
+
+/// Whether `signature` is over `signed`, by the key of a certificate.
+pub(super) fn holds(
+    algorithm: &AlgorithmIdentifierOwned,
+    digest: HashKind,
+    certificate: &Certificate,
+    signed: &[u8],
+    signature: &[u8],
+) -> Result<bool, Refusal> {
+    let der = CertificateDer::from(certificate.to_der().map_err(damaged)?);
+    let leaf = EndEntityCert::try_from(&der).map_err(|error| {
+        Refusal::malformed(format!("the certificate of the signer cannot be used: {error}"))
+    })?;
+    let mut candidates = algorithm::candidates(algorithm, digest)?.into_iter();
+    Ok(candidates.any(|algorithm| leaf.verify_signature(algorithm, signed, signature).is_ok()))
 }
 
 /// Encodes anew as X.690 section 11.6 orders it: by the encodings as bytes.

@@ -9,6 +9,8 @@ mod anchor;
 mod chain;
 mod cms;
 mod encoding;
+#[cfg(test)]
+mod vectors;
 
 pub(crate) use algorithm::MIN_RSA_BITS;
 pub use anchor::{Anchor, Crl};
