@@ -1,6 +1,6 @@
 //! Images around 2^31 and 2^32 bytes, in sparse files: what the signature covers is all of it.
 //!
-//! Two sizes beyond each bound in every run; with `OTA_LONG_TESTS` set, all six.
+//! In every run one byte beyond each bound, the good image of the larger one only, for time; with `OTA_LONG_TESTS` set, all six sizes.
 
 use std::{
     collections::BTreeMap,
@@ -48,10 +48,13 @@ fn hashed_zeros(lengths: impl Iterator<Item = u64>) -> BTreeMap<u64, ContentHash
     states
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one switch for tests that take long")]
+fn long() -> bool {
+    std::env::var("OTA_LONG_TESTS").is_ok()
+}
+
 fn sizes() -> Vec<u64> {
-    #[expect(clippy::disallowed_methods, reason = "the one switch for tests that take long")]
-    let long = std::env::var("OTA_LONG_TESTS").is_ok();
-    let around = |size: u64| if long { vec![size - 1, size, size + 1] } else { vec![size + 1] };
+    let around = |size: u64| if long() { vec![size - 1, size, size + 1] } else { vec![size + 1] };
     [around(1 << 31), around(1 << 32)].concat()
 }
 
@@ -100,7 +103,9 @@ fn the_signature_of_a_huge_image_covers_its_last_byte() {
                 other => panic!("{other}"),
             })
         };
-        assert_eq!(check(state(size)).unwrap().vouched.size, ByteCount(size));
+        if long() || size > 1 << 32 {
+            assert_eq!(check(state(size)).unwrap().vouched.size, ByteCount(size));
+        }
         file.write_all_at(&[1], size - 1).unwrap();
         let mut flipped = state(size - 1);
         flipped.update(&[1]);
