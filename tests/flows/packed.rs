@@ -47,8 +47,8 @@ async fn a_packed_image_of_every_form_is_uploaded_verified_deployed_and_confirme
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_packed_image_of_every_form_comes_from_the_update_server_and_is_confirmed() {
-    for form in Form::ALL {
+async fn a_packed_image_comes_from_the_update_server_and_is_confirmed() {
+    for form in [Form::TarZst, Form::ImgGz] {
         let device = device(Offer::Packed(form)).await;
         let job = device.update().await;
         assert_eq!(job.status, JobStatus::Succeeded, "{form:?}: {job:#?}");

@@ -45,7 +45,7 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) development_keys: bool,
     /// What the device asks of a signer's certificate.
-    #[arg(long, value_enum, default_value = "code-signing")]
+    #[arg(long, value_enum, value_name = "USAGE", default_value = "code-signing")]
     pub(crate) extended_key_usage: Purpose,
     /// The device requires a revocation list of every CA.
     #[arg(long)]

@@ -157,6 +157,40 @@ async fn the_verdict_says_why_a_device_would_refuse() {
 }
 
 #[tokio::test]
+async fn a_checksum_file_is_authenticity_when_it_is_signed_and_integrity_when_not() {
+    let publisher = Publisher::new().await;
+    shell(publisher.0.path(), "sha256sum rootfs.squashfs > SHA256SUMS");
+    let sums = publisher.path("SHA256SUMS");
+    let verify = async |more: &[&str]| {
+        publisher.verify("rootfs.squashfs", &[&["--checksums", &sums], more].concat()).await
+    };
+    let (exit, verdict) = verify(&[]).await;
+    assert_eq!((exit, &verdict["reason"]), (16, &"missing".into()), "{verdict}");
+    let (exit, verdict) = verify(&["--allow-unsigned"]).await;
+    assert!(exit == 0 && verdict["assurance"].as_str().unwrap().starts_with("integrity only"), "{verdict}");
+    assert_eq!(publisher.sign("SHA256SUMS", &[]).await.exit, 0);
+    let (exit, verdict) = verify(&[]).await;
+    assert_eq!((exit, &verdict["assurance"]), (0, &"authenticity".into()), "{verdict}");
+    shell(publisher.0.path(), "printf x | dd of=rootfs.squashfs conv=notrunc bs=1 seek=5000 status=none");
+    let (exit, verdict) = verify(&[]).await;
+    assert_eq!((exit, &verdict["code"]), (17, &"OTA_007".into()), "{verdict}");
+}
+
+#[tokio::test]
+async fn a_packed_image_is_embedded_with_the_length_that_it_unpacks_to() {
+    let publisher = Publisher::new().await;
+    shell(publisher.0.path(), "tar -C root -czf rootfs.tar.gz .; gzip -dc rootfs.tar.gz | wc -c > length");
+    let length: u64 = fs::read_to_string(publisher.path("length")).unwrap().trim().parse().unwrap();
+    let to = publisher.path("rootfs.ota");
+    let embed = ["--embed", "--to", &to, "--release-version", "v5.0.5", "--model", "IGW-5000"];
+    assert_eq!(publisher.sign("rootfs.tar.gz", &embed).await.exit, 0);
+    let text = String::from_utf8_lossy(&fs::read(&to).unwrap()).into_owned();
+    assert!(text.contains(&format!("\nunpacked-size {length}\n")), "no signed length");
+    let (exit, verdict) = publisher.verify("rootfs.ota", &[]).await;
+    assert_eq!((exit, &verdict["unpacked_size"]), (0, &length.into()), "{verdict}");
+}
+
+#[tokio::test]
 async fn a_command_of_ones_own_signs_where_the_key_is_elsewhere() {
     let publisher = Publisher::new().await;
     let command = format!(
