@@ -34,6 +34,12 @@ pub(crate) enum What {
         /// Detached signature file.
         #[arg(long, value_name = "FILE")]
         signature: Option<PathBuf>,
+        /// Checksum file (SHA256SUMS, SHA512SUMS) that names the image.
+        #[arg(long, value_name = "FILE")]
+        checksums: Option<PathBuf>,
+        /// Detached signature over the checksum file.
+        #[arg(long, value_name = "FILE", requires = "checksums")]
+        checksums_signature: Option<PathBuf>,
         /// For people.
         #[arg(long)]
         description: Option<String>,
@@ -82,8 +88,18 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let client = context.client()?;
     match args.what {
         What::List => context.out.show(&client.uploads().await?, rows),
-        What::Send { image, release_version, signature, description, sha256, verify } => {
-            let file = UploadFile { image, version: release_version, description, signature, sha256 };
+        What::Send {
+            image,
+            release_version: version,
+            signature,
+            checksums,
+            checksums_signature,
+            description,
+            sha256,
+            verify,
+        } => {
+            let file =
+                UploadFile { image, version, description, signature, checksums, checksums_signature, sha256 };
             let sent = client.upload(&file).await?;
             if !verify {
                 return context

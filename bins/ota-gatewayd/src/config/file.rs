@@ -169,6 +169,7 @@ pub(crate) struct VerifySection {
 
 /// `verify.extended_key_usage`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[cfg_attr(test, derive(serde::Serialize))]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Purpose {
     /// `codeSigning` must be there.
