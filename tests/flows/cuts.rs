@@ -141,7 +141,6 @@ async fn undisturbed(on: &Path, speed: Option<u32>) -> Duration {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_daemon_killed_at_any_instant_ends_on_a_whole_slot_and_knows_its_job() {
-    #[expect(clippy::disallowed_methods, reason = "cargo xtask test says how much there is time for")]
     let rounds = if std::env::var_os("OTA_LONG").is_some() { 10 * ROUNDS } else { ROUNDS };
     let on = folder("cuts");
     let partition = Partition::make(&folder("devices").join("cuts.ext4"), FILE_SYSTEM, on.clone());
