@@ -17,10 +17,10 @@ pub(crate) struct Args {
 
 /// Builds and runs the harness.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    tools::debian_for(&["strace"])?;
+    tools::debian_for(&["strace", "losetup", "mke2fs"])?;
     build::programs()?;
     let mut harness = process::command(build::folder()?.join("ota-power-cut"));
-    harness.arg("--revision").arg(revision());
+    harness.args(["--revision", &revision(), "--made", &made()?]);
     if args.long {
         harness.arg("--long");
     }
@@ -28,6 +28,15 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         harness.arg("--report").arg(report);
     }
     process::run(&mut harness)
+}
+
+/// Day and machine.
+fn made() -> anyhow::Result<String> {
+    let read = |program: &str, args: &[&str]| -> anyhow::Result<String> {
+        let told = process::read(process::command(program).args(args))?;
+        Ok(String::from_utf8_lossy(&told).trim().to_owned())
+    };
+    Ok(format!("{} on {}", read("date", &["--utc", "+%F %H:%M UTC"])?, read("uname", &["-srm"])?))
 }
 
 /// The commit, with a mark when the sources differ from it.

@@ -1,24 +1,18 @@
 //! Snapshots and factory reset as the daemon and the early boot use them.
 
 use anyhow::Context as _;
-use ota_core::{
-    Timestamp,
-    ports::{AuditEntry, AuditLog, AuditOutcome, Clock as _, ResetOrder, Settings as _, SlotFacts as _},
-};
+use ota_core::{Timestamp, ports::Clock as _};
 use ota_engine::UserData;
 use ota_store::SqliteStore;
 use ota_userdata::{
     ResetFolder, SnapshotFolder, UserDataError,
-    reset::{Applied, Durable, Marker, Step},
+    reset::{Applied, Durable, FreshStore},
 };
 
 use crate::{
     clock::SystemClock,
     config::{ClockTrust, Config},
 };
-
-/// What a reset is called in the audit.
-const ACTION: &str = "factory-reset";
 
 /// The ports of the engine.
 pub(crate) fn ports(config: &Config) -> anyhow::Result<UserData> {
@@ -34,57 +28,19 @@ pub(crate) fn ports(config: &Config) -> anyhow::Result<UserData> {
     })
 }
 
-/// Takes note of a reset that was carried out before this start: in the audit first, then what it must not set back, then
-/// the order is forgotten. A start that is cut off in between begins again.
+/// Takes note of a reset that was carried out before this start, once.
 pub(crate) fn take_note(config: &Config, store: &SqliteStore) -> anyhow::Result<()> {
-    let reset = ResetFolder::new(config.reset());
-    let marker = reset.marker().inspect_err(|error| {
-        // The engine refuses to write anything then; the gateway must answer all the same.
-        tracing::error!(%error, "the order of a factory reset does not read");
-    });
-    let Ok(Some(Marker { order, step: Step::Done { at }, attempts, .. })) = marker else { return Ok(()) };
-    let entry = entry(&order, at, attempts);
-    let recorded = store.records(0, 1)?.into_iter().next().is_some_and(|first| first.entry == entry);
-    if !recorded {
-        store.append(now(), &entry).context("recording the factory reset in the audit")?;
+    let fresh = FreshStore {
+        audit: store,
+        settings: store,
+        facts: store,
+        raise_numbers: &|jobs, events| store.raise_numbers(jobs, events),
+    };
+    let noted = ResetFolder::new(config.reset()).take_note(&fresh, now());
+    if let Some(order) = noted.context("taking note of the factory reset")? {
+        tracing::warn!(by = order.by, "the gateway was reset to its factory state");
     }
-    for (name, value) in &order.carried.settings {
-        store.set_value(name, Some(value))?;
-    }
-    for (slot, record) in &order.carried.slots {
-        store.set_slot(*slot, record)?;
-    }
-    if let Some(last) = &order.carried.last_update {
-        store.set_last_update(last)?;
-    }
-    store.raise_numbers(order.carried.job_number, order.carried.event_number)?;
-    reset.forget().context("forgetting the order of a factory reset")?;
-    tracing::warn!(by = order.by, "the gateway was reset to its factory state");
     Ok(())
-}
-
-/// The first record of the fresh log.
-fn entry(order: &ResetOrder, done: Timestamp, attempts: u32) -> AuditEntry {
-    let end = order
-        .audit_end
-        .as_ref()
-        .map_or_else(|| "is not known".into(), |(seq, hash)| format!("ended with record {seq}, hash {hash}"));
-    let backup = order.backup.as_ref().map_or_else(String::new, |id| format!("; settings in {id}"));
-    AuditEntry {
-        actor: order.by.clone(),
-        role: order.role,
-        address: order.address.clone(),
-        action: ACTION.into(),
-        outcome: AuditOutcome::Ok,
-        request_id: order.request_id.clone(),
-        job: None,
-        reason: Some(format!(
-            "all data and settings were erased, asked for at {} ms and done at {} ms after 1970 in {attempts} \
-             attempt(s); the erased audit log, when it was asked for, {end}{backup}",
-            order.at.as_millis(),
-            done.as_millis()
-        )),
-    }
 }
 
 fn now() -> Timestamp {
@@ -122,8 +78,12 @@ pub(crate) fn cancel(config: &Config) -> anyhow::Result<String> {
 mod tests {
     use ota_core::{
         Slot,
-        ports::{Carried, FactoryReset as _, JobJournal as _, Role, SlotRecord, SlotState},
+        ports::{
+            AuditEntry, AuditLog as _, Carried, FactoryReset as _, JobJournal as _, ResetOrder, Role,
+            Settings as _, SlotFacts as _, SlotRecord, SlotState,
+        },
     };
+    use ota_userdata::reset::ACTION;
 
     use super::*;
 

@@ -30,6 +30,9 @@ use crate::{
 /// A checkpoint of the download is recorded whenever this much more is durable.
 const CHECKPOINT: u64 = 8 << 20;
 
+/// First pause before an undo that failed is tried again; it doubles up to five minutes.
+const GO_BACK_AGAIN: Duration = Duration::from_secs(5);
+
 /// Where the outcome of one launch goes.
 #[derive(Clone)]
 struct Report {
@@ -61,8 +64,10 @@ impl Runner {
             Effect::ConfirmSlot => self.change_boot(job, confirm),
             Effect::GoBack => {
                 self.stop_work();
+                self.undo_tries = 0;
                 self.change_boot(job, go_back);
             }
+            Effect::GoBackAgain => self.go_back_again(job),
             Effect::Reboot => self.reboot(job, RebootReason::Trial),
             Effect::RebootBack => self.reboot(job, RebootReason::GoBack),
             Effect::CheckHealth => self.check_health(job),
@@ -185,6 +190,21 @@ impl Runner {
         let (shared, job) = (Arc::clone(&self.shared), job.clone());
         self.tell_end_of_progress();
         self.device.run(move || report.send(work(&shared, &job)));
+    }
+
+    /// Later each time: a try may write to a medium that is failing.
+    fn go_back_again(&mut self, job: &Job) {
+        let pause = GO_BACK_AGAIN * 2_u32.pow(self.undo_tries.min(6));
+        self.undo_tries += 1;
+        tracing::error!(job = %job.id, ?pause, "the switch could not be undone; trying again");
+        let report = self.launch();
+        let (shared, device, job) = (Arc::clone(&self.shared), self.device.clone(), job.clone());
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(pause).await;
+            let outcome = device.ask(move || go_back(&shared, &job)).await;
+            report.send(outcome.unwrap_or_else(|| Input::GoBackFailed(lost_work())));
+        });
+        self.task = Some(task.abort_handle());
     }
 
     /// Announces the reboot, waits, and asks safety right before the restart itself.
@@ -498,8 +518,15 @@ fn confirm(shared: &Shared, job: &Job) -> Input {
 fn go_back(shared: &Shared, job: &Job) -> Input {
     match shared.ports.boot.go_back(job.source) {
         Ok(()) => Input::WentBack,
+        Err(_) if never_switched(shared, job) => Input::WentBack,
         Err(error) => Input::GoBackFailed(failure(&error)),
     }
+}
+
+/// Whether there is nothing to undo: both copies can be read, and what counts says that the old slot boots next.
+fn never_switched(shared: &Shared, job: &Job) -> bool {
+    let status = shared.ports.boot.status();
+    status.is_ok_and(|boot| boot.redundant && boot.first == job.source && boot.trial.is_none())
 }
 
 /// Whether the job was asked for with the strategy that works inside `update` windows only.

@@ -96,6 +96,7 @@ fn orphan_trial(shared: &Shared, world: &World) -> Result<Option<Job>, PortError
             rollback_on_failure: true,
         }),
         state: JobState::Rebooting,
+        confirmed_by_hand: false,
         counters: Counters::default(),
         boot_id: String::new(),
         created: now,

@@ -100,6 +100,8 @@ pub(crate) struct Runner {
     pub(crate) waiting: Option<SafetyStep>,
     /// What has to fit into the window that the job waits for.
     pub(crate) awaiting_window: Option<Duration>,
+    /// How often the undo of a switch has failed in a row.
+    pub(crate) undo_tries: u32,
     /// When the reboot into the trial was recorded, seen after it.
     pub(crate) rebooted_at: Option<Timestamp>,
     /// Constraint states as last told.
@@ -129,6 +131,7 @@ impl Runner {
             brake: Arc::default(),
             waiting: None,
             awaiting_window: None,
+            undo_tries: 0,
             rebooted_at: None,
             told: Vec::new(),
         })
@@ -252,6 +255,7 @@ impl Runner {
                 vouched: create.vouched,
                 install: create.install,
                 state: JobState::Queued,
+                confirmed_by_hand: false,
                 counters: Counters::default(),
                 boot_id: ports.boot.boot_id().into(),
                 created: now,

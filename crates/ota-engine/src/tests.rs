@@ -413,6 +413,20 @@ async fn a_device_without_a_readable_environment_reports_and_refuses() {
     assert_eq!(status.degraded[0].0, "env_unreadable");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_cancel_whose_undo_fails_is_tried_again_and_ends_only_when_the_switch_is_undone() {
+    let gateway = Gateway::start().await;
+    let job = gateway.downloaded().await;
+    let options = InstallOptions { reboot_after: false, ..SEAMLESS };
+    gateway.install(&job, options).await.unwrap();
+    gateway.until(&job, JobStatus::Rebooting).await;
+    gateway.boot.write_faults.fail_next_times(3, &PortErrorKind::Io("a failing medium".into()));
+    gateway.cancel(&job).await.unwrap();
+    gateway.until(&job, JobStatus::Cancelled).await;
+    let env = gateway.boot.env();
+    assert_eq!((env.first, env.trial), (Slot::A, None));
+}
+
 #[tokio::test]
 async fn an_image_larger_than_the_slot_is_refused_before_a_byte_moves() {
     let gateway = Gateway::start().await;

@@ -63,16 +63,31 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(StoreError::file("sync folder", folder))
 }
 
-/// Creates `folder` for us alone (mode 0700), or takes the rights of others from it, and resolves links in its path.
+/// Creates `folder` for us alone (mode 0700), durably, or takes the rights of others from it, and resolves links in its
+/// path.
 pub(crate) fn own_folder(folder: &Path) -> Result<PathBuf, StoreError> {
-    DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(StoreError::file("create folder", folder))?;
+    make_folder(folder)?;
     let folder = folder.canonicalize().map_err(StoreError::file("resolve", folder))?;
     restrict(&folder, 0o700)?;
     Ok(folder)
+}
+
+/// With all above it. A folder that a cut takes away again would take along what was acknowledged in it.
+fn make_folder(folder: &Path) -> Result<(), StoreError> {
+    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if folder.is_dir() {
+        // Whoever made it may have been killed before this sync. A parent that only others may read is their business.
+        let _ = parent.map(sync_folder);
+        return Ok(());
+    }
+    parent.map(make_folder).transpose()?;
+    match DirBuilder::new().mode(0o700).create(folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(StoreError::file("create folder", folder)(error));
+        }
+        _ => {}
+    }
+    sync_folder(parent.unwrap_or(Path::new(".")))
 }
 
 /// Sets the mode of `path` to `mode` unless it has it.

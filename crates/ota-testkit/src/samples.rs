@@ -55,6 +55,7 @@ pub fn job(number: u64, release: Release) -> Job {
         vouched: None,
         install: None,
         state: JobState::Queued,
+        confirmed_by_hand: false,
         counters: Counters::default(),
         boot_id: "boot-0".into(),
         created: Timestamp::from_secs(1_768_478_400),

@@ -12,7 +12,7 @@ use crate::{
     random::Random,
     rig::{End, Operator, Rig},
     scenario::Behaviour,
-    world::{Play, World},
+    world::{Judged, Play, World},
     wrong::Wrong,
 };
 
@@ -29,8 +29,10 @@ pub(crate) struct Run {
     pub(crate) disk: Disk,
     /// Boots until a system first came up.
     pub(crate) boots_until_up: u32,
-    /// How often something failed as planned.
-    pub(crate) faults: u64,
+    /// What was planned to fail, and how often it did.
+    pub(crate) fault: Option<Fault>,
+    /// Writes that were judged one by one.
+    pub(crate) judged: Judged,
     /// Rules that were broken.
     pub(crate) bad: Vec<String>,
 }
@@ -90,7 +92,8 @@ pub(crate) fn run(rig: &Rig, play: &Play, disk: Disk, how: &How) -> anyhow::Resu
         log: board.world.log(),
         disk: board.world.look(Clone::clone),
         boots_until_up: board.up.unwrap_or(board.boots),
-        faults: board.world.faults_hit(),
+        fault: board.world.fault(),
+        judged: board.world.judged(),
         bad: board.world.complaints(),
     })
 }

@@ -9,7 +9,7 @@ use ota_core::{Slot, job::JobStatus};
 use ota_testkit::{MemJournal, bootloader::Variables};
 
 use crate::{
-    medium::{Fate, Medium},
+    medium::{BLOCK, ENV_BLOCK, Fate, Medium},
     random::Random,
     saved_env::Places,
     scenario::{Content, EnvStart, Images, Scenario},
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Bytes of one copy of the environment: four blocks.
-pub(crate) const ENV_BYTES: usize = 0x4000;
+pub(crate) const ENV_BYTES: usize = 4 * ENV_BLOCK;
 
 /// A part of the disk that is written and synced by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,6 +57,10 @@ pub(crate) struct Answered {
     pub(crate) installed: bool,
     /// 2xx to the request to cancel it.
     pub(crate) cancelled: bool,
+    /// Somebody is about to say that the trial is good.
+    pub(crate) confirming: bool,
+    /// 2xx to the one who judged the trial.
+    pub(crate) judged: bool,
     /// It was shown as ended.
     pub(crate) ended: Option<JobStatus>,
 }
@@ -120,10 +124,10 @@ impl Disk {
     /// A device that has run from `scenario.from` for a while.
     pub(crate) fn new(scenario: &Scenario, images: &Images, copies: usize) -> Self {
         let content = |slot| if slot == scenario.from { Content::Old } else { Content::Spare };
-        let slot = |slot| Medium::new(images.slot(content(slot)));
+        let slot = |slot| Medium::new(images.slot(content(slot)), BLOCK);
         Self {
             slots: [slot(Slot::A), slot(Slot::B)],
-            env: Medium::new(first_env(scenario, copies)),
+            env: Medium::new(first_env(scenario, copies), ENV_BLOCK),
             places: Places { copies, size: ENV_BYTES },
             records: Records::of(&seed::journal(scenario, images)),
             answered: Answered::default(),
@@ -172,7 +176,7 @@ impl Disk {
             Step::Damage(slot) => {
                 let mut bytes = self.slots[index(*slot)].seen().to_vec();
                 Images::damage(&mut bytes);
-                self.slots[index(*slot)] = Medium::new(bytes);
+                self.slots[index(*slot)] = Medium::new(bytes, BLOCK);
                 self.damaged = true;
             }
             Step::Answer(answered) => self.answered = answered.clone(),
@@ -211,12 +215,24 @@ impl Disk {
     pub(crate) fn key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         for medium in [&self.slots[0], &self.slots[1], &self.env] {
-            hasher.write(medium.durable());
+            hasher.write_u64(fingerprint(medium.durable()));
         }
         hasher.write_u64(self.records.digest());
-        (self.running, self.damaged, self.answered.installed, self.answered.cancelled).hash(&mut hasher);
+        let Answered { installed, cancelled, confirming, judged, .. } = &self.answered;
+        (self.running, self.damaged, installed, cancelled, confirming, judged).hash(&mut hasher);
         hasher.finish()
     }
+}
+
+/// 64 bits of a medium's content, eight bytes at a time: the standard hasher takes longer than the run that it saves.
+fn fingerprint(bytes: &[u8]) -> u64 {
+    let mut print = 0xcbf2_9ce4_8422_2325_u64;
+    for eight in bytes.chunks_exact(8) {
+        let mut word = [0; 8];
+        word.copy_from_slice(eight);
+        print = (print ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    }
+    print
 }
 
 /// The environment as a boot loader and a gateway that were at work before leave it. The copy that does not count says the
@@ -242,7 +258,7 @@ fn variables(first: Slot) -> Variables {
     let mut set: Variables = (0..12)
         .map(|n| {
             let value =
-                (0..1000).map(|_| char::from(b'a' + u8::try_from(random.below(26)).unwrap_or(0))).collect();
+                (0..240).map(|_| char::from(b'a' + u8::try_from(random.below(26)).unwrap_or(0))).collect();
             (format!("board_note_{n:02}"), value)
         })
         .collect();

@@ -1,8 +1,9 @@
 //! The same runs with an operation that fails, instead of a cut: R7.
 //!
 //! Each durable operation of a run fails once, and from then on for ever: with EIO, ENOSPC, half of the bytes taken, or a
-//! file system that has become read-only. Whoever asked is told what it was, reads go on, and after a repair and a
-//! power cycle nothing that was there before is lost.
+//! file system that has become read-only; and each read with EIO. A sync that fails has lost what it was for, and the next
+//! one says that all is well, as Linux does. Whoever asked is told what it was, reads go on, and after a repair and a power
+//! cycle nothing that was there before is lost.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use ota_core::{Slot, job::JobState};
 use crate::{
     board::{self, How, Run},
     disk::Disk,
-    fault::{Fault, FaultKind},
+    fault::{Fault, FaultKind, Operation},
     medium::Fate,
     random::Random,
     rig::Rig,
@@ -26,14 +27,13 @@ use crate::{
     world::Play,
 };
 
-/// Most of the time is spent in waits for the next try.
-const THREADS: usize = 96;
-
 /// What was tried and what came of it.
 #[derive(Debug, Default)]
 pub(crate) struct Errors {
     /// Runs with a failing operation.
     pub(crate) runs: u64,
+    /// Among them those with a failing read.
+    pub(crate) reads: u64,
     /// Operations that failed in them.
     pub(crate) failures: u64,
     /// How the jobs ended, after the repair.
@@ -44,9 +44,7 @@ pub(crate) struct Errors {
 
 struct Case {
     scenario: Scenario,
-    at: u64,
-    kind: FaultKind,
-    for_ever: bool,
+    fault: Fault,
 }
 
 /// Fails every operation of an update, a rollback and a cancel.
@@ -62,6 +60,7 @@ pub(crate) fn run() -> anyhow::Result<Errors> {
             let tried = case.tried(&rig, &play)?;
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             found.runs += 1;
+            found.reads += u64::from(case.fault.on == Operation::Read);
             found.failures += tried.failures;
             *found.ends.entry(tried.end).or_default() += 1;
             found.bad.extend(tried.bad);
@@ -69,7 +68,8 @@ pub(crate) fn run() -> anyhow::Result<Errors> {
         Ok(())
     };
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| {
             worker.join().map_err(|_| anyhow::anyhow!("a thread of the suite panicked"))?
         })
@@ -88,10 +88,14 @@ fn cases(images: &Arc<Images>) -> anyhow::Result<Vec<Case>> {
     ] {
         let scenario = Scenario { kind, from: Slot::A, image, env: EnvStart::Second, tries: 3 };
         let play = Play { scenario, images: Arc::clone(images), wrong: None };
-        let whole = board::undisturbed(&rig, &play)?;
-        let operations = whole.log.iter().filter(|step| step.is_durable()).count() as u64;
-        for (at, kind) in (1..=operations).flat_map(|at| FaultKind::ALL.map(|kind| (at, kind))) {
-            cases.extend([false, true].map(|for_ever| Case { scenario, at, kind, for_ever }));
+        for (on, kinds) in [(Operation::Durable, &FaultKind::ALL[..]), (Operation::Read, &[FaultKind::Io])] {
+            let disk = Disk::new(&scenario, images, 2);
+            let how = How { operator: true, fault: Some(Fault::none(on)), ..How::default() };
+            let operations = board::run(&rig, &play, disk, &how)?.fault.map_or(0, |fault| fault.calls());
+            for (at, kind) in (1..=operations).flat_map(|at| kinds.iter().map(move |kind| (at, *kind))) {
+                let fault = |for_ever| Fault::new(on, at, kind, for_ever);
+                cases.extend([false, true].map(|for_ever| Case { scenario, fault: fault(for_ever) }));
+            }
         }
     }
     Ok(cases)
@@ -105,14 +109,14 @@ struct Tried {
 
 impl Case {
     fn tried(&self, rig: &Rig, play: &Play) -> anyhow::Result<Tried> {
-        let fault = Some(Fault::new(self.at, self.kind, self.for_ever));
+        let fault = Some(self.fault.clone());
         let disk = Disk::new(&self.scenario, &play.images, 2);
         let failed = board::run(rig, play, disk, &How { operator: true, fault, ..How::default() })?;
         let mut bad = failed.bad.clone();
         bad.extend(unnamed(&failed));
         // The medium is repaired, the power comes back; what was not synced is gone.
         let lost = vec![Fate::Lost; failed.disk.pending()];
-        let disk = failed.disk.cut(&lost, &mut Random::new(self.at));
+        let disk = failed.disk.cut(&lost, &mut Random::new(self.fault.at));
         let repaired = board::run(rig, play, disk, &How { boot: failed.disk.boot, ..How::default() })?;
         bad.extend(repaired.bad.iter().cloned());
         bad.extend(verdict::boots_on(play, &repaired.disk));
@@ -120,12 +124,10 @@ impl Case {
         bad.extend(unnamed(&repaired));
         let end =
             seed::job(&repaired.disk.records.journal).map_or("no job", |job| job.state.status().as_str());
-        let what = format!(
-            "{:?} {:?} at operation {}, for ever {}",
-            self.scenario, self.kind, self.at, self.for_ever
-        );
+        let Fault { on, at, kind, for_ever, .. } = &self.fault;
+        let what = format!("{:?} {kind:?} at {on:?} operation {at}, for ever {for_ever}", self.scenario);
         let bad = bad.into_iter().map(|bad| format!("{what}: {bad}")).collect();
-        Ok(Tried { failures: failed.faults, end, bad })
+        Ok(Tried { failures: failed.fault.map_or(0, |fault| fault.hits()), end, bad })
     }
 }
 

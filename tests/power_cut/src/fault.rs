@@ -30,9 +30,19 @@ impl FaultKind {
     }
 }
 
-/// A planned failure of the `at`-th durable operation (from 1).
+/// Which operations are counted, and fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    /// Writes, syncs, commits.
+    Durable,
+    /// Reads of slots, environment, records.
+    Read,
+}
+
+/// A planned failure of the `at`-th operation (from 1).
 #[derive(Clone, Debug)]
 pub(crate) struct Fault {
+    pub(crate) on: Operation,
     pub(crate) at: u64,
     pub(crate) kind: FaultKind,
     pub(crate) for_ever: bool,
@@ -41,16 +51,28 @@ pub(crate) struct Fault {
 }
 
 impl Fault {
-    pub(crate) const fn new(at: u64, kind: FaultKind, for_ever: bool) -> Self {
-        Self { at, kind, for_ever, calls: 0, hits: 0 }
+    pub(crate) const fn new(on: Operation, at: u64, kind: FaultKind, for_ever: bool) -> Self {
+        Self { on, at, kind, for_ever, calls: 0, hits: 0 }
+    }
+
+    /// Counts and never fails.
+    pub(crate) const fn none(on: Operation) -> Self {
+        Self::new(on, u64::MAX, FaultKind::Io, false)
     }
 
     /// Counts an operation; how it fails, if it is to.
-    pub(crate) fn hit(&mut self) -> Option<FaultKind> {
+    pub(crate) fn hit(&mut self, operation: Operation) -> Option<FaultKind> {
+        if operation != self.on {
+            return None;
+        }
         self.calls += 1;
         let hit = self.calls == self.at || (self.for_ever && self.calls > self.at);
         self.hits += u64::from(hit);
         hit.then_some(self.kind)
+    }
+
+    pub(crate) const fn calls(&self) -> u64 {
+        self.calls
     }
 
     pub(crate) const fn hits(&self) -> u64 {

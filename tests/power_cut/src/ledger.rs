@@ -30,6 +30,11 @@ impl Ledger {
         Arc::new(Self { journal, world: Arc::clone(world) })
     }
 
+    fn read<R>(&self, look: impl FnOnce(&MemJournal) -> Result<R, PortError>) -> Result<R, PortError> {
+        self.world.may_read()?;
+        look(&self.journal)
+    }
+
     fn change<R>(&self, change: impl FnOnce(&MemJournal) -> Result<R, PortError>) -> Result<R, PortError> {
         self.commit(false, change)
     }
@@ -56,15 +61,15 @@ impl JobJournal for Ledger {
     }
 
     fn job(&self, id: &JobId) -> Result<Option<Job>, PortError> {
-        self.journal.job(id)
+        self.read(|journal| journal.job(id))
     }
 
     fn active(&self) -> Result<Option<Job>, PortError> {
-        self.journal.active()
+        self.read(JobJournal::active)
     }
 
     fn page(&self, offset: u64, limit: u32) -> Result<JobPage, PortError> {
-        self.journal.page(offset, limit)
+        self.read(|journal| journal.page(offset, limit))
     }
 
     fn reserve_events(&self, count: u64) -> Result<u64, PortError> {
@@ -74,7 +79,7 @@ impl JobJournal for Ledger {
 
 impl SlotFacts for Ledger {
     fn slot(&self, slot: Slot) -> Result<SlotRecord, PortError> {
-        self.journal.slot(slot)
+        self.read(|journal| journal.slot(slot))
     }
 
     fn set_slot(&self, slot: Slot, record: &SlotRecord) -> Result<(), PortError> {
@@ -82,7 +87,7 @@ impl SlotFacts for Ledger {
     }
 
     fn last_update(&self) -> Result<Option<LastUpdate>, PortError> {
-        self.journal.last_update()
+        self.read(SlotFacts::last_update)
     }
 
     fn set_last_update(&self, last: &LastUpdate) -> Result<(), PortError> {
@@ -102,17 +107,17 @@ impl AuditLog for Ledger {
     }
 
     fn records(&self, after: u64, limit: u32) -> Result<Vec<AuditRecord>, PortError> {
-        self.journal.records(after, limit)
+        self.read(|journal| journal.records(after, limit))
     }
 
     fn verify_chain(&self) -> Result<Result<u64, u64>, PortError> {
-        self.journal.verify_chain()
+        self.read(AuditLog::verify_chain)
     }
 }
 
 impl Settings for Ledger {
     fn value(&self, name: &str) -> Result<Option<String>, PortError> {
-        self.journal.value(name)
+        self.read(|journal| journal.value(name))
     }
 
     fn set_value(&self, name: &str, value: Option<&str>) -> Result<(), PortError> {

@@ -7,14 +7,17 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program that prints one page of evidence")]
 
 mod board;
+mod calls;
 mod disk;
 mod errors;
 mod evidence;
+mod ext4;
 mod fault;
 mod files;
 mod ledger;
 mod medium;
 mod random;
+mod reset;
 mod restart;
 mod rig;
 mod saved_env;
@@ -31,9 +34,11 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 use evidence::{Evidence, Mistake};
+use ota_core::Slot;
+use reset::Recorded;
 use scenario::{Kind, Scenario};
 use suite::Effort;
-use trace::LeftOut;
+use trace::{LeftOut, Trace};
 use wrong::Wrong;
 
 /// Proves what a power cut leaves behind, and prints one page of evidence.
@@ -47,9 +52,18 @@ struct Args {
     /// Every so many situations only, for a quick look; promised counts are then not reached.
     #[arg(long, default_value_t = 1, hide = true)]
     every: usize,
+    /// One part only, for a quick look: n, cuts, store, reset, errors, mistakes.
+    #[arg(long, hide = true)]
+    only: Option<String>,
+    /// Names every complaint.
+    #[arg(long, hide = true)]
+    all: bool,
     /// Revision of the sources, for the page.
     #[arg(long, default_value = "unknown")]
     revision: String,
+    /// When and on what machine, for the page.
+    #[arg(long, default_value = "unknown")]
+    made: String,
     /// Write the page to this file too.
     #[arg(long)]
     report: Option<PathBuf>,
@@ -57,71 +71,129 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    /// What the traced child does; started by the program itself.
+    /// What the traced child does; started by the program itself, like those below.
     #[command(hide = true)]
     WriteRecords {
         /// Folder of the store.
         folder: PathBuf,
     },
+    /// The same without an end.
+    #[command(hide = true)]
+    WriteForEver {
+        /// Folder of the store.
+        folder: PathBuf,
+    },
+    /// Asks for a factory reset.
+    #[command(hide = true)]
+    AskForReset {
+        /// The gateway's files.
+        root: PathBuf,
+        /// The running slot.
+        slot: Slot,
+    },
+    /// Boots a gateway that may have been asked for one.
+    #[command(hide = true)]
+    TurnOn {
+        /// The gateway's files.
+        root: PathBuf,
+        /// The running slot.
+        slot: Slot,
+    },
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     let args = Args::parse();
-    if let Some(Command::WriteRecords { folder }) = &args.command {
-        trace::child(folder)?;
+    if let Some(command) = &args.command {
+        match command {
+            Command::WriteRecords { folder } => trace::child(folder)?,
+            Command::WriteForEver { folder } => ext4::child(folder)?,
+            Command::AskForReset { root, slot } => reset::child(root, *slot, true)?,
+            Command::TurnOn { root, slot } => reset::child(root, *slot, false)?,
+        }
         return Ok(ExitCode::SUCCESS);
     }
-    let evidence = gather(if args.long { Effort::LONG } else { Effort::CI }, args.every)?;
-    let page = evidence.page(&args.revision);
+    let evidence = gather(&args)?;
+    let page = evidence.page(&args.revision, &args.made);
     print!("{page}");
+    if args.all {
+        evidence.complaints().for_each(|complaint| eprintln!("power-cut: BAD: {complaint}"));
+    }
     if let Some(report) = args.report {
         std::fs::write(report, &page)?;
     }
     Ok(if evidence.failures().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn gather(effort: Effort, every: usize) -> anyhow::Result<Evidence> {
-    let grid = Scenario::grid(&[Kind::Update, Kind::Rollback, Kind::Cancel]);
-    let started = now();
-    let some: Vec<Scenario> = grid.iter().copied().step_by(every.max(1)).collect();
-    let tally = suite::run(&some, None, effort)?;
-    let cuts = now();
-    eprintln!(
-        "power-cut: {} states, {} more cuts, {} bad",
-        tally.total().states,
-        tally.total().more_cuts,
-        tally.total().bad
-    );
-    tally.total().told.iter().for_each(|told| eprintln!("power-cut: BAD: {told}"));
-    let (calls, state) = trace::record()?;
-    let traced = trace::play(&calls, &state, None)?;
-    let trace = now();
-    eprintln!("power-cut: store: {} states, {} bad", traced.states, traced.bad.len());
-    traced.bad.iter().for_each(|told| eprintln!("power-cut: BAD: {told}"));
-    let errors = errors::run()?;
-    errors.bad.iter().take(12).for_each(|told| eprintln!("power-cut: BAD: {told}"));
-    let failing = now();
-    eprintln!("power-cut: errors: {} runs, {} bad", errors.runs, errors.bad.len());
+/// Runs every part, or the one that `args` names.
+fn gather(args: &Args) -> anyhow::Result<Evidence> {
+    let effort = if args.long { Effort::LONG } else { Effort::CI };
+    let wanted = |part: &str| args.only.as_ref().is_none_or(|only| only == part);
+    let mut evidence = Evidence::default();
+    let grid = Scenario::grid(&Kind::ALL);
+    if wanted("cuts") {
+        let some: Vec<Scenario> = grid.iter().copied().step_by(args.every.max(1)).collect();
+        evidence.tally = timed(&mut evidence.seconds, "cuts", || suite::run(&some, None, effort))?;
+    }
+    if args.only.as_deref() == Some("n") {
+        evidence.tally = suite::count(&grid)?;
+    }
+    let store = trace::record_store()?;
+    let resets = Slot::ALL.into_iter().map(reset::record_reset).collect::<anyhow::Result<Vec<_>>>()?;
+    let tracing = trace::Effort { left_out: None, outcomes: effort.call_outcomes };
+    if wanted("store") {
+        evidence.store = timed(&mut evidence.seconds, "store", || store.play(tracing, &trace::judge_store))?;
+        evidence.real = timed(&mut evidence.seconds, "ext4", || ext4::run(effort.ext4_cuts))?;
+    }
+    if wanted("reset") {
+        evidence.resets = timed(&mut evidence.seconds, "reset", || {
+            // The running slot takes no part: once is enough for the cuts in the recovery.
+            let again = |slot| slot == Slot::A || args.long;
+            resets.iter().map(|reset| Ok((reset.slot, reset.play(tracing, again(reset.slot))?))).collect()
+        })?;
+    }
+    if wanted("errors") {
+        evidence.errors = timed(&mut evidence.seconds, "errors", errors::run)?;
+    }
+    if wanted("mistakes") {
+        evidence.override_kept = restart::override_after_a_cut(false)?;
+        evidence.mistakes = timed(&mut evidence.seconds, "mistakes", || mistakes(&grid, &store, &resets))?;
+    }
+    Ok(evidence)
+}
+
+/// Every mistake, and how it was found.
+fn mistakes(grid: &[Scenario], store: &Trace, resets: &[Recorded]) -> anyhow::Result<Vec<Mistake>> {
     let mut mistakes = Vec::new();
     for wrong in Wrong::ALL {
-        let found = suite::run(&grid, Some(wrong), Effort::SPOT)?.total().told.into_iter().next();
+        let found = suite::run(grid, Some(wrong), Effort::SPOT)?.total().told.into_iter().next();
         mistakes.push(Mistake { name: wrong.name(), found: found.map(short) });
     }
     for left_out in LeftOut::ALL {
-        let found = trace::play(&calls, &state, Some(left_out))?.bad.into_iter().next();
-        mistakes.push(Mistake { name: left_out.name(), found });
+        let effort = trace::Effort { left_out: Some(left_out), outcomes: Effort::SPOT.call_outcomes };
+        let mut bad = store.play(effort, &trace::judge_store)?.bad;
+        for reset in resets.iter().filter(|_| left_out != LeftOut::Commit) {
+            if bad.is_empty() {
+                bad = reset.play(effort, false)?.first.bad;
+            }
+        }
+        mistakes.push(Mistake { name: left_out.name(), found: bad.into_iter().next() });
     }
     let name = "override kept over a restart";
     mistakes.push(Mistake { name, found: restart::override_after_a_cut(true)? });
-    let end = now();
-    let seconds = [
-        ("cuts", (cuts - started).as_secs()),
-        ("store", (trace - cuts).as_secs()),
-        ("errors", (failing - trace).as_secs()),
-        ("mistakes", (end - failing).as_secs()),
-    ];
-    let override_kept = restart::override_after_a_cut(false)?;
-    Ok(Evidence { tally, traced, errors, override_kept, mistakes, seconds })
+    Ok(mistakes)
+}
+
+fn timed<R>(
+    seconds: &mut Vec<(&'static str, u64)>,
+    what: &'static str,
+    work: impl FnOnce() -> anyhow::Result<R>,
+) -> anyhow::Result<R> {
+    let started = now();
+    let done = work()?;
+    let took = (now() - started).as_secs();
+    eprintln!("power-cut: {what}: {took} s");
+    seconds.push((what, took));
+    Ok(done)
 }
 
 /// The complaint without the situation that it was found in.

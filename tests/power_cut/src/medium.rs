@@ -7,8 +7,10 @@ use std::sync::Arc;
 
 use crate::random::Random;
 
-/// Bytes that a medium writes or loses together, at best.
+/// Bytes of a slot, or of a file, that are lost, kept or torn together.
 pub(crate) const BLOCK: usize = 4096;
+/// The same of the environment, whose copies are small: a finer grain leaves more outcomes.
+pub(crate) const ENV_BLOCK: usize = 1024;
 
 /// What a cut leaves of a block that was written and not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,16 +33,22 @@ struct Piece {
 /// What is on a medium, and what its cache has taken on top.
 #[derive(Clone, Debug)]
 pub(crate) struct Medium {
+    block: usize,
     durable: Vec<u8>,
     seen: Vec<u8>,
     pending: Vec<Piece>,
 }
 
+impl Fate {
+    /// Everything that can happen to a block.
+    pub(crate) const ALL: [Self; 3] = [Self::Lost, Self::Kept, Self::Torn];
+}
+
 impl Medium {
     /// With this content, durable.
     #[must_use]
-    pub(crate) fn new(content: Vec<u8>) -> Self {
-        Self { seen: content.clone(), durable: content, pending: Vec::new() }
+    pub(crate) fn new(content: Vec<u8>, block: usize) -> Self {
+        Self { block, seen: content.clone(), durable: content, pending: Vec::new() }
     }
 
     /// What a reader sees while the power is on.
@@ -69,7 +77,7 @@ impl Medium {
         self.seen[offset..offset + bytes.len()].copy_from_slice(bytes);
         let mut at = 0;
         while at < bytes.len() {
-            let len = (BLOCK - (offset + at) % BLOCK).min(bytes.len() - at);
+            let len = (self.block - (offset + at) % self.block).min(bytes.len() - at);
             self.pending.push(Piece { offset: offset + at, bytes: bytes[at..at + len].into() });
             at += len;
         }
@@ -79,6 +87,20 @@ impl Medium {
     pub(crate) fn sync(&mut self) {
         for piece in self.pending.drain(..) {
             self.durable[piece.offset..piece.offset + piece.bytes.len()].copy_from_slice(&piece.bytes);
+        }
+    }
+
+    /// A sync fails: Linux reports that once, takes what was waiting for written, and goes on showing it. Source: the
+    /// PostgreSQL project's findings on `fsync` of 2018, `durable-steps.md` section 1.
+    pub(crate) fn fail_sync(&mut self) {
+        self.pending.clear();
+    }
+
+    /// Forgets what was read or written and waits for nothing: the next read comes from the medium.
+    pub(crate) fn drop_cache(&mut self) {
+        self.seen.clone_from(&self.durable);
+        for piece in &self.pending {
+            self.seen[piece.offset..piece.offset + piece.bytes.len()].copy_from_slice(&piece.bytes);
         }
     }
 
@@ -94,45 +116,57 @@ impl Medium {
                 Fate::Torn => tear(old, &piece.bytes, random),
             }
         }
-        Self::new(bytes)
+        Self::new(bytes, self.block)
     }
 }
 
 /// Bytes that a medium writes from front to back, or not at all.
 const SECTOR: usize = 512;
 
-/// Mixes old and new: some sectors are new and some old; or, by chance, one sector is new up to some byte and old behind it.
-/// Always within what differs, so that a tear is visible where that is possible at all.
+/// Mixes old and new: of the sectors that differ, which may reach the medium in any order, some are new and some old; one is
+/// new, or new up to some byte and old behind it. A tear is visible where that is possible at all.
 fn tear(old: &mut [u8], new: &[u8], random: &mut Random) {
-    let differ = |(a, b): (&u8, &u8)| a != b;
-    let Some(first) = old.iter().zip(new).position(differ) else { return };
-    let last = old.iter().zip(new).rposition(differ).unwrap_or(first);
-    let (from, to) = (first / SECTOR + 1, last / SECTOR);
-    if from <= to && random.below(2) == 0 {
-        // Sectors may reach the medium in any order.
-        let at = (from + random.below(to - from + 1)) * SECTOR;
-        if random.below(2) == 0 {
-            old[..at].copy_from_slice(&new[..at]);
-        } else {
-            old[at..].copy_from_slice(&new[at..]);
-        }
-        return;
+    let sectors: Vec<usize> =
+        (0..old.len()).step_by(SECTOR).filter(|at| sector(old, *at) != sector(new, *at)).collect();
+    let chosen = random.below(sectors.len());
+    let Some(torn) = sectors.get(chosen).copied() else { return };
+    let whole = sectors.len() > 1 && random.below(2) == 0;
+    // With a whole new one beside it, one has to be old.
+    let spared = sectors[(chosen + 1) % sectors.len()];
+    for at in sectors {
+        let (before, after) = (sector(old, at), sector(new, at));
+        let len = match at {
+            _ if at == torn && !whole => random_front(before, after, random),
+            _ if at == torn => after.len(),
+            _ if at == spared && whole => 0,
+            _ => after.len() * random.below(2),
+        };
+        old[at..at + len].copy_from_slice(&new[at..at + len]);
     }
-    let at = if first == last { last } else { first + 1 + random.below(last - first) };
-    old[..at].copy_from_slice(&new[..at]);
+}
+
+/// Bytes of `after` that are there in front of those of `before`: some that differ and not all of them, where there are two.
+fn random_front(before: &[u8], after: &[u8], random: &mut Random) -> usize {
+    let differ = |(a, b): (&u8, &u8)| a != b;
+    let first = before.iter().zip(after).position(differ).unwrap_or(0);
+    let last = before.iter().zip(after).rposition(differ).unwrap_or(first);
+    if first == last { last } else { first + 1 + random.below(last - first) }
+}
+
+fn sector(bytes: &[u8], at: usize) -> &[u8] {
+    &bytes[at..bytes.len().min(at + SECTOR)]
 }
 
 /// Every choice of fates for `blocks` blocks, or `most` of them by chance where there are more; with all lost and all
 /// kept among them in any case.
 #[must_use]
 pub(crate) fn choices(blocks: usize, most: usize, random: &mut Random) -> Vec<Vec<Fate>> {
-    const FATES: [Fate; 3] = [Fate::Lost, Fate::Kept, Fate::Torn];
     let all = u32::try_from(blocks).ok().and_then(|n| 3_usize.checked_pow(n)).filter(|all| *all <= most);
     if let Some(all) = all {
         let nth = |mut n: usize| {
             let mut fates = Vec::with_capacity(blocks);
             for _ in 0..blocks {
-                fates.push(FATES[n % 3]);
+                fates.push(Fate::ALL[n % 3]);
                 n /= 3;
             }
             fates
@@ -141,7 +175,7 @@ pub(crate) fn choices(blocks: usize, most: usize, random: &mut Random) -> Vec<Ve
     }
     let mut some = vec![vec![Fate::Lost; blocks], vec![Fate::Kept; blocks]];
     while some.len() < most {
-        some.push((0..blocks).map(|_| FATES[random.below(3)]).collect());
+        some.push((0..blocks).map(|_| Fate::ALL[random.below(3)]).collect());
     }
     some
 }
@@ -153,7 +187,7 @@ mod tests {
     #[test]
     fn what_was_synced_stays_and_the_rest_is_decided_block_by_block() {
         let mut random = Random::new(1);
-        let mut medium = Medium::new(vec![0; 3 * BLOCK]);
+        let mut medium = Medium::new(vec![0; 3 * BLOCK], BLOCK);
         medium.write(0, &[1; BLOCK]);
         medium.sync();
         medium.write(BLOCK, &vec![2; 2 * BLOCK]);
@@ -162,6 +196,18 @@ mod tests {
         assert_eq!((after.durable()[0], after.durable()[BLOCK], after.pending()), (1, 0, 0));
         let torn = &after.durable()[2 * BLOCK..];
         assert!(torn.contains(&0) && torn.contains(&2));
+    }
+
+    #[test]
+    fn what_a_failed_sync_lost_is_shown_until_the_cache_is_dropped_and_no_second_sync_brings_it_back() {
+        let mut medium = Medium::new(vec![0; 2 * BLOCK], BLOCK);
+        medium.write(0, &[1; BLOCK]);
+        medium.fail_sync();
+        medium.write(BLOCK, &[2; BLOCK]);
+        medium.sync();
+        assert_eq!((medium.seen()[0], medium.durable()[0], medium.durable()[BLOCK]), (1, 0, 2));
+        medium.drop_cache();
+        assert_eq!((medium.seen()[0], medium.seen()[BLOCK]), (0, 2));
     }
 
     #[test]

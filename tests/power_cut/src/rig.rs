@@ -29,9 +29,10 @@ use ota_testkit::{
 
 use crate::{
     disk::Place,
+    fault::Operation,
     ledger::Ledger,
     medium::BLOCK,
-    scenario::{Content, Kind},
+    scenario::{Behaviour, Content, Kind},
     world::{Disks, World, path},
     wrong::{Mistaken, Wrong},
 };
@@ -40,15 +41,19 @@ use crate::{
 const BOOTS: u32 = 64;
 /// A session that takes longer than this, in real time, hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The same where a medium fails for ever: long enough for a second try of everything.
-const PATIENCE_FOR_EVER: Duration = Duration::from_millis(1300);
-/// The same where something fails once; who was refused has to ask again, and here nobody does.
-const PATIENCE_ONCE: Duration = Duration::from_secs(3);
+/// Where something fails, time is moved by hand: so far each time that nothing happens, longer than the engine waits before
+/// it tries again, and so often.
+const LATER: Duration = Duration::from_secs(11);
+const TRIES: u32 = 3;
+/// Nothing happens when nothing was asked of the device for so long, in real time.
+const QUIET: Duration = Duration::from_millis(3);
 
 /// The files that the code under test reads of the system, and a runtime. One to a thread.
 pub(crate) struct Rig {
     dir: tempfile::TempDir,
-    pub(crate) runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
+    /// For runs in which something fails: its time stands still unless it is moved.
+    by_hand: tokio::runtime::Runtime,
 }
 
 /// How a session ended.
@@ -87,8 +92,9 @@ impl Rig {
         for boot in 0..BOOTS {
             put(&format!("boot-{boot}"), format!("boot-{boot}\n"))?;
         }
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
-        Ok(Self { dir, runtime })
+        let runtime =
+            |paused| tokio::runtime::Builder::new_current_thread().enable_time().start_paused(paused).build();
+        Ok(Self { dir, runtime: runtime(false)?, by_hand: runtime(true)? })
     }
 
     fn file(&self, name: &str) -> PathBuf {
@@ -146,11 +152,13 @@ impl Rig {
         let mut ports = self.ports(world, &ledger, &rebooter, slot, boot)?;
         ports.safety_changes = safety.subscribe();
         let config = engine_config(world, slot);
-        self.runtime.block_on(async {
+        let runtime = if world.is_faulty() { &self.by_hand } else { &self.runtime };
+        runtime.block_on(async {
             let engine = match Engine::start(ports, config).await {
                 Ok(engine) => engine,
                 Err(error) => {
-                    world.complain(format!("the engine does not start: {error:?}"));
+                    // The daemon says why and ends; it is started again.
+                    refused(world, "the engine does not start", &error);
                     return Ok(End::Stuck);
                 }
             };
@@ -178,7 +186,7 @@ impl Rig {
         let staging = Arc::new(MemStaging::default());
         let source = Arc::new(ScriptedSource::new(Arc::clone(&staging)));
         let image = world.play.images.of(Content::New);
-        source.offer(world.play.images.release(Content::New), image, vec![signature()]);
+        source.offer(world.play.images.release(Content::New).clone(), image, vec![signature()]);
         if let Some(name) = staged_name(ledger) {
             staging.put(&name, image);
             staging.sign(&name, signature());
@@ -242,24 +250,21 @@ async fn drive(engine: &Engine, world: &World, rebooter: &FakeRebooter, operator
         if operator == Operator::Asks
             && let Err(error) = ask(engine, world).await
         {
-            refused(world, &error);
+            refused(world, "the operator is refused", &error);
         }
         rest(engine).await;
-    };
-    let patience = match world.fails_for_ever() {
-        None => PATIENCE,
-        Some(false) => PATIENCE_ONCE,
-        Some(true) => PATIENCE_FOR_EVER,
+        if let Err(error) = judge_trial(engine, world).await {
+            refused(world, "the judgement is refused", &error);
+        }
     };
     let end = tokio::select! {
         biased;
         _ = rebooter.until_reboots(1) => End::Restart,
         () = asked => End::Rest,
-        // tidy: waits for nothing to happen any more
-        () = tokio::time::sleep(patience) => End::Stuck,
+        () = patience(world) => End::Stuck,
     };
-    if let Some(unread) = unread(engine).await {
-        world.complain(unread);
+    if world.is_faulty() || end == End::Rest {
+        read_all(engine, world).await;
     }
     if end == End::Rest {
         show_end(engine, world).await;
@@ -267,23 +272,58 @@ async fn drive(engine: &Engine, world: &World, rebooter: &FakeRebooter, operator
     end
 }
 
-/// A refusal is right only where something fails, and only with the cause in it.
-fn refused(world: &World, error: &EngineError) {
-    let named = match error {
-        EngineError::Ota(_) | EngineError::Unavailable { .. } => true,
-        EngineError::Internal { log } => log.contains("cannot be written"),
-        EngineError::Invalid { .. } | EngineError::NotFound { .. } => false,
-    };
-    if world.faults_hit() == 0 || !named {
-        world.complain(format!("the operator is refused: {error:?}"));
+/// Until nothing is to be expected any more.
+async fn patience(world: &World) {
+    if !world.is_faulty() {
+        // tidy: waits for a session that hangs
+        return tokio::time::sleep(PATIENCE).await;
+    }
+    for _ in 0..TRIES {
+        quiet(world).await;
+        tokio::time::advance(LATER).await;
+    }
+    quiet(world).await;
+}
+
+/// Until nothing happens by itself. Paused time stands still while a blocking thread is at work, such as this one.
+async fn quiet(world: &World) {
+    loop {
+        let before = world.activity();
+        // tidy: waits for nothing to happen
+        let _ = tokio::task::spawn_blocking(|| std::thread::sleep(QUIET)).await;
+        if world.activity() == before {
+            return;
+        }
     }
 }
 
-/// What cannot be read at the end of a session: reads are answered whatever happens to writes.
-async fn unread(engine: &Engine) -> Option<String> {
-    let status = engine.status().await.err().map(|error| ("status", error));
-    let jobs = engine.jobs(0, 10).await.err().map(|error| ("jobs", error));
-    status.or(jobs).map(|(what, error)| format!("R7: {what} is not answered: {error:?}"))
+/// A refusal is right only where something fails, and only with the cause in it.
+fn refused(world: &World, what: &str, error: &EngineError) {
+    let named = match error {
+        EngineError::Ota(_) | EngineError::Unavailable { .. } => true,
+        EngineError::Internal { log } => log.contains("cannot be written") || log.contains("cannot be read"),
+        EngineError::Invalid { .. } | EngineError::NotFound { .. } => false,
+    };
+    if world.faults_hit() == 0 || !named {
+        world.complain(format!("{what}: {error:?}"));
+    }
+}
+
+/// Reads are answered at the end of every session whatever happens to writes; and where it is reads that fail, the answer
+/// names it, and the next one is right if only one failed.
+async fn read_all(engine: &Engine, world: &World) {
+    for again in [false, true] {
+        let status = engine.status().await.err().map(|error| ("status", error));
+        let jobs = engine.jobs(0, 10).await.err().map(|error| ("jobs", error));
+        let Some((what, error)) = status.or(jobs) else { return };
+        let what = format!("R7: {what} is not answered");
+        match world.fault() {
+            Some(fault) if fault.on == Operation::Read && (fault.for_ever || !again) => {
+                refused(world, &what, &error);
+            }
+            _ => world.complain(format!("{what}: {error:?}")),
+        }
+    }
 }
 
 /// Plays the scenario up to the point where the gateway acts by itself.
@@ -295,7 +335,7 @@ async fn ask(engine: &Engine, world: &World) -> Result<(), EngineError> {
         return Ok(());
     }
     let request = DownloadRequest {
-        update_id: world.play.images.release(Content::New).id,
+        update_id: world.play.images.release(Content::New).id.clone(),
         version: None,
         target: None,
         priority: Priority::Normal,
@@ -306,8 +346,8 @@ async fn ask(engine: &Engine, world: &World) -> Result<(), EngineError> {
     until(engine, |job| job.is_none_or(|job| job.state == JobState::Downloaded)).await;
     let cancel = world.play.scenario.kind == Kind::Cancel;
     let name = JobRef::Job(job.id.clone());
-    let options =
-        InstallOptions { strategy: Strategy::Seamless, reboot_after: !cancel, rollback_on_failure: true };
+    let rollback_on_failure = world.play.scenario.kind != Kind::Confirm;
+    let options = InstallOptions { strategy: Strategy::Seamless, reboot_after: !cancel, rollback_on_failure };
     engine.install(&by, InstallRequest { job: name.clone(), options }).await?;
     world.answer(|answered| answered.installed = true);
     if cancel {
@@ -315,6 +355,22 @@ async fn ask(engine: &Engine, world: &World) -> Result<(), EngineError> {
         engine.cancel(&by, CancelRequest { job: name, reason: "not today".into() }).await?;
         world.answer(|answered| answered.cancelled = true);
     }
+    Ok(())
+}
+
+/// Somebody looks at a trial that waits for people, unless that was done before.
+async fn judge_trial(engine: &Engine, world: &World) -> Result<(), EngineError> {
+    let waits = |job: Option<&Job>| {
+        job.is_some_and(|job| matches!(job.state, JobState::Confirming { unhealthy: Some(_) }))
+    };
+    if !waits(engine.active().borrow().as_ref()) || world.look(|disk| disk.answered.judged) {
+        return Ok(());
+    }
+    let good = world.play.scenario.image == Behaviour::Unhealthy;
+    world.answer(|answered| answered.confirming = good);
+    engine.judge_trial(&Actor::gateway(), good, "seen on the machine".into()).await?;
+    world.answer(|answered| answered.judged = true);
+    rest(engine).await;
     Ok(())
 }
 

@@ -102,12 +102,16 @@ impl Places {
 }
 
 fn parse(data: &[u8]) -> Variables {
-    let entries = data.split(|byte| *byte == 0).take_while(|entry| !entry.is_empty());
-    let pair = |entry: &[u8]| {
-        let text = String::from_utf8_lossy(entry).into_owned();
-        text.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()))
-    };
-    entries.filter_map(pair).collect()
+    let mut variables = Variables::new();
+    let mut rest = data;
+    while let Some(end) = memchr::memchr(0, rest).filter(|end| *end > 0) {
+        let text = String::from_utf8_lossy(&rest[..end]);
+        if let Some((name, value)) = text.split_once('=') {
+            variables.insert(name.to_owned(), value.to_owned());
+        }
+        rest = &rest[end + 1..];
+    }
+    variables
 }
 
 /// CRC-32 as zlib has it.

@@ -23,10 +23,17 @@ pub(crate) enum Kind {
     Rollback,
     /// Install without a reboot, then cancel.
     Cancel,
+    /// An update without a rollback by itself: somebody looks at a trial that fails its checks, confirms one that is only
+    /// unhealthy and rejects one that is damaged.
+    Confirm,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Self; 4] = [Self::Update, Self::Rollback, Self::Cancel, Self::Confirm];
 }
 
 /// What comes of booting the image that is switched to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Behaviour {
     /// Comes up healthy.
     Good,
@@ -72,7 +79,7 @@ impl Scenario {
     /// The version that is switched to.
     pub(crate) fn subject(&self) -> Content {
         match self.kind {
-            Kind::Update | Kind::Cancel => Content::New,
+            Kind::Update | Kind::Cancel | Kind::Confirm => Content::New,
             Kind::Rollback => Content::Spare,
         }
     }
@@ -110,6 +117,14 @@ pub(crate) enum Content {
 impl Content {
     const ALL: [Self; 3] = [Self::Spare, Self::Old, Self::New];
 
+    const fn index(self) -> usize {
+        match self {
+            Self::Spare => 0,
+            Self::Old => 1,
+            Self::New => 2,
+        }
+    }
+
     /// Its version.
     pub(crate) const fn version(self) -> &'static str {
         match self {
@@ -124,6 +139,7 @@ impl Content {
 #[derive(Clone, Debug)]
 pub(crate) struct Images {
     bytes: [Arc<[u8]>; 3],
+    releases: [Release; 3],
 }
 
 /// A slot that can be started.
@@ -140,16 +156,15 @@ impl Images {
             let mut random = Random::new(seed);
             (0..IMAGE_BYTES).map(|_| random.next().to_le_bytes()[3]).collect()
         };
-        Self { bytes: [image(3), image(4), image(5)] }
+        let bytes: [Arc<[u8]>; 3] = [image(3), image(4), image(5)];
+        let releases =
+            Content::ALL.map(|content| samples::release(content.version(), &bytes[content.index()]));
+        Self { bytes, releases }
     }
 
     /// The bytes of an image.
     pub(crate) fn of(&self, content: Content) -> &Arc<[u8]> {
-        match content {
-            Content::Spare => &self.bytes[0],
-            Content::Old => &self.bytes[1],
-            Content::New => &self.bytes[2],
-        }
+        &self.bytes[content.index()]
     }
 
     /// A slot with an image at its front.
@@ -160,14 +175,14 @@ impl Images {
     }
 
     /// The release that brings an image.
-    pub(crate) fn release(&self, content: Content) -> Release {
-        samples::release(content.version(), self.of(content))
+    pub(crate) fn release(&self, content: Content) -> &Release {
+        &self.releases[content.index()]
     }
 
     /// Digest and length of an image.
     pub(crate) fn expected(&self, content: Content) -> (Sha256Digest, ByteCount) {
-        let bytes = self.of(content);
-        (Sha256Digest::of(bytes), ByteCount(bytes.len() as u64))
+        let release = self.release(content);
+        (release.sha256, release.size)
     }
 
     /// What a slot holds, if it is whole; `None`: a half-written slot, which must never be started.

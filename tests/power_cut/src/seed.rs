@@ -18,7 +18,7 @@ const ACTION: &str = "updates.install";
 pub(crate) fn journal(scenario: &Scenario, images: &Images) -> MemJournal {
     let journal = MemJournal::default();
     let fill = || -> Result<(), ota_core::error::PortError> {
-        let mut job = samples::job(journal.next_number()?, images.release(Content::Old));
+        let mut job = samples::job(journal.next_number()?, images.release(Content::Old).clone());
         job.state = JobState::Succeeded;
         journal.save(&job)?;
         journal.append(Timestamp::default(), &samples::audit_entry(ACTION))?;

@@ -34,17 +34,28 @@ pub(crate) struct Effort {
     pub(crate) second_cut_in: usize,
     /// Most outcomes of one cut that are tried.
     pub(crate) outcomes: usize,
+    /// Most outcomes of a cut between two system calls.
+    pub(crate) call_outcomes: usize,
+    /// Cuts on the real file system.
+    pub(crate) ext4_cuts: u64,
     /// Stop at the first rule that is broken.
     pub(crate) stop_at_first: bool,
 }
 
 impl Effort {
     /// What CI runs.
-    pub(crate) const CI: Self = Self { second_cut_in: 4, outcomes: MOST_OUTCOMES, stop_at_first: false };
-    /// Three times as many second cuts.
-    pub(crate) const LONG: Self = Self { second_cut_in: 1, ..Self::CI };
+    pub(crate) const CI: Self = Self {
+        second_cut_in: 4,
+        outcomes: MOST_OUTCOMES,
+        call_outcomes: 12,
+        ext4_cuts: 40,
+        stop_at_first: false,
+    };
+    /// Three times as many second cuts, and more of the rest.
+    pub(crate) const LONG: Self = Self { second_cut_in: 1, call_outcomes: 81, ext4_cuts: 400, ..Self::CI };
     /// Enough to find a mistake.
-    pub(crate) const SPOT: Self = Self { second_cut_in: 8, outcomes: 9, stop_at_first: true };
+    pub(crate) const SPOT: Self =
+        Self { second_cut_in: 8, outcomes: 9, call_outcomes: 12, ext4_cuts: 0, stop_at_first: true };
 }
 
 /// Runs the suite over `scenarios`, on all processors.
@@ -62,11 +73,11 @@ pub(crate) fn run(scenarios: &[Scenario], wrong: Option<Wrong>, effort: Effort) 
             let random = Random::new(number as u64);
             let mut explorer =
                 Explorer { rig: &rig, play, effort, random, counts: Counts::default(), seen: HashSet::new() };
-            explorer.explore()?;
+            let operations = explorer.explore()?;
             if effort.stop_at_first && explorer.counts.bad > 0 {
                 enough.store(true, Ordering::Relaxed);
             }
-            tally.lock().unwrap_or_else(PoisonError::into_inner).add(scenario.kind, explorer.counts);
+            tally.lock().unwrap_or_else(PoisonError::into_inner).add(scenario, operations, explorer.counts);
         }
         Ok(())
     };
@@ -80,6 +91,20 @@ pub(crate) fn run(scenarios: &[Scenario], wrong: Option<Wrong>, effort: Effort) 
     Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
+/// The undisturbed runs only, for their numbers of operations.
+pub(crate) fn count(scenarios: &[Scenario]) -> anyhow::Result<Tally> {
+    let (images, rig, mut tally) = (Arc::new(Images::make()), Rig::make()?, Tally::default());
+    for scenario in scenarios {
+        let play = Play { scenario: *scenario, images: Arc::clone(&images), wrong: None };
+        tally.add(scenario, operations(&board::undisturbed(&rig, &play)?), Counts::default());
+    }
+    Ok(tally)
+}
+
+fn operations(run: &Run) -> usize {
+    run.log.iter().filter(|step| step.is_durable()).count()
+}
+
 struct Explorer<'a> {
     rig: &'a Rig,
     play: Play,
@@ -90,12 +115,11 @@ struct Explorer<'a> {
 }
 
 impl Explorer<'_> {
-    /// The undisturbed run, then a cut at each of its operations.
-    fn explore(&mut self) -> anyhow::Result<()> {
+    /// The undisturbed run, then a cut at each of its operations. Gives their number.
+    fn explore(&mut self) -> anyhow::Result<usize> {
         let whole = board::undisturbed(self.rig, &self.play)?;
-        let operations = whole.log.iter().filter(|step| step.is_durable()).count();
+        let operations = operations(&whole);
         self.counts.situations = 1;
-        self.counts.operations = Some((operations, operations));
         self.judge("undisturbed", &whole, 0);
         let mut disk = whole.start.clone();
         self.cut_here(0, &disk)?;
@@ -108,7 +132,7 @@ impl Explorer<'_> {
                 break;
             }
         }
-        Ok(())
+        Ok(operations)
     }
 
     /// All that a cut at this instant can leave; a row of cuts; a kill of the daemon alone.
@@ -179,6 +203,8 @@ impl Explorer<'_> {
 
     fn record(&mut self, what: &str, run: &Run, bad: &[String]) {
         self.counts.most_boots = self.counts.most_boots.max(run.boots_until_up);
+        self.counts.slot_writes += run.judged.slot_writes;
+        self.counts.env_writes += run.judged.env_writes;
         let job = seed::job(&run.disk.records.journal);
         let end = job.map_or("no job", |job| job.state.status().as_str());
         *self.counts.ends.entry(end).or_default() += 1;

@@ -1,8 +1,8 @@
 //! What was tried and what came of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use crate::scenario::Kind;
+use crate::scenario::{Behaviour, Kind, Scenario};
 
 /// Complaints that are kept in full.
 const TOLD: usize = 8;
@@ -14,8 +14,6 @@ const LENGTH: usize = 400;
 pub(crate) struct Counts {
     /// Situations of the grid.
     pub(crate) situations: u32,
-    /// Fewest and most durable operations in an undisturbed run.
-    pub(crate) operations: Option<(usize, usize)>,
     /// Cuts × outcomes that were looked at.
     pub(crate) outcomes: u64,
     /// Different disks among them; each was turned on and ran until it rested.
@@ -30,6 +28,14 @@ pub(crate) struct Counts {
     pub(crate) most_boots: u32,
     /// How jobs ended.
     pub(crate) ends: BTreeMap<&'static str, u64>,
+    /// How often what was left or what came of it was judged: R1, R2, R5.
+    pub(crate) judged: u64,
+    /// Writes of slots that were judged: R3.
+    pub(crate) slot_writes: u64,
+    /// Writes of the environment that were judged: R4.
+    pub(crate) env_writes: u64,
+    /// How often each rule was broken.
+    pub(crate) broken: BTreeMap<String, u64>,
     /// How many runs broke a rule.
     pub(crate) bad: u64,
     /// The first of them.
@@ -38,11 +44,19 @@ pub(crate) struct Counts {
 
 /// Counts by kind.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Tally(pub(crate) BTreeMap<Kind, Counts>);
+pub(crate) struct Tally {
+    pub(crate) kinds: BTreeMap<Kind, Counts>,
+    /// Durable operations of the undisturbed runs.
+    pub(crate) operations: BTreeMap<(Kind, Behaviour), BTreeSet<usize>>,
+}
 
 impl Counts {
     /// A run with its complaints.
     pub(crate) fn judge(&mut self, what: &str, bad: &[String]) {
+        self.judged += 1;
+        for complaint in bad {
+            *self.broken.entry(rule(complaint).to_owned()).or_default() += 1;
+        }
         if bad.is_empty() {
             return;
         }
@@ -55,32 +69,47 @@ impl Counts {
 
     fn add(&mut self, other: Self) {
         self.situations += other.situations;
-        self.operations = match (self.operations, other.operations) {
-            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
-            (mine, others) => mine.or(others),
-        };
         self.outcomes += other.outcomes;
         self.states += other.states;
         self.more_cuts += other.more_cuts;
         self.storms += other.storms;
         self.kills += other.kills;
+        self.judged += other.judged;
+        self.slot_writes += other.slot_writes;
+        self.env_writes += other.env_writes;
         self.most_boots = self.most_boots.max(other.most_boots);
         self.bad += other.bad;
         other.ends.into_iter().for_each(|(end, times)| *self.ends.entry(end).or_default() += times);
+        other.broken.into_iter().for_each(|(rule, times)| *self.broken.entry(rule).or_default() += times);
         let room = TOLD.saturating_sub(self.told.len());
         self.told.extend(other.told.into_iter().take(room));
     }
 }
 
+/// The rule that a complaint begins with.
+pub(crate) fn rule(complaint: &str) -> &str {
+    let name = complaint.split(':').next().unwrap_or_default();
+    let is_rule = name.len() == 2 && name.starts_with(['R', 'A', 'F']);
+    if is_rule { name } else { "other" }
+}
+
 impl Tally {
-    pub(crate) fn add(&mut self, kind: Kind, counts: Counts) {
-        self.0.entry(kind).or_default().add(counts);
+    pub(crate) fn add(&mut self, scenario: &Scenario, operations: usize, counts: Counts) {
+        self.kinds.entry(scenario.kind).or_default().add(counts);
+        self.operations.entry((scenario.kind, scenario.image)).or_default().insert(operations);
     }
 
     /// All kinds together.
     pub(crate) fn total(&self) -> Counts {
         let mut total = Counts::default();
-        self.0.values().cloned().for_each(|counts| total.add(counts));
+        self.kinds.values().cloned().for_each(|counts| total.add(counts));
         total
+    }
+
+    /// Fewest and most durable operations of a kind, or of all.
+    pub(crate) fn span(&self, kind: Option<Kind>) -> (usize, usize) {
+        let of_kind = self.operations.iter().filter(|((k, _), _)| kind.is_none_or(|kind| kind == *k));
+        let all: BTreeSet<usize> = of_kind.flat_map(|(_, found)| found.iter().copied()).collect();
+        (all.first().copied().unwrap_or(0), all.last().copied().unwrap_or(0))
     }
 }

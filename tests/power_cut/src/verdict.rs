@@ -62,7 +62,12 @@ pub(crate) fn boots_on(play: &Play, disk: &Disk) -> Option<String> {
     if boot.slot != running || (boot.save.is_some() && play.wrong.is_none()) {
         return Some(format!("R1: slot {running} runs and the next boot is that of {}", boot.slot));
     }
-    if play.behaviour(disk, running).is_none_or(|(_, behaviour)| behaviour != Behaviour::Good) {
+    let right = match play.behaviour(disk, running) {
+        Some((_, Behaviour::Good)) => true,
+        Some((_, Behaviour::Unhealthy)) => disk.answered.confirming,
+        _ => false,
+    };
+    if !right {
         return Some(format!("R1: the gateway rests on slot {running}, which is not whole and good"));
     }
     let whole = play.images.whole(disk.slots[index(!running)].seen()).is_some();
@@ -98,6 +103,9 @@ pub(crate) fn kept(run: &Run) -> Vec<String> {
     if answered.cancelled && job.as_ref().is_none_or(|job| job.state.status() != JobStatus::Cancelled) {
         bad.push(lost("the cancel"));
     }
+    if answered.judged && job.as_ref().is_none_or(|job| job.state.status() == JobStatus::Confirming) {
+        bad.push(lost("the judgement of the trial"));
+    }
     if answered.ended.is_some_and(|end| job.as_ref().is_none_or(|job| job.state.status() != end)) {
         bad.push(lost("the end"));
     }
@@ -115,7 +123,8 @@ fn ended(play: &Play, disk: &Disk, cuts: Cuts) -> Option<String> {
         return Some(format!("R5: {} trial boots, {} are allowed", disk.trial_boots, scenario.tries));
     }
     let on_target = disk.running == Some(scenario.target());
-    let good = scenario.image == Behaviour::Good;
+    let by_hand = scenario.image == Behaviour::Unhealthy && disk.answered.confirming;
+    let good = scenario.image == Behaviour::Good || by_hand;
     let used_up = disk.trial_boots + cuts >= u32::from(scenario.tries);
     let right = match job.state.status() {
         JobStatus::Succeeded => on_target && good,
@@ -131,5 +140,5 @@ fn ended(play: &Play, disk: &Disk, cuts: Cuts) -> Option<String> {
 }
 
 fn wrong_end(job: &Job, disk: &Disk) -> String {
-    format!("wrong end on {:?} after {} trial boots: {:?}", disk.running, disk.trial_boots, job.state)
+    format!("R5: wrong end on {:?} after {} trial boots: {:?}", disk.running, disk.trial_boots, job.state)
 }

@@ -6,7 +6,10 @@
 use std::{
     io,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use ota_boot::{
@@ -21,7 +24,7 @@ use ota_testkit::bootloader::{self, Boot, Variables};
 
 use crate::{
     disk::{Answered, Disk, Place, Records, Step, index},
-    fault::{Fault, FaultKind},
+    fault::{Fault, FaultKind, Operation},
     saved_env::Loaded,
     scenario::{Behaviour, Content, Images, Scenario},
     wrong::Wrong,
@@ -39,12 +42,21 @@ pub(crate) struct Play {
 pub(crate) struct World {
     pub(crate) play: Play,
     state: Mutex<State>,
+    asked: AtomicU64,
+}
+
+/// How many writes were held against the rules.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Judged {
+    pub(crate) slot_writes: u64,
+    pub(crate) env_writes: u64,
 }
 
 struct State {
     disk: Disk,
     log: Vec<Step>,
     bad: Vec<String>,
+    judged: Judged,
     /// The environment as a cut that loses all leaves it; none: it has changed since it was last read.
     env: Option<(Loaded, Boot)>,
     /// Whether the health checks have passed on the running system.
@@ -56,13 +68,27 @@ struct State {
 
 impl World {
     pub(crate) fn new(play: Play, disk: Disk, fault: Option<Fault>) -> Arc<Self> {
-        let state =
-            State { disk, log: Vec::new(), bad: Vec::new(), env: None, healthy: false, late: None, fault };
-        Arc::new(Self { play, state: Mutex::new(state) })
+        let state = State {
+            disk,
+            log: Vec::new(),
+            bad: Vec::new(),
+            judged: Judged::default(),
+            env: None,
+            healthy: false,
+            late: None,
+            fault,
+        };
+        Arc::new(Self { play, state: Mutex::new(state), asked: AtomicU64::new(0) })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Another number after anything was asked of the device.
+    pub(crate) fn activity(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
     }
 
     /// Looks at the disk as it is now.
@@ -93,6 +119,11 @@ impl World {
         self.state().bad.clone()
     }
 
+    /// How many writes were judged.
+    pub(crate) fn judged(&self) -> Judged {
+        self.state().judged
+    }
+
     /// Everything that was done.
     pub(crate) fn log(&self) -> Vec<Step> {
         self.state().log.clone()
@@ -103,9 +134,9 @@ impl World {
         self.state().fault.as_ref().map_or(0, Fault::hits)
     }
 
-    /// Whether what is planned to fail does so until somebody repairs it; `None`: nothing is.
-    pub(crate) fn fails_for_ever(&self) -> Option<bool> {
-        self.state().fault.as_ref().map(|fault| fault.for_ever)
+    /// What is planned to fail.
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.state().fault.clone()
     }
 
     /// Whether anything is planned to fail.
@@ -151,7 +182,7 @@ impl World {
 
     /// Asked before each transaction: whether the medium takes it.
     pub(crate) fn may_commit(&self) -> Result<(), PortError> {
-        match self.state().hit() {
+        match self.state().hit(Operation::Durable) {
             Some(FaultKind::ReadOnly) => {
                 let what = "the file system of the state is read-only".into();
                 Err(PortErrorKind::Unavailable { reason: "store_read_only", what }.into())
@@ -163,17 +194,28 @@ impl World {
         }
     }
 
+    /// Asked before each read of the records.
+    pub(crate) fn may_read(&self) -> Result<(), PortError> {
+        match self.state().hit(Operation::Read) {
+            Some(kind) => {
+                Err(PortErrorKind::Io(format!("the state store cannot be read: {}", kind.error())).into())
+            }
+            None => Ok(()),
+        }
+    }
+
     fn write(&self, place: Place, offset: usize, bytes: &[u8]) -> io::Result<usize> {
         let mut state = self.state();
         state.settle_late();
-        let len = match state.hit() {
+        let len = match state.hit(Operation::Durable) {
             None => bytes.len(),
             Some(FaultKind::Short) => bytes.len().div_ceil(2),
             Some(kind) => return Err(kind.error()),
         };
         let bytes = &bytes[..len];
         // A write that was cut short is gone on with: its parts are no whole copies.
-        if state.fault.is_none() {
+        let short = state.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::Short);
+        if !(short && place == Place::Env) {
             let broken = match place {
                 Place::Slot(slot) => state.judge_slot_write(slot),
                 Place::Env => self.play.judge_env_write(&mut state, offset, bytes),
@@ -191,9 +233,12 @@ impl World {
     fn sync(&self, place: Place) -> io::Result<()> {
         let mut state = self.state();
         state.settle_late();
-        match state.hit() {
+        match state.hit(Operation::Durable) {
             None | Some(FaultKind::Short) => {}
-            Some(kind) => return Err(kind.error()),
+            Some(kind) => {
+                state.disk.medium_mut(place).fail_sync();
+                return Err(kind.error());
+            }
         }
         let skipped = match place {
             Place::Slot(_) => Wrong::NoSlotSync,
@@ -215,8 +260,8 @@ impl State {
         self.log.push(step);
     }
 
-    fn hit(&mut self) -> Option<FaultKind> {
-        self.fault.as_mut().and_then(Fault::hit)
+    fn hit(&mut self, operation: Operation) -> Option<FaultKind> {
+        self.fault.as_mut().and_then(|fault| fault.hit(operation))
     }
 
     /// What was answered too early is made durable with whatever comes next.
@@ -237,6 +282,7 @@ impl State {
     }
 
     fn judge_slot_write(&mut self, slot: Slot) -> Vec<String> {
+        self.judged.slot_writes += 1;
         let mut bad = Vec::new();
         if self.disk.running == Some(slot) {
             bad.push(format!("R3: the running slot {slot} is written"));
@@ -264,6 +310,7 @@ impl Play {
     }
 
     fn judge_env_write(&self, state: &mut State, offset: usize, bytes: &[u8]) -> Vec<String> {
+        state.judged.env_writes += 1;
         let mut bad = Vec::new();
         let places = state.disk.places;
         if state.disk.env.pending() > 0 {
@@ -280,8 +327,10 @@ impl Play {
         let target = self.scenario.target();
         let confirms = places.read(bytes).is_some_and(|variables| confirms(&variables, target));
         if confirms && state.disk.running == Some(target) {
-            let sound = self.behaviour(&state.disk, target).is_some_and(|(_, b)| b == Behaviour::Good);
-            if !sound || !state.healthy {
+            let behaviour = self.behaviour(&state.disk, target).map(|(_, behaviour)| behaviour);
+            let sound = behaviour == Some(Behaviour::Good);
+            let by_hand = behaviour == Some(Behaviour::Unhealthy) && state.disk.answered.confirming;
+            if !(sound && state.healthy || by_hand) {
                 bad.push(format!(
                     "R5: slot {target} is confirmed: whole and good {sound}, checked {}",
                     state.healthy
@@ -345,12 +394,14 @@ impl BlockDev for Part {
 
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let at = usize::try_from(offset).map_err(io::Error::other)?;
-        self.world.look(|disk| {
-            let bytes = disk.medium(self.place).seen().get(at..).unwrap_or_default();
-            let len = bytes.len().min(buf.len());
-            buf[..len].copy_from_slice(&bytes[..len]);
-            Ok(len)
-        })
+        let mut state = self.world.state();
+        if let Some(kind) = state.hit(Operation::Read) {
+            return Err(kind.error());
+        }
+        let bytes = state.disk.medium(self.place).seen().get(at..).unwrap_or_default();
+        let len = bytes.len().min(buf.len());
+        buf[..len].copy_from_slice(&bytes[..len]);
+        Ok(len)
     }
 
     fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
@@ -365,6 +416,11 @@ impl BlockDev for Part {
     }
 
     fn drop_cache(&self) -> io::Result<()> {
+        let mut state = self.world.state();
+        // Without a failure all that is shown is there, or waits for its sync.
+        if state.fault.is_some() {
+            state.disk.medium_mut(self.place).drop_cache();
+        }
         Ok(())
     }
 }

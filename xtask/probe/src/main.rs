@@ -69,6 +69,7 @@ fn job() -> Option<Job> {
         vouched: None,
         install: None,
         state: JobState::Queued,
+        confirmed_by_hand: false,
         counters: Counters::default(),
         boot_id: String::new(),
         created: Timestamp::from_secs(0),

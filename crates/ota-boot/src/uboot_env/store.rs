@@ -55,7 +55,7 @@ pub struct EnvStore {
 pub struct Current {
     /// The variables.
     pub environment: Environment,
-    /// Whether two places are configured and both can be opened.
+    /// Whether two places are configured and both can be read.
     pub redundant: bool,
 }
 
@@ -78,7 +78,8 @@ impl EnvStore {
             .ok();
         let places = self.open(Access::Read)?;
         let state = places.read()?;
-        Ok(Current { environment: state.environment, redundant: places.is_redundant() })
+        let redundant = places.is_redundant() && state.unread.is_none();
+        Ok(Current { environment: state.environment, redundant })
     }
 
     /// Changes variables: one write, durable and read back on return.
@@ -86,7 +87,7 @@ impl EnvStore {
     /// `change` sees the variables as they are right before the write and may refuse.
     ///
     /// # Errors
-    /// As [`read`](Self::read); `Lock`; what `change` returns; `EnvFull`; `Io` and `EnvNotTaken`, after which the
+    /// As [`read`](Self::read); `EnvNotRedundant` also when one of the copies cannot be read; `Lock`; what `change` returns; `EnvFull`; `Io` and `EnvNotTaken`, after which the
     /// boot loader finds either the old or the new variables.
     pub fn update(
         &self,
@@ -97,7 +98,11 @@ impl EnvStore {
         if places.format == Format::Single && !self.settings.allow_single_copy {
             return Err(BootError::EnvNotRedundant { what: "one copy is configured, two are needed".into() });
         }
-        let State { current, flag, mut environment } = places.read()?;
+        let State { current, flag, mut environment, unread } = places.read()?;
+        // It may be the copy that counts: what the other one says is then old, and the write would go over the new.
+        if let Some(what) = unread {
+            return Err(BootError::EnvNotRedundant { what });
+        }
         change(&mut environment)?;
         let target = if places.format == Format::Redundant { current.other() } else { Choice::First };
         let copy = places.seal(&environment, flag.wrapping_add(1))?;
@@ -148,6 +153,8 @@ struct State {
     current: Choice,
     flag: u8,
     environment: Environment,
+    /// The copy whose medium gives an error, which is another thing than a wrong checksum: it may be the newer one.
+    unread: Option<String>,
 }
 
 /// The copies; a place that cannot be opened keeps why, and the other one may still be read.
@@ -198,7 +205,10 @@ impl Places {
         };
         let environment = Environment::parse(data)
             .map_err(|e| BootError::EnvUnreadable { what: format!("copy {}: {e}", current.index() + 1) })?;
-        Ok(State { current, flag, environment })
+        let unread = copies.iter().enumerate().find_map(|(index, copy)| {
+            Some(format!("copy {} cannot be read: {}", index + 1, copy.as_ref().err()?))
+        });
+        Ok(State { current, flag, environment, unread })
     }
 
     fn seal(&self, environment: &Environment, flag: u8) -> Result<Block, BootError> {

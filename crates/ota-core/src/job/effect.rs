@@ -44,6 +44,8 @@ pub enum Effect {
     ConfirmSlot,
     /// Set the environment back to the source slot, the target not bootable, in one write. → `WentBack`, `GoBackFailed`
     GoBack,
+    /// The same after a pause. → `WentBack`, `GoBackFailed`
+    GoBackAgain,
     /// Restart into the old slot; safety is asked as for any reboot. → `RebootStarted`, `Blocked`, `RebootFailed`
     RebootBack,
     /// Record the new version of the target slot, the last update, and raise the security floor.

@@ -37,6 +37,9 @@ pub struct Job {
     pub install: Option<InstallOptions>,
     /// Where it stands.
     pub state: JobState,
+    /// Somebody has said that the trial is good, and was told that this is known. Not asked of people a second time.
+    #[serde(default)]
+    pub confirmed_by_hand: bool,
     /// Loop guards.
     pub counters: Counters,
     /// The kernel's boot id when this record was written: the same id means that only the daemon restarted.

@@ -91,6 +91,7 @@ enum Edit {
     Install(InstallOptions),
     CountInstall,
     CountTrial,
+    ConfirmedByHand,
 }
 
 impl Plan {
@@ -126,6 +127,7 @@ impl Plan {
                 Edit::Vouched(vouched) => job.vouched = Some(vouched),
                 Edit::Install(options) => job.install = Some(options),
                 Edit::CountInstall => job.counters.installs = job.counters.installs.saturating_add(1),
+                Edit::ConfirmedByHand => job.confirmed_by_hand = true,
                 Edit::CountTrial => job.counters.trials = job.counters.trials.saturating_add(1),
             }
         }
@@ -190,7 +192,9 @@ fn advance(job: &Job, input: Input) -> Option<Plan> {
         (Armed { .. } | Rebooting, Input::RebootFailed(why)) => undo(End::Failed { why }),
         (Confirming { .. }, Input::HealthPassed) => Plan::to(Committing, [ConfirmSlot]),
         (Confirming { .. }, Input::HealthFailed(why)) => unhealthy(job, why),
-        (Confirming { unhealthy: Some(_) }, Input::ConfirmByHand) => Plan::to(Committing, [ConfirmSlot]),
+        (Confirming { unhealthy: Some(_) }, Input::ConfirmByHand) => {
+            Plan::to(Committing, [ConfirmSlot]).editing(Edit::ConfirmedByHand)
+        }
         (Confirming { .. }, Input::RejectByHand { reason }) => {
             fall_back(End::RolledBack { why: Failure::because("rejected", reason) })
         }
@@ -203,8 +207,8 @@ fn advance(job: &Job, input: Input) -> Option<Plan> {
         (FallingBack { .. }, Input::RebootFailed(_)) => Plan::stay([AwaitUnblocked]),
         (FallingBack { .. }, Input::RebootStarted) => Plan::stay([]),
         (Undoing { end }, Input::WentBack) => finish(end.clone()),
-        (Undoing { end: End::Cancelled { .. } }, Input::GoBackFailed(why)) => finish(End::Failed { why }),
-        (Undoing { end }, Input::GoBackFailed(_)) => finish(end.clone()),
+        // An end now would leave a switch behind that the next boot follows, whatever people were told.
+        (Undoing { .. }, Input::GoBackFailed(_)) => Plan::stay([GoBackAgain]),
         _ => return None,
     })
 }
@@ -392,6 +396,7 @@ fn trial_found(job: &Job, situation: Situation) -> Plan {
     match (situation, &job.state) {
         (OnNewConfirmed, _) => succeed(),
         (OnNewTrial, Confirming { unhealthy: Some(_) }) => Plan::stay([]),
+        (OnNewTrial, Committing) if job.confirmed_by_hand => Plan::stay([ConfirmSlot]),
         // Health that was seen before a restart is not believed after it.
         (OnNewTrial, _) => Plan::to(Confirming { unhealthy: None }, [CheckHealth]),
         _ => undo(End::RolledBack {

@@ -221,6 +221,7 @@ pub fn sample(kind: JobKind, state: JobState) -> Job {
             rollback_on_failure: true,
         }),
         state,
+        confirmed_by_hand: false,
         counters: Counters::default(),
         boot_id: String::new(),
         created: Timestamp::default(),

@@ -104,6 +104,27 @@ fn health_that_fails_without_rollback_on_failure_waits_for_a_hand() {
     assert!(!next.effects.contains(&Effect::ConfirmSlot), "an unhealthy slot is never confirmed by itself");
     let by_hand = step(&next.job, Input::ConfirmByHand, Timestamp::default()).unwrap();
     assert_eq!(by_hand.effects, [Effect::Persist, Effect::ConfirmSlot]);
+    let recovered = Input::Recovered { situation: Situation::OnNewTrial, new_boot: true };
+    let after_a_cut = step(&by_hand.job, recovered, Timestamp::default()).unwrap();
+    assert_eq!(
+        after_a_cut.effects,
+        [Effect::ConfirmSlot],
+        "what somebody was told is known is not asked again"
+    );
+}
+
+#[test]
+fn a_cancel_is_not_over_before_the_switch_is_undone() {
+    let armed = sample(JobKind::Update, JobState::Armed { held: Some(Held::ExternalReboot) });
+    let cancel = Input::Cancel { reason: "not today".into() };
+    let mut next = step(&armed, cancel, Timestamp::default()).unwrap();
+    for _ in 0..50 {
+        let failed = Input::GoBackFailed(Failure::internal("no space"));
+        next = step(&next.job, failed, Timestamp::default()).unwrap();
+        assert_eq!(next.effects, [Effect::GoBackAgain]);
+    }
+    let undone = step(&next.job, Input::WentBack, Timestamp::default()).unwrap();
+    assert_eq!(undone.job.state, JobState::Cancelled { reason: "not today".into() });
 }
 
 #[test]
@@ -234,8 +255,8 @@ fn outcome(effect: Effect, good: bool) -> Option<Input> {
         (Effect::CheckHealth, true) => Input::HealthPassed,
         (Effect::CheckHealth, false) => Input::HealthFailed(why),
         (Effect::ConfirmSlot, true) => Input::SlotConfirmed,
-        (Effect::GoBack, true) => Input::WentBack,
-        (Effect::GoBack, false) => Input::GoBackFailed(why),
+        (Effect::GoBack | Effect::GoBackAgain, true) => Input::WentBack,
+        (Effect::GoBack | Effect::GoBackAgain, false) => Input::GoBackFailed(why),
         (Effect::StartFetch, true) => all.into_iter().find(|i| matches!(i, Input::Fetched(_)))?,
         (Effect::VerifyImage, true) => all.into_iter().find(|i| matches!(i, Input::Verified(_)))?,
         _ => return None,

@@ -142,7 +142,7 @@ impl Walk {
             Effect::Reboot | Effect::RebootBack => {
                 self.unless_blocked(SafetyStep::Reboot, Input::RebootStarted)?
             }
-            Effect::GoBack => Input::WentBack,
+            Effect::GoBack | Effect::GoBackAgain => Input::WentBack,
             Effect::CheckHealth => Input::HealthFailed(Failure::internal("walk")),
             Effect::AwaitUnblocked => {
                 self.waiting = Some(match self.job.state {

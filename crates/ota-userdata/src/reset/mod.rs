@@ -7,6 +7,7 @@
 mod apply;
 mod erase;
 mod marker;
+mod note;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +20,7 @@ use ota_core::{
 
 pub use apply::{Applied, Durable, apply};
 pub use marker::{Filesystem, Marker, Step};
+pub use note::{ACTION, FreshStore};
 
 use crate::{UserDataError, folder::device_number};
 
