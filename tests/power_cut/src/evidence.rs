@@ -20,7 +20,7 @@ const OPERATIONS: [(Kind, Behaviour, usize); 16] = {
     use Kind::{Cancel, Confirm, Rollback, Update};
     [
         (Update, Good, 53),
-        (Update, Hangs, 52),
+        (Update, Hangs, 50),
         (Update, Unhealthy, 59),
         (Update, Damaged, 59),
         (Rollback, Good, 30),
@@ -32,9 +32,9 @@ const OPERATIONS: [(Kind, Behaviour, usize); 16] = {
         (Cancel, Unhealthy, 44),
         (Cancel, Damaged, 44),
         (Confirm, Good, 53),
-        (Confirm, Hangs, 52),
+        (Confirm, Hangs, 50),
         (Confirm, Unhealthy, 54),
-        (Confirm, Damaged, 59),
+        (Confirm, Damaged, 60),
     ]
 };
 /// The same of the system calls of a store with five rounds of writes, and of a whole factory reset.

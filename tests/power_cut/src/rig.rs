@@ -263,6 +263,10 @@ async fn drive(engine: &Engine, world: &World, rebooter: &FakeRebooter, operator
         () = asked => End::Rest,
         () = patience(world) => End::Stuck,
     };
+    if end == End::Restart && !world.is_faulty() {
+        // A daemon is stopped in order: that the restart has begun is recorded. The cuts before that are made all the same.
+        until(engine, |job| job.is_none_or(|job| !matches!(job.state, JobState::Armed { .. }))).await;
+    }
     if world.is_faulty() || end == End::Rest {
         read_all(engine, world).await;
     }

@@ -45,13 +45,13 @@ pub(crate) struct Effort {
 impl Effort {
     /// What CI runs.
     pub(crate) const CI: Self = Self {
-        second_cut_in: 4,
+        second_cut_in: 6,
         outcomes: MOST_OUTCOMES,
         call_outcomes: 12,
         ext4_cuts: 40,
         stop_at_first: false,
     };
-    /// Three times as many second cuts, and more of the rest.
+    /// Six times as many second cuts, and more of the rest.
     pub(crate) const LONG: Self = Self { second_cut_in: 1, call_outcomes: 81, ext4_cuts: 400, ..Self::CI };
     /// Enough to find a mistake.
     pub(crate) const SPOT: Self =

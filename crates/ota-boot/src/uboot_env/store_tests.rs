@@ -192,6 +192,8 @@ struct Recorder {
     fail_at: Option<usize>,
     /// Takes writes and does not keep them.
     lies: bool,
+    /// The file whose medium gives an error.
+    unread: Option<&'static str>,
 }
 
 impl Recorder {
@@ -228,6 +230,9 @@ impl BlockDev for Open {
         self.2
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.0.0.unread.is_some_and(|name| Path::new(name) == self.1) {
+            return Err(io::ErrorKind::Other.into());
+        }
         let at = usize::try_from(offset).unwrap();
         buf.copy_from_slice(&self.0.0.files.lock().unwrap()[&self.1][at..at + buf.len()]);
         Ok(buf.len())
@@ -290,4 +295,19 @@ fn a_medium_that_does_not_keep_the_write_is_found_out() {
     let (world, devices) = recorded(None, true);
     let failed = set_x(&world.store_on(Arc::new(devices)), "new");
     assert!(matches!(failed, Err(BootError::EnvNotTaken { .. })), "{failed:?}");
+}
+
+#[test]
+fn nothing_is_written_while_a_copy_cannot_be_read_because_it_may_be_the_newer_one() {
+    for (unread, shown) in [("one", "older"), ("two", "old")] {
+        let (world, mut devices) = recorded(None, false);
+        Arc::get_mut(&mut devices.0).unwrap().unread = Some(unread);
+        let store = world.store_on(Arc::new(devices.clone()));
+        let current = store.read().unwrap();
+        assert_eq!((current.environment.text("x"), current.redundant), (Some(shown), false));
+        let refused = set_x(&store, "new").unwrap_err();
+        let BootError::EnvNotRedundant { what } = &refused else { panic!("{refused:?}") };
+        assert!(what.contains("cannot be read"), "{what}");
+        assert!(devices.0.log().iter().all(|line| line.starts_with("drop")), "{:?}", devices.0.log());
+    }
 }

@@ -7,8 +7,8 @@ use alloc::{string::ToString, vec::Vec};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
 
 use super::{
-    Effect, Failure, Input, JobKind, JobState, JobStatus, MAX_CHANGES, MAX_INSTALLS, MAX_TRIALS, Situation,
-    World, situation, step,
+    Effect, Failure, Held, Input, JobKind, JobState, JobStatus, MAX_CHANGES, MAX_INSTALLS, MAX_TRIALS,
+    Situation, World, situation, step,
     table::{inputs, markdown, sample, states},
 };
 use crate::{
