@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::{process, workspace::Workspace};
+use crate::{process, tools, workspace::Workspace};
 
 /// What to build.
 #[derive(clap::Args, Default)]
@@ -60,6 +60,7 @@ const COMPLETIONS: [(&str, &str); 3] = [
 
 /// Builds the package and says where it is.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    tools::debian_for(&["objdump"])?;
     let package = package(args)?;
     println!("dist: {}", package.display());
     process::run(process::command("dpkg-deb").arg("--info").arg(&package))
