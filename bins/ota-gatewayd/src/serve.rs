@@ -7,7 +7,7 @@ use ota_core::ports::{AuditLog as _, Clock};
 use ota_engine::{AutoConfig, Engine};
 use ota_http::{AppState, HttpConfig, Server, TlsReloader};
 use ota_store::SqliteStore;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -56,6 +56,8 @@ pub(crate) async fn serve(config: Config, path: PathBuf, ring: LogRing) -> anyho
         bandwidth: Some(Arc::new(bandwidth)),
         diagnostics: Arc::new(diagnostics),
     };
+    // From here on: until then it would end the process.
+    let hangup = signal(SignalKind::hangup()).context("waiting for SIGHUP")?;
     let server = Server::bind(http_config(&config)?, state).await.context("opening the HTTP interface")?;
     let address = server.local_addr();
     tracing::info!(%address, version = env!("CARGO_PKG_VERSION"), "serving");
@@ -67,7 +69,7 @@ pub(crate) async fn serve(config: Config, path: PathBuf, ring: LogRing) -> anyho
     let watchdog = tokio::spawn(notify::feed_watchdog());
     tokio::spawn(ask_to_stop(stop.clone()));
     let journal = (Arc::clone(&audit), Arc::clone(&clock));
-    let hangups = tokio::spawn(reload_on_hangup(Arc::clone(&config), server.tls_reloader(), journal));
+    let hangups = tokio::spawn(reload_on_hangup(hangup, Arc::clone(&config), server.tls_reloader(), journal));
     server.run(stop.clone().cancelled_owned()).await;
     notify::stopping();
     initiative.abort();
@@ -100,7 +102,11 @@ async fn act_by_itself(engine: Engine, config: Option<AutoConfig>) {
 fn auto_config(config: &Config) -> Option<AutoConfig> {
     (config.auto.interval_seconds > 0).then(|| AutoConfig {
         interval: Duration::from_secs(config.auto.interval_seconds.into()),
-        policies: config.sources.iter().map(|source| (source.name.clone(), source.policy)).collect(),
+        policies: config
+            .sources
+            .iter()
+            .map(|source| (source.name.clone(), config.policy_of(source)))
+            .collect(),
     })
 }
 
@@ -120,17 +126,20 @@ async fn ask_to_stop(stop: CancellationToken) {
 
 /// Takes up a renewed certificate on SIGHUP. One that cannot be used is reported; the old one stays.
 async fn reload_on_hangup(
+    mut hangup: Signal,
     config: Arc<Config>,
     reloader: TlsReloader,
     (store, clock): (Arc<SqliteStore>, Arc<dyn Clock>),
 ) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else { return };
     while hangup.recv().await.is_some() {
         let config = Arc::clone(&config);
         let material = tokio::task::spawn_blocking(move || tls::material(&config)).await;
         let reloaded = match material {
             Ok(Ok(Some(material))) => reloader.reload(&material).map_err(anyhow::Error::from),
-            Ok(Ok(None)) => Ok(()),
+            Ok(Ok(None)) => {
+                tracing::info!("SIGHUP: plain HTTP has no certificate");
+                continue;
+            }
             Ok(Err(error)) => Err(error),
             Err(error) => Err(error.into()),
         };

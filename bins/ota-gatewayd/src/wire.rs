@@ -5,6 +5,7 @@ use std::{
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::Path,
     sync::Arc,
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow};
@@ -113,6 +114,11 @@ pub(crate) fn dry_run(config: &Config) -> anyhow::Result<Vec<String>> {
         if !config.pin.require_for.contains(&operation) {
             warnings.push(format!("pin.require_for leaves out {operation:?}: it goes without the PIN"));
         }
+    }
+    for section in config.sources.iter().filter(|section| config.policy_of(section) != section.policy) {
+        let name = &section.name;
+        warnings
+            .push(format!("source {name}: installs need the PIN, so the gateway only downloads by itself"));
     }
     Ok(warnings)
 }
@@ -291,6 +297,7 @@ fn engine_config(config: &Config) -> EngineConfig {
             SecurityFloor::Fixed
         },
         verify_slot_digest: config.verify.slot_digest,
+        check_pause: Duration::from_secs(config.auto.demand_seconds.into()),
     }
 }
 

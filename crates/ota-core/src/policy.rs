@@ -36,6 +36,12 @@ pub struct AutoPolicy {
 }
 
 impl AutoPolicy {
+    /// The same, but never further than `most`.
+    #[must_use]
+    pub fn at_most(self, most: Initiative) -> Self {
+        Self { normal: self.normal.min(most), critical: self.critical.min(most) }
+    }
+
     /// The initiative for `release`.
     #[must_use]
     pub const fn of(&self, release: &Release) -> Initiative {

@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use ota_core::{
-    Sha256Digest, Version,
+    JobId, Sha256Digest, Version,
     event::EventKind,
-    job::{InstallOptions, Priority, Strategy},
+    job::{InstallOptions, Job, JobState, Priority, Strategy},
     policy::{AutoPolicy, Step, next_step},
     release::Release,
 };
+use tokio::sync::watch;
 
 use crate::{Actor, DownloadRequest, Engine, EngineError, InstallRequest, JobRef, facts::ROLLED_BACK};
 
@@ -16,6 +17,8 @@ use crate::{Actor, DownloadRequest, Engine, EngineError, InstallRequest, JobRef,
 const OWN_JOB: &str = "auto.job";
 /// First wait after a check that failed.
 const BACK_OFF: Duration = Duration::from_secs(30);
+/// Longest wait until what was refused is tried again, where no change of safety is announced.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// How the gateway acts by itself.
 #[derive(Clone, Debug)]
@@ -29,65 +32,36 @@ pub struct AutoConfig {
 impl Engine {
     /// Checks and acts for ever; dropping the future ends it.
     pub async fn act_by_itself(&self, config: &AutoConfig) {
+        let mut initiative =
+            Acting { engine: self, config, offers: Vec::new(), told: None, seen: None, held: false };
+        let mut active = self.active();
+        let mut safety = self.shared.ports.safety_changes.clone();
         let mut failures = 0_u32;
-        let mut told: Option<Version> = None;
         for round in 0_u64.. {
             let wait = wait_before(config.interval, failures, round, &self.identity().serial);
-            let mut active = self.active();
-            tokio::select! {
-                () = tokio::time::sleep(wait) => {
-                    match self.check().await {
-                        Ok(offers) => {
-                            failures = 0;
-                            self.act(&offers, config, &mut told).await;
-                        }
-                        Err(error) => {
-                            failures = failures.saturating_add(1);
-                            tracing::warn!(%error, failures, "the check of the update sources failed");
-                        }
-                    }
+            let due = tokio::time::sleep(wait);
+            tokio::pin!(due);
+            loop {
+                let seen = initiative.seen.clone();
+                tokio::select! {
+                    () = &mut due => break,
+                    // A download of its own that has become ready is installed without waiting for the next check.
+                    () = downloaded(&mut active, seen.as_ref()) => {}
+                    () = freed(&mut safety), if initiative.held => {}
                 }
-                // A download of its own that has become ready is installed without waiting for the next check.
-                () = downloaded(&mut active) => self.act(&[], config, &mut told).await,
+                initiative.act().await;
             }
-        }
-    }
-
-    async fn act(&self, offers: &[Release], config: &AutoConfig, told: &mut Option<Version>) {
-        if let Err(error) = self.try_act(offers, config, told).await {
-            // Blocked by safety, no space: the next round tries again.
-            tracing::info!(%error, "not now");
-        }
-    }
-
-    async fn try_act(
-        &self,
-        offers: &[Release],
-        config: &AutoConfig,
-        told: &mut Option<Version>,
-    ) -> Result<(), EngineError> {
-        let (rolled_back, own) = self
-            .blocking(|shared| {
-                let read = |name| shared.ports.settings.value(name).ok().flatten().unwrap_or_default();
-                let versions: Vec<Version> =
-                    read(ROLLED_BACK).lines().filter_map(|line| line.parse().ok()).collect();
-                (versions, read(OWN_JOB))
-            })
-            .await?;
-        let active = self.active().borrow().clone();
-        let is_own = active.as_ref().is_some_and(|job| job.id.as_str() == own);
-        let policy = |release: &Release| config.policies.get(&release.source).copied().unwrap_or_default();
-        match next_step(offers, policy, &rolled_back, active.as_ref(), is_own) {
-            Step::Nothing => Ok(()),
-            Step::Notify(release) => {
-                if told.as_ref() != Some(&release.version) {
-                    *told = Some(release.version.clone());
-                    self.tell_offer(&release);
+            match self.check().await {
+                Ok(offers) => {
+                    failures = 0;
+                    initiative.offers = offers;
+                    initiative.act().await;
                 }
-                Ok(())
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    tracing::warn!(%error, failures, "the check of the update sources failed");
+                }
             }
-            Step::Download(release) => self.start_own(&release).await,
-            Step::Install(strategy) => self.install_own(strategy).await,
         }
     }
 
@@ -121,16 +95,82 @@ impl Engine {
     }
 }
 
-/// Waits until the active job has just become ready to install.
-async fn downloaded(active: &mut tokio::sync::watch::Receiver<Option<ota_core::job::Job>>) {
-    let ready = |job: &Option<ota_core::job::Job>| {
-        job.as_ref().is_some_and(|job| matches!(job.state, ota_core::job::JobState::Downloaded))
-    };
-    // What was ready before this wait has been acted on already: wait for a change into it.
-    active.borrow_and_update();
-    if active.changed().await.is_err() || active.wait_for(ready).await.is_err() {
+/// What the gateway knows while it acts by itself.
+struct Acting<'a> {
+    engine: &'a Engine,
+    config: &'a AutoConfig,
+    /// What the last check found.
+    offers: Vec<Release>,
+    /// The version that watchers were last told of.
+    told: Option<Version>,
+    /// The job that was ready to install when it last acted.
+    seen: Option<JobId>,
+    /// Whether what it wanted to do was refused.
+    held: bool,
+}
+
+impl Acting<'_> {
+    async fn act(&mut self) {
+        let active = self.engine.active().borrow().clone();
+        self.seen = active.as_ref().filter(|job| is_ready(job)).map(|job| job.id.clone());
+        let outcome = self.try_act(active).await;
+        if let Err(error) = &outcome
+            && !self.held
+        {
+            // Blocked by safety, no space, something else under way: tried again when that may have changed.
+            tracing::info!(%error, "not now");
+        }
+        self.held = outcome.is_err();
+    }
+
+    async fn try_act(&mut self, active: Option<Job>) -> Result<(), EngineError> {
+        let engine = self.engine;
+        let (rolled_back, own) = engine
+            .blocking(|shared| {
+                let read = |name| shared.ports.settings.value(name).ok().flatten().unwrap_or_default();
+                let versions: Vec<Version> =
+                    read(ROLLED_BACK).lines().filter_map(|line| line.parse().ok()).collect();
+                (versions, read(OWN_JOB))
+            })
+            .await?;
+        let is_own = active.as_ref().is_some_and(|job| job.id.as_str() == own);
+        let policy =
+            |release: &Release| self.config.policies.get(&release.source).copied().unwrap_or_default();
+        match next_step(&self.offers, policy, &rolled_back, active.as_ref(), is_own) {
+            Step::Nothing => Ok(()),
+            Step::Notify(release) => {
+                if self.told.as_ref() != Some(&release.version) {
+                    self.told = Some(release.version.clone());
+                    engine.tell_offer(&release);
+                }
+                Ok(())
+            }
+            Step::Download(release) => engine.start_own(&release).await,
+            Step::Install(strategy) => engine.install_own(strategy).await,
+        }
+    }
+}
+
+const fn is_ready(job: &Job) -> bool {
+    matches!(job.state, JobState::Downloaded)
+}
+
+/// Waits until a job is ready to install that was not `seen` to be.
+async fn downloaded(active: &mut watch::Receiver<Option<Job>>, seen: Option<&JobId>) {
+    let ready = |job: &Option<Job>| job.as_ref().is_some_and(|job| is_ready(job) && Some(&job.id) != seen);
+    if active.wait_for(ready).await.is_err() {
         std::future::pending::<()>().await;
     }
+}
+
+/// Waits until what was refused may be allowed.
+async fn freed(safety: &mut watch::Receiver<u64>) {
+    let changed = async {
+        if safety.changed().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let _ = tokio::time::timeout(AGAIN, changed).await;
 }
 
 /// The wait before a round: short for the first, doubled after failures, and never the same for two devices, so that a fleet

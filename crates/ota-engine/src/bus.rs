@@ -30,8 +30,30 @@ pub struct Bus {
 #[derive(Default)]
 struct Ring {
     events: VecDeque<Event>,
+    /// Number of the first event since the start.
+    first: Option<u64>,
     next: u64,
     reserved_until: u64,
+}
+
+impl Ring {
+    /// The first event after `reader.last`, and how many were lost before it: those that the ring dropped, and those that did
+    /// not fit into the reader's queue.
+    fn after(&self, reader: &Position) -> Option<(u64, &Event)> {
+        let front = self.events.front()?;
+        let mut at = self.events.partition_point(|event| event.seq <= reader.last);
+        // Gaps between two runs of the daemon are no loss.
+        let wanted = reader.last.saturating_add(1).max(self.first.unwrap_or_default());
+        let mut lost = front.seq.saturating_sub(wanted);
+        // What a reader asked to have repeated waits in the ring; its queue is what came after that.
+        let queued = self.events.partition_point(|event| event.seq <= reader.replay_to).max(at);
+        let over = self.events.len().saturating_sub(queued).saturating_sub(reader.queue);
+        if at == queued {
+            at += over;
+            lost += u64::try_from(over).unwrap_or(u64::MAX);
+        }
+        Some((lost, self.events.get(at)?))
+    }
 }
 
 impl Bus {
@@ -64,6 +86,7 @@ impl Bus {
             }
         }
         let seq = ring.next;
+        ring.first.get_or_insert(seq);
         ring.next = seq.saturating_add(1);
         if ring.events.len() == CAPACITY {
             ring.events.pop_front();
@@ -91,8 +114,9 @@ impl Bus {
     /// A reader that starts after `since`.
     #[must_use]
     pub fn subscribe(self: &Arc<Self>, since: Option<u64>) -> Subscription {
-        let last = since.unwrap_or_else(|| self.newest());
-        Subscription { changed: self.newest.subscribe(), bus: Arc::clone(self), last, fresh: since.is_some() }
+        let newest = self.newest();
+        let at = Position { last: since.unwrap_or(newest), replay_to: newest, queue: CAPACITY };
+        Subscription { changed: self.newest.subscribe(), bus: Arc::clone(self), at }
     }
 }
 
@@ -100,9 +124,17 @@ impl Bus {
 pub struct Subscription {
     bus: Arc<Bus>,
     changed: watch::Receiver<u64>,
+    at: Position,
+}
+
+/// How far a reader is, and how much may wait for it.
+struct Position {
+    /// The last event that it has, or has been told it lost.
     last: u64,
-    /// A reader with a stale `since` is told what it missed once; gaps between runs are no loss.
-    fresh: bool,
+    /// The newest event when it came.
+    replay_to: u64,
+    /// How many events that came since may wait for it.
+    queue: usize,
 }
 
 /// What a reader gets.
@@ -115,23 +147,114 @@ pub enum Delivery {
 }
 
 impl Subscription {
+    /// At most so many new events wait for this reader; it loses the oldest of more. What `since` asked for does not count.
+    #[must_use]
+    pub const fn with_queue(mut self, most: usize) -> Self {
+        self.at.queue = most;
+        self
+    }
+
+    /// Number of the last event that was delivered, or told to be lost: where a reader would go on.
+    #[must_use]
+    pub const fn position(&self) -> u64 {
+        self.at.last
+    }
+
     /// The next event, or the news that some were dropped. Waits; safe to cancel.
     pub async fn next(&mut self) -> Delivery {
         loop {
             self.changed.borrow_and_update();
-            let (missed, events) = self.bus.since(self.last, 1);
-            if let Some(event) = events.into_iter().next() {
-                if missed > 0 && !self.fresh {
-                    self.last = event.seq.saturating_sub(1);
-                    return Delivery::Dropped(missed);
-                }
-                self.fresh = false;
-                self.last = event.seq;
-                return Delivery::Event(event);
+            if let Some(delivery) = self.take() {
+                return delivery;
             }
             if self.changed.changed().await.is_err() {
                 std::future::pending::<()>().await;
             }
         }
+    }
+
+    fn take(&mut self) -> Option<Delivery> {
+        let ring = self.bus.ring();
+        let (lost, event) = ring.after(&self.at)?;
+        if lost > 0 {
+            self.at.last = event.seq.saturating_sub(1);
+            return Some(Delivery::Dropped(lost));
+        }
+        self.at.last = event.seq;
+        Some(Delivery::Event(event.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ota_testkit::{FakeClock, MemJournal};
+
+    fn bus() -> Arc<Bus> {
+        Bus::new(Arc::new(MemJournal::default()), Arc::new(FakeClock::default()))
+    }
+
+    fn publish(bus: &Bus, count: usize) -> u64 {
+        let notice = || EventKind::System { event: "x".into(), message: String::new(), countdown: None };
+        (0..count).map(|_| bus.publish(notice())).last().unwrap_or_default()
+    }
+
+    /// What waits for a reader: how many it is told to have lost, and the numbers of the events.
+    async fn waiting(reader: &mut Subscription, newest: u64) -> (u64, Vec<u64>) {
+        let (mut lost, mut events) = (0, Vec::new());
+        while events.last() != Some(&newest) {
+            match reader.next().await {
+                Delivery::Dropped(count) => lost += count,
+                Delivery::Event(event) => {
+                    assert_eq!(event.seq, reader.position());
+                    events.push(event.seq);
+                }
+            }
+        }
+        (lost, events)
+    }
+
+    #[tokio::test]
+    async fn as_many_events_wait_for_a_reader_as_its_queue_holds_and_it_is_told_of_the_rest() {
+        let bus = bus();
+        let mut reader = bus.subscribe(None).with_queue(256);
+        let newest = publish(&bus, 256);
+        let (lost, events) = waiting(&mut reader, newest).await;
+        assert_eq!((lost, events.len()), (0, 256));
+        let newest = publish(&bus, 257);
+        let (lost, events) = waiting(&mut reader, newest).await;
+        assert_eq!((lost, events.len()), (1, 256));
+        // More than the ring holds.
+        let newest = publish(&bus, 5000);
+        let (lost, events) = waiting(&mut reader, newest).await;
+        assert_eq!((lost, events.len()), (5000 - 256, 256));
+        assert!(events.is_sorted_by(|a, b| a + 1 == *b));
+    }
+
+    #[tokio::test]
+    async fn what_a_reader_asks_to_have_repeated_is_not_bounded_by_its_queue_and_what_comes_meanwhile_is() {
+        let bus = bus();
+        let first = publish(&bus, 1);
+        publish(&bus, 600);
+        let mut reader = bus.subscribe(Some(first)).with_queue(256);
+        let newest = publish(&bus, 300);
+        let (lost, events) = waiting(&mut reader, newest).await;
+        assert_eq!((lost, events.len()), (300 - 256, 600 + 256));
+    }
+
+    #[tokio::test]
+    async fn a_position_that_the_ring_has_left_behind_is_told_and_one_of_an_earlier_run_is_not_made_up() {
+        let journal = Arc::new(MemJournal::default());
+        let clock = Arc::new(FakeClock::default());
+        let before = Bus::new(Arc::clone(&journal) as _, Arc::clone(&clock) as _);
+        let old = publish(&before, 10);
+        let bus = Bus::new(journal, clock);
+        let newest = publish(&bus, 3);
+        assert!(newest > old + 3, "numbers are reserved in blocks");
+        let (lost, events) = waiting(&mut bus.subscribe(Some(old)), newest).await;
+        assert_eq!((lost, events.len()), (0, 3));
+        let newest = publish(&bus, CAPACITY);
+        let (lost, events) = waiting(&mut bus.subscribe(Some(events[0])), newest).await;
+        assert_eq!((lost, events.len()), (2, CAPACITY));
     }
 }

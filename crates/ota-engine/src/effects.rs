@@ -483,7 +483,12 @@ fn check_slot(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
         let record = shared.ports.facts.slot(job.target)?;
         if let (Some(expected), Some(size)) = (record.sha256, record.size) {
             let found = shared.ports.slots.digest(job.target, size, observer)?;
-            same_digest(&expected, &found)?;
+            if found != expected {
+                let slot = job.target;
+                let why =
+                    format!("slot {slot} no longer holds what was recorded: digest {found}, not {expected}");
+                return Err(OtaError::RollbackNotAvailable { why }.into());
+            }
         }
         Ok::<(), PortError>(())
     };

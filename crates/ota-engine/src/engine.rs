@@ -1,23 +1,26 @@
 //! The handle: what the HTTP edge and embedders call.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use ota_core::{
     Slot, UpdateId, Version,
-    error::{OtaError, SignatureFault},
+    error::{OtaError, PortError, PortErrorKind, SignatureFault},
     job::{Input, InstallOptions, Job, JobKind, JobStatus, Priority, Strategy},
     ports::{
         AuditLog, BootControl, Clock, HealthChecks, ImageInspector, ImageStore, ImageVerifier, JobJournal,
         JobPage, Rebooter, SafetyGate, Settings, SlotFacts, SlotWriter, SystemProbe, UpdateSource,
     },
     release::Release,
-    safety::SafetyReport,
+    safety::{SafetyReport, SafetyStep},
 };
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use crate::{
     Actor, Bus, CancelRequest, DeployRequest, DownloadRequest, EngineError, InstallRequest, JobRef, JobView,
-    RollbackRequest, Subscription, SystemView, UserData,
+    PendingReset, RollbackRequest, Subscription, SystemView, UserData,
     live::Live,
     runner::{Create, Message, Request, Runner},
 };
@@ -78,6 +81,8 @@ pub struct EngineConfig {
     pub security_floor: SecurityFloor,
     /// Whether the digest of the running slot is compared with the record before the health checks.
     pub verify_slot_digest: bool,
+    /// Shortest time between two questions to the update servers; who asks earlier gets the last answer again.
+    pub check_pause: Duration,
 }
 
 /// What a confirmed boot does to the lowest version that may be installed.
@@ -109,6 +114,17 @@ pub(crate) struct Shared {
     pub(crate) examining: Arc<Semaphore>,
     /// What excludes installs now; see [`crate::claim`].
     pub(crate) claimed: Mutex<Option<String>>,
+    /// The factory reset that waits for a boot.
+    pub(crate) reset: Mutex<Option<PendingReset>>,
+    /// What the update servers last said. Locked while they are asked.
+    checked: tokio::sync::Mutex<Option<Checked>>,
+}
+
+/// An answer of the update servers.
+struct Checked {
+    /// When, on the monotonic clock.
+    at: Duration,
+    found: Result<Vec<Release>, PortErrorKind>,
 }
 
 impl Shared {
@@ -151,6 +167,8 @@ impl Engine {
             releases: Mutex::default(),
             examining: Arc::new(Semaphore::new(1)),
             claimed: Mutex::default(),
+            reset: Mutex::default(),
+            checked: tokio::sync::Mutex::default(),
         });
         let (requests, inbox) = mpsc::unbounded_channel();
         shared.take_up_reset().await?;
@@ -159,12 +177,27 @@ impl Engine {
         Ok(Self { shared, requests })
     }
 
-    /// Asks every source for releases newer than the running version. The first source wins on equal ids.
+    /// Asks every source for releases newer than the running version. The first source wins on equal ids. They are asked
+    /// by one at a time, and who asks within [`check_pause`](EngineConfig::check_pause) of the last answer gets that again.
     ///
     /// # Errors
     /// The first source's error when none answered: `ServerUnreachable` (OTA_009), `SignatureInvalid` (OTA_006),
     /// `InvalidImage` (OTA_005).
     pub async fn check(&self) -> Result<Vec<Release>, EngineError> {
+        let now = || self.shared.ports.clock.monotonic();
+        let mut last = self.shared.checked.lock().await;
+        let fresh = |last: &&Checked| now().saturating_sub(last.at) < self.shared.config.check_pause;
+        if let Some(last) = last.as_ref().filter(fresh) {
+            return last.found.clone().map_err(|kind| PortError::from(kind).into());
+        }
+        let found = self.ask_sources().await?;
+        let kept = found.as_ref().map(Clone::clone).map_err(|error| error.kind().clone());
+        *last = Some(Checked { at: now(), found: kept });
+        Ok(found?)
+    }
+
+    /// Nobody's fault is the outer error; what the sources said is the inner result.
+    async fn ask_sources(&self) -> Result<Result<Vec<Release>, PortError>, EngineError> {
         let running = self.blocking(Shared::running_version).await?;
         let mut found: Vec<(Release, usize)> = Vec::new();
         let mut failure = None;
@@ -186,7 +219,7 @@ impl Engine {
             }
         }
         if let (false, Some(error)) = (answered, failure) {
-            return Err(error.into());
+            return Ok(Err(error));
         }
         *self.shared.releases.lock().unwrap_or_else(PoisonError::into_inner) = found.clone();
         self.blocking(|shared| {
@@ -196,7 +229,7 @@ impl Engine {
             }
         })
         .await?;
-        Ok(found.into_iter().map(|(release, _)| release).collect())
+        Ok(Ok(found.into_iter().map(|(release, _)| release).collect()))
     }
 
     /// Starts a download of a release on offer.
@@ -262,6 +295,9 @@ impl Engine {
             }
             .into());
         }
+        if request.options.strategy != Strategy::MaintenanceWindow {
+            self.refuse_unsafe(SafetyStep::Deploy)?;
+        }
         self.blocking(|shared| shared.ports.boot.ready()).await??;
         let create = Create {
             release: request.release,
@@ -284,6 +320,7 @@ impl Engine {
     /// `UpdateInProgress` (OTA_001), `SystemBusy` (OTA_014), `UpdateBlocked` (OTA_002), `Unavailable`.
     pub async fn rollback(&self, by: &Actor, request: RollbackRequest) -> Result<Job, EngineError> {
         self.refuse_if_busy()?;
+        self.refuse_unsafe(SafetyStep::Rollback)?;
         let target = self.inactive_slot(None)?;
         let release =
             self.blocking(move |shared| shared.release_in(target, request.target_version)).await??;

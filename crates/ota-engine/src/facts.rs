@@ -205,6 +205,7 @@ impl Shared {
             resources: self.ports.probe.resources()?,
             last_update: self.ports.facts.last_update()?,
             active_job,
+            reset: self.pending_reset(),
             allow_unsigned: self.config.allow_unsigned,
             last_good_check: last_good_check.map(Timestamp::from_millis),
             now: self.ports.clock.wall(),

@@ -35,7 +35,7 @@ pub use engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 pub use error::EngineError;
 pub use examine::ExamineRequest;
 pub use explain::{ExplainRequest, Explanation, WindowView};
-pub use user_data::UserData;
+pub use user_data::{PendingReset, UserData};
 pub use view::{JobView, LiveProgress, SlotView, SystemView};
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use ota_core::{
     error::OtaError,
     event::{EventKind, Operation, Progress},
     job::{
-        Counters, Effect, Failure, Input, InstallOptions, Job, JobKind, JobState, Priority, Refused,
+        Counters, Effect, Failure, Held, Input, InstallOptions, Job, JobKind, JobState, Priority, Refused,
         Strategy, Transition, step,
     },
     ports::{AuditEntry, AuditOutcome},
@@ -140,6 +140,7 @@ impl Runner {
     /// Takes messages until the shutdown.
     pub(crate) async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Message>) {
         let mut safety = self.shared.ports.safety_changes.clone();
+        let mut announced = true;
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -160,12 +161,10 @@ impl Runner {
                     }
                     None => return,
                 },
-                changed = safety.changed() => {
+                changed = safety.changed(), if announced => {
+                    // When nobody announces changes any more, the tick still asks.
+                    announced = changed.is_ok();
                     self.reconsider().await;
-                    if changed.is_err() {
-                        // No more changes are announced: the tick still asks.
-                        safety = tokio::sync::watch::Sender::new(0).subscribe();
-                    }
                 }
                 _ = tick.tick() => {
                     self.tell_progress();
@@ -271,6 +270,9 @@ impl Runner {
     async fn install(&mut self, request: InstallRequest) -> Result<Job, EngineError> {
         let job = self.named(Some(&request.job)).await?;
         let starts = matches!(job.state, JobState::Downloaded | JobState::Scheduled);
+        if let Some(step) = asked_for(&job.state) {
+            refuse_blocked(self.shared.ports.safety.judge(step))?;
+        }
         if starts {
             self.shared.refuse_claimed()?;
             let boot = Arc::clone(&self.shared.ports.boot);
@@ -442,6 +444,17 @@ pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
     tokio::task::spawn_blocking(work).await.map_err(|e| EngineError::Internal { log: e.to_string() })?
+}
+
+/// The step that an install which is asked for again would do at once: that of a job whose reboot is left to people, or that
+/// waits for a window.
+fn asked_for(state: &JobState) -> Option<SafetyStep> {
+    let by_people = |held: &Held| matches!(held, Held::ExternalReboot | Held::Window);
+    match state {
+        JobState::Installed { held: Some(held) } if by_people(held) => Some(SafetyStep::Switch),
+        JobState::Armed { held: Some(held) } if by_people(held) => Some(SafetyStep::Reboot),
+        _ => None,
+    }
 }
 
 /// What people are told when a job does not take their request.

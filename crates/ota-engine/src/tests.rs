@@ -1,17 +1,17 @@
 //! The engine over fakes, through whole updates, refusals and restarts.
 
+mod auto;
 mod safety;
 mod user_data;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use ota_core::{
     ByteCount, ErrorCode, Slot, Version,
     error::{OtaError, PortErrorKind},
     event::{EventKind, Outcome, Phase},
     job::{InstallOptions, Job, JobStatus, Priority, Strategy},
-    policy::{AutoPolicy, Initiative},
-    ports::{BootControl, JobJournal, RebootReason, SlotFacts, SlotState},
+    ports::{BootControl, JobJournal, RebootReason, Settings as _, SlotFacts, SlotState},
     release::{DetachedSignature, SignatureKind, Signer, Vouched},
     safety::SafetyStep,
 };
@@ -23,8 +23,8 @@ use ota_testkit::{
 use tokio::sync::watch;
 
 use crate::{
-    Actor, AutoConfig, CancelRequest, Delivery, DeployRequest, DownloadRequest, Engine, EngineConfig,
-    EngineError, GatewayIdentity, InstallRequest, JobRef, Ports, RollbackRequest, SecurityFloor, UserData,
+    Actor, CancelRequest, Delivery, DeployRequest, DownloadRequest, Engine, EngineConfig, EngineError,
+    GatewayIdentity, InstallRequest, JobRef, Ports, RollbackRequest, SecurityFloor, UserData,
 };
 
 const IMAGE_BYTES: usize = 200_000;
@@ -43,7 +43,10 @@ struct Gateway {
     rebooter: Arc<FakeRebooter>,
     snapshots: Arc<FakeSnapshots>,
     reset: Arc<FakeReset>,
+    clock: Arc<FakeClock>,
     before_install: bool,
+    check_pause: Duration,
+    security_floor: SecurityFloor,
     image: Vec<u8>,
     engine: Option<Engine>,
 }
@@ -69,7 +72,10 @@ impl Gateway {
             rebooter: Arc::new(FakeRebooter::default()),
             snapshots: Arc::default(),
             reset: Arc::default(),
+            clock: Arc::default(),
             before_install: false,
+            check_pause: Duration::ZERO,
+            security_floor: SecurityFloor::Fixed,
             image,
             engine: None,
         };
@@ -101,7 +107,7 @@ impl Gateway {
             health: Arc::clone(&self.health) as _,
             rebooter: Arc::clone(&self.rebooter) as _,
             probe: Arc::new(FakeProbe::default()),
-            clock: Arc::new(FakeClock::default()),
+            clock: Arc::clone(&self.clock) as _,
             safety_changes: self.gate_changes.subscribe(),
             user_data: UserData {
                 snapshots: Some(Arc::clone(&self.snapshots) as _),
@@ -118,8 +124,9 @@ impl Gateway {
             tries: 3,
             allow_unsigned: false,
             reboot_countdown: 0,
-            security_floor: SecurityFloor::Fixed,
+            security_floor: self.security_floor,
             verify_slot_digest: true,
+            check_pause: self.check_pause,
         };
         self.engine = Some(Engine::start(ports, config).await.unwrap());
     }
@@ -213,7 +220,7 @@ async fn a_whole_update_ends_confirmed_on_the_other_slot() {
     assert_eq!(status.last_update.unwrap().status, "success");
     let mut ends = Vec::new();
     while let Ok(Delivery::Event(event)) =
-        tokio::time::timeout(std::time::Duration::from_millis(50), events.next()).await
+        tokio::time::timeout(Duration::from_millis(50), events.next()).await
     {
         if let EventKind::JobComplete { phase, outcome, .. } = event.kind {
             ends.push((phase, outcome));
@@ -492,6 +499,68 @@ async fn a_rollback_goes_back_through_a_trial_of_the_old_slot() {
 }
 
 #[tokio::test]
+async fn there_is_no_rollback_to_bytes_that_are_not_the_recorded_ones() {
+    let mut gateway = Gateway::start().await;
+    let job = gateway.rebooting().await;
+    gateway.reboot().await;
+    gateway.until(&job, JobStatus::Succeeded).await;
+    let mut record = gateway.journal.slot(Slot::A).unwrap();
+    let (size, content) = (ByteCount(8192), gateway.slots.content(Slot::A, 8192));
+    (record.size, record.sha256) = (Some(size), Some(ota_core::Sha256Digest::of(&content)));
+    gateway.journal.set_slot(Slot::A, &record).unwrap();
+    gateway.slots.corrupt(Slot::A, 4711);
+    let environment = gateway.boot.writes();
+    let by = Actor::gateway();
+    let back = || gateway.engine().rollback(&by, RollbackRequest { target_version: None });
+    let job = back().await.unwrap();
+    let end = gateway.until(&job, JobStatus::Failed).await;
+    let why = end.state.failure().unwrap();
+    assert_eq!(why.code, Some(ErrorCode::RollbackNotAvailable));
+    assert!(why.message.contains("no longer holds what was recorded"), "{}", why.message);
+    assert_eq!(gateway.boot.writes(), environment);
+    gateway.slots.corrupt(Slot::A, 4711);
+    assert_eq!(gateway.slots.content(Slot::A, 8192), content, "as it was");
+    back().await.unwrap();
+    gateway.rebooter.until_reboots(2).await;
+}
+
+#[tokio::test]
+async fn the_security_floor_rises_with_a_confirmed_boot_and_with_nothing_else() {
+    let mut gateway = Gateway::start().await;
+    gateway.security_floor = SecurityFloor::FollowConfirmed;
+    gateway.restart_daemon().await;
+    let floor = |gateway: &Gateway| gateway.journal.value("floor.version").unwrap();
+    gateway.health.fail("modem does not answer");
+    let job = gateway.rebooting().await;
+    gateway.reboot().await;
+    gateway.rebooter.until_reboots(2).await;
+    gateway.reboot().await;
+    gateway.until(&job, JobStatus::RolledBack).await;
+    assert_eq!(floor(&gateway), None);
+    gateway.health.pass();
+    let job = gateway.downloaded().await;
+    gateway.install(&job, SEAMLESS).await.unwrap();
+    gateway.rebooter.until_reboots(3).await;
+    assert_eq!(floor(&gateway), None, "written and switched, but not confirmed");
+    gateway.reboot().await;
+    gateway.until(&job, JobStatus::Succeeded).await;
+    // Written down after the job has ended.
+    for _ in 0..10_000 {
+        if floor(&gateway).is_some() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(floor(&gateway).as_deref(), Some("v5.0.5"));
+    let older = RollbackRequest { target_version: None };
+    assert_eq!(
+        code(gateway.engine().rollback(&Actor::gateway(), older).await.unwrap_err()),
+        ErrorCode::InvalidImage
+    );
+    assert_eq!(floor(&gateway).as_deref(), Some("v5.0.5"));
+}
+
+#[tokio::test]
 async fn there_is_no_rollback_to_an_empty_slot() {
     let gateway = Gateway::start().await;
     let refused = gateway
@@ -525,44 +594,4 @@ async fn a_deployment_writes_the_verified_bytes_and_keeps_the_upload_until_it_is
     gateway.reboot().await;
     gateway.until(&job, JobStatus::Succeeded).await;
     assert!(gateway.staging.names().is_empty());
-}
-
-#[tokio::test(start_paused = true)]
-async fn by_itself_a_critical_release_is_downloaded_and_installed_and_never_again_after_a_rollback() {
-    let mut gateway = Gateway::start().await;
-    let mut release = samples::release("v5.0.5", &gateway.image);
-    release.critical = true;
-    gateway.source.offer(release, &gateway.image, vec![signature()]);
-    gateway.health.fail("modem does not answer");
-    let policy = AutoPolicy { normal: Initiative::Notify, critical: Initiative::Install };
-    let config = AutoConfig {
-        interval: std::time::Duration::from_secs(3600),
-        policies: std::collections::BTreeMap::from([("test".to_owned(), policy)]),
-    };
-    let engine = gateway.engine().clone();
-    tokio::select! {
-        () = engine.act_by_itself(&config) => {}
-        _ = gateway.rebooter.until_reboots(1) => {}
-    }
-    gateway.reboot().await;
-    gateway.rebooter.until_reboots(2).await;
-    gateway.reboot().await;
-    let job = gateway.journal.page(0, 1).unwrap().jobs.remove(0);
-    gateway.until(&job, JobStatus::RolledBack).await;
-    let engine = gateway.engine().clone();
-    let mut events = engine.subscribe(None);
-    let told = async {
-        loop {
-            if let Delivery::Event(event) = events.next().await
-                && matches!(&event.kind, EventKind::System { event, .. } if event == "update_available")
-            {
-                return;
-            }
-        }
-    };
-    tokio::select! {
-        () = engine.act_by_itself(&config) => {}
-        () = told => {}
-    }
-    assert_eq!(gateway.journal.page(0, 9).unwrap().total, 1, "told, not tried");
 }

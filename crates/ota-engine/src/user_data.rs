@@ -1,6 +1,9 @@
 //! Snapshots of the settings and the factory reset: what may happen when, and who is told. The work is the ports'.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use ota_core::{
     OtaError, Slot, SnapshotId, Timestamp,
@@ -45,6 +48,15 @@ pub struct UserData {
     pub before_install: bool,
     /// Whether the gateway reboots by itself for a reset that was scheduled, as soon as safety allows.
     pub reboot_for_reset: bool,
+}
+
+/// A factory reset that was ordered and has not been carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PendingReset {
+    /// The order; `None` when it does not read.
+    pub order: Option<ResetOrder>,
+    /// How it stands, as a sentence.
+    pub message: String,
 }
 
 /// Requests.
@@ -171,11 +183,27 @@ impl Shared {
         reset.schedule(&order)?;
         claim.keep(SCHEDULED);
         tracing::warn!(by = order.by, "a factory reset is scheduled for the next boot");
+        self.show_reset(Some(order), SCHEDULED.into());
         announce(&self, "factory_reset_scheduled", "Factory reset scheduled for next boot".into(), None);
         if self.ports.user_data.reboot_for_reset {
             tokio::runtime::Handle::current().spawn(reboot_to_reset(self));
         }
         Ok(backup)
+    }
+
+    pub(crate) fn pending_reset(&self) -> Option<PendingReset> {
+        self.reset.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn show_reset(&self, order: Option<ResetOrder>, message: String) {
+        let pending = PendingReset { order, message };
+        *self.reset.lock().unwrap_or_else(PoisonError::into_inner) = Some(pending);
+    }
+
+    /// An order that an earlier run left excludes everything for as long as this daemon runs.
+    fn claim_for_reset(&self, order: Option<ResetOrder>, message: String) {
+        self.set_claimed(Some(message.clone()));
+        self.show_reset(order, message);
     }
 
     fn backup_for_reset(&self, by: &Actor, at: Timestamp) -> Result<Snapshot, EngineError> {
@@ -217,19 +245,19 @@ impl Shared {
             Err(error) => {
                 // Somebody may have asked for the reset: nothing is written, and people see why.
                 tracing::error!(error = error.chain(), "the order of a factory reset does not read");
-                self.set_claimed(Some(format!("the order of a factory reset does not read: {error}")));
+                self.claim_for_reset(None, format!("the order of a factory reset does not read: {error}"));
                 return Ok(());
             }
         };
         if order.boot_id == self.ports.boot.boot_id() {
-            self.set_claimed(Some(SCHEDULED.into()));
+            self.claim_for_reset(Some(order), SCHEDULED.into());
             if self.ports.user_data.reboot_for_reset {
                 tokio::spawn(reboot_to_reset(Arc::clone(self)));
             }
         } else {
             // Rebooting again would change nothing.
             tracing::error!(by = order.by, "{NOT_CARRIED_OUT}");
-            self.set_claimed(Some(NOT_CARRIED_OUT.into()));
+            self.claim_for_reset(Some(order), NOT_CARRIED_OUT.into());
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use ota_core::{
     safety::Resources,
 };
 
-use crate::GatewayIdentity;
+use crate::{GatewayIdentity, PendingReset};
 
 /// A job with its live progress.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,6 +75,8 @@ pub struct SystemView {
     pub last_update: Option<LastUpdate>,
     /// The job that has not ended.
     pub active_job: Option<Job>,
+    /// The factory reset that waits for a boot.
+    pub reset: Option<PendingReset>,
     /// Whether the policy lets unsigned images through.
     pub allow_unsigned: bool,
     /// When a check of the update server last succeeded.

@@ -26,7 +26,9 @@ struct State {
     next_window: Option<Timestamp>,
     longest_work: Option<Duration>,
     service: Option<Opening>,
+    people_before: Option<SafetyStep>,
     judged: Vec<SafetyStep>,
+    reports: usize,
     planned: Vec<(usize, String, Vec<SafetyStep>)>,
 }
 
@@ -72,18 +74,22 @@ impl FakeGate {
 
     /// Whether people are at the machine until `closes`.
     pub fn set_service(&self, closes: Option<Timestamp>) {
-        let opening = |closes| Opening {
-            window: "shift".into(),
-            kind: WindowKind::Service,
-            opens: Timestamp::from_secs(0),
-            closes,
-        };
-        self.state.update(|state| state.service = closes.map(opening));
+        self.state.update(|state| state.service = closes.map(shift));
+    }
+
+    /// People come to the machine right before `step` is asked about the next time.
+    pub fn people_come_before(&self, step: SafetyStep) {
+        self.state.update(|state| state.people_before = Some(step));
     }
 
     /// Every step that was asked about, in order.
     pub fn judged(&self) -> Vec<SafetyStep> {
         self.state.with(|state| state.judged.clone())
+    }
+
+    /// How often everything was asked about.
+    pub fn reports(&self) -> usize {
+        self.state.with(|state| state.reports)
     }
 
     /// Waits until `step` has been asked about `n` times.
@@ -99,6 +105,10 @@ impl State {
         self.constraints.retain(|old| old.name != name);
         self.constraints.push(report(name, state, steps));
     }
+}
+
+fn shift(closes: Timestamp) -> Opening {
+    Opening { window: "shift".into(), kind: WindowKind::Service, opens: Timestamp::from_secs(0), closes }
 }
 
 fn report(name: &str, state: ConstraintState, steps: &[SafetyStep]) -> ConstraintReport {
@@ -132,16 +142,23 @@ impl SafetyGate for FakeGate {
                 state.set(&name, ConstraintState::Violated, &steps);
             }
             state.judged.push(step);
+            if state.people_before.take_if(|before| *before == step).is_some() {
+                state.service = Some(shift(Timestamp::from_secs(4_000_000_000)));
+            }
             let blocking = |c: &&ConstraintReport| {
                 c.state != ConstraintState::Ok && !c.overridden && c.blocks.contains(&step)
             };
-            let blocks = state.constraints.iter().filter(blocking).map(Block::from).collect();
             let service = state.service.clone().filter(|_| step != SafetyStep::Download);
+            let window = service
+                .iter()
+                .map(|_| Block::from(&report("service_window", ConstraintState::Violated, &[])));
+            let blocks = window.chain(state.constraints.iter().filter(blocking).map(Block::from)).collect();
             Verdict { blocks, service, earliest: None }
         })
     }
 
     fn report(&self) -> SafetyReport {
+        self.state.update(|state| state.reports += 1);
         self.state.with(|state| SafetyReport {
             constraints: state.constraints.clone(),
             active_override: None,

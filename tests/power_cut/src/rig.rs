@@ -233,6 +233,7 @@ fn engine_config(world: &World, slot: Slot) -> EngineConfig {
         reboot_countdown: 0,
         security_floor: SecurityFloor::FollowConfirmed,
         verify_slot_digest: true,
+        check_pause: Duration::ZERO,
     }
 }
 

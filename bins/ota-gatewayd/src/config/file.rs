@@ -241,11 +241,13 @@ fn stable() -> String {
 pub(crate) struct AutoSection {
     /// Seconds between two checks of the sources; 0 switches them off.
     pub(crate) interval_seconds: u32,
+    /// Shortest time in seconds between two questions to the sources, whoever asks.
+    pub(crate) demand_seconds: u32,
 }
 
 impl Default for AutoSection {
     fn default() -> Self {
-        Self { interval_seconds: 3600 }
+        Self { interval_seconds: 3600, demand_seconds: 10 }
     }
 }
 

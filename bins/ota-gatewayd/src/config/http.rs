@@ -141,6 +141,8 @@ pub(crate) struct LimitsSection {
     pub(crate) connections_per_address: Option<usize>,
     /// WebSockets in all.
     pub(crate) websockets: Option<usize>,
+    /// Events that wait for a WebSocket that does not keep up; the oldest of more are lost.
+    pub(crate) websocket_queue: Option<usize>,
     /// Longest message of a WebSocket client.
     pub(crate) websocket_message_bytes: Option<usize>,
     /// Between two pings; two that stay unanswered end a connection.
@@ -176,6 +178,7 @@ impl LimitsSection {
         set(&mut limits.connections, self.connections);
         set(&mut limits.connections_per_address, self.connections_per_address);
         set(&mut limits.web_sockets, self.websockets);
+        set(&mut limits.ws_queue, self.websocket_queue);
         set(&mut limits.ws_message_bytes, self.websocket_message_bytes);
         set(&mut limits.ws_ping, seconds(self.websocket_ping_seconds));
         limits
@@ -202,6 +205,7 @@ impl LimitsSection {
             ("connections", self.connections),
             ("connections_per_address", self.connections_per_address),
             ("websockets", self.websockets),
+            ("websocket_queue", self.websocket_queue),
             ("websocket_message_bytes", self.websocket_message_bytes),
         ];
         let times = [

@@ -12,6 +12,8 @@ mod user_data;
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, anyhow};
+use ota_core::policy::{AutoPolicy, Initiative};
+use ota_http::PinOperation;
 
 pub(crate) use file::{
     ClockTrust, Config, HealthCheck, HealthConfig, LogConfig, LogFormat, Purpose, SourceSection,
@@ -25,6 +27,16 @@ impl Config {
         let config = Self::parse(&text).map_err(|error| anyhow!("{}:{error}", path.display()))?;
         config.check().with_context(|| path.display().to_string())?;
         Ok(config)
+    }
+
+    /// How far the gateway goes by itself with what `source` offers. Nobody types the PIN for it: where an install needs that,
+    /// it only downloads.
+    pub(crate) fn policy_of(&self, source: &SourceSection) -> AutoPolicy {
+        if self.pin.require_for.contains(&PinOperation::Install) {
+            source.policy.at_most(Initiative::Download)
+        } else {
+            source.policy
+        }
     }
 
     /// `Err` is `line: key: what is wrong`.
@@ -70,8 +82,27 @@ mod tests {
         let limits = config.http.limits.limits();
         assert_eq!((limits.connections, limits.head_time.as_secs(), limits.head_bytes), (9, 3, 16 * 1024));
         assert_eq!(config.http.clients().entries[0].name, "x");
-        assert_eq!(config.pin.require_for.into_iter().collect::<Vec<_>>(), [ota_http::PinOperation::Install]);
+        assert_eq!(config.pin.require_for.into_iter().collect::<Vec<_>>(), [PinOperation::Install]);
         assert_eq!(Config::parse(MINIMAL).unwrap().pin, ota_http::PinRules::default());
+    }
+
+    #[test]
+    fn what_is_left_out_of_the_file_has_the_default_limits() {
+        let config = Config::parse(&format!("{MINIMAL}[http]\nlimits = {{}}\n")).unwrap();
+        assert_eq!(config.http.limits.limits(), ota_http::Limits::default());
+        assert_eq!(Config::parse(MINIMAL).unwrap().http.limits.limits(), ota_http::Limits::default());
+        assert_eq!(config.auto.demand_seconds, 10);
+    }
+
+    #[test]
+    fn a_gateway_that_wants_a_pin_for_installs_does_not_install_by_itself() {
+        let source = "[[source]]\nname='s'\nmetadata_url='https://x/'\ntargets_url='https://x/'\ninitial_root='r'\n\
+                      policy = {normal='notify', critical='install'}\n";
+        let config = Config::parse(&format!("{MINIMAL}{source}")).unwrap();
+        assert_eq!(config.policy_of(&config.sources[0]), config.sources[0].policy);
+        let config = Config::parse(&format!("{MINIMAL}{source}[pin]\nrequire_for=['install']\n")).unwrap();
+        let capped = AutoPolicy { normal: Initiative::Notify, critical: Initiative::Download };
+        assert_eq!(config.policy_of(&config.sources[0]), capped);
     }
 
     #[test]

@@ -115,7 +115,7 @@ async fn people_at_the_machine_are_a_condition_of_their_own() {
 async fn a_scheduled_job_starts_only_in_a_window_that_it_fits_into() {
     let gateway = Gateway::start().await;
     let job = gateway.downloaded().await;
-    let minute = std::time::Duration::from_secs(60);
+    let minute = Duration::from_secs(60);
     gateway.gate.set_window(true, None);
     gateway.gate.close_window_after(minute);
     gateway.install(&job, SCHEDULED).await.unwrap();
@@ -129,17 +129,22 @@ async fn a_scheduled_job_starts_only_in_a_window_that_it_fits_into() {
     gateway.rebooter.until_reboots(1).await;
 }
 
-#[tokio::test]
-async fn a_window_that_closes_before_the_switch_holds_it_until_the_next_one() {
-    let gateway = Gateway::start().await;
+/// A scheduled job that was held before `step` until its window had closed, and waits for the next one.
+async fn waiting_for_a_window(gateway: &Gateway, step: SafetyStep) -> Job {
     let job = gateway.downloaded().await;
-    gateway.violate("crane_motion", &[SafetyStep::Switch], OnViolation::HoldReboot);
+    gateway.violate("crane_motion", &[step], OnViolation::HoldReboot);
     gateway.gate.set_window(true, None);
     gateway.install(&job, SCHEDULED).await.unwrap();
     gateway.until_held().await;
     gateway.gate.set_window(false, None);
     gateway.clear("crane_motion");
-    gateway.until_state(|state| state.held() == Some(&Held::Window)).await;
+    gateway.until_state(|state| state.held() == Some(&Held::Window)).await
+}
+
+#[tokio::test]
+async fn a_window_that_closes_before_the_switch_holds_it_until_the_next_one() {
+    let gateway = Gateway::start().await;
+    waiting_for_a_window(&gateway, SafetyStep::Switch).await;
     assert_eq!(gateway.boot.env().trial, None);
     gateway.gate.set_window(true, None);
     gateway.gate_changes.send_modify(|n| *n += 1);
@@ -149,15 +154,42 @@ async fn a_window_that_closes_before_the_switch_holds_it_until_the_next_one() {
 #[tokio::test]
 async fn who_does_not_want_to_wait_for_the_next_window_installs_at_once() {
     let gateway = Gateway::start().await;
-    let job = gateway.downloaded().await;
-    gateway.violate("crane_motion", &[SafetyStep::Reboot], OnViolation::HoldReboot);
-    gateway.gate.set_window(true, None);
-    gateway.install(&job, SCHEDULED).await.unwrap();
-    gateway.until_held().await;
-    gateway.gate.set_window(false, None);
-    gateway.clear("crane_motion");
-    gateway.until_state(|state| state.held() == Some(&Held::Window)).await;
+    let job = waiting_for_a_window(&gateway, SafetyStep::Reboot).await;
     gateway.install(&job, InstallOptions { strategy: Strategy::Immediate, ..SEAMLESS }).await.unwrap();
+    gateway.rebooter.until_reboots(1).await;
+}
+
+#[tokio::test]
+async fn who_does_not_want_to_wait_is_told_what_else_holds_the_reboot() {
+    let gateway = Gateway::start().await;
+    let job = waiting_for_a_window(&gateway, SafetyStep::Reboot).await;
+    let at_once = InstallOptions { strategy: Strategy::Immediate, ..SEAMLESS };
+    gateway.violate("crane_motion", &[SafetyStep::Reboot], OnViolation::HoldReboot);
+    assert_eq!(code(gateway.install(&job, at_once).await.unwrap_err()), ErrorCode::UpdateBlocked);
+    gateway.gate.set_service(Some(Timestamp::from_secs(1_768_500_000)));
+    assert_eq!(code(gateway.install(&job, at_once).await.unwrap_err()), ErrorCode::MaintenanceActive);
+    assert_eq!(gateway.until(&job, JobStatus::Rebooting).await.state.held(), Some(&Held::Window));
+}
+
+/// How often safety is looked at while others get `turns` on the one thread of this runtime.
+async fn looks_within(gateway: &Gateway, turns: usize) -> usize {
+    let before = gateway.gate.reports();
+    for _ in 0..turns {
+        tokio::task::yield_now().await;
+    }
+    gateway.gate.reports() - before
+}
+
+#[tokio::test]
+async fn when_nobody_announces_changes_of_safety_any_more_they_are_still_seen_and_the_runner_rests() {
+    let mut gateway = Gateway::start().await;
+    gateway.violate("crane_motion", &[SafetyStep::Switch], OnViolation::HoldReboot);
+    let job = gateway.downloaded().await;
+    gateway.install(&job, SEAMLESS).await.unwrap();
+    gateway.until_held().await;
+    gateway.gate_changes = watch::Sender::new(0);
+    assert!(looks_within(&gateway, 2000).await < 100, "it spins");
+    gateway.gate.clear("crane_motion");
     gateway.rebooter.until_reboots(1).await;
 }
 

@@ -134,6 +134,7 @@ impl Gateway {
             reboot_countdown: 0,
             security_floor: SecurityFloor::Fixed,
             verify_slot_digest: true,
+            check_pause: Duration::ZERO,
         };
         let engine = Engine::start(ports.clone(), engine_config.clone()).await.unwrap();
         add_tokens(&store);
