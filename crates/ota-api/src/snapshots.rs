@@ -83,6 +83,9 @@ pub struct RestoreSnapshotRequest {
     /// Text of an age identity file, `AGE-SECRET-KEY-1…`, for an encrypted snapshot where the gateway holds none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub identity: Option<Secret>,
+    /// The PIN, for gateways that want it for a restore.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pin: Option<Secret>,
 }
 
 /// Answer of `POST snapshots/{id}/restore`.

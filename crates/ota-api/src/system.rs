@@ -36,6 +36,9 @@ pub struct SystemStatus {
     /// The job that has not ended; `null` when there is none.
     #[serde(default)]
     pub active_job: Option<String>,
+    /// The factory reset that waits for a boot; `null` when there is none.
+    #[serde(default)]
+    pub factory_reset: Option<ScheduledReset>,
     /// Whether the device's configuration lets unsigned images through.
     pub allow_unsigned: bool,
     /// When a check of the update server last succeeded; `null` when none did.
@@ -126,6 +129,22 @@ impl From<&LastUpdate> for LastUpdateInfo {
             status: core.status.clone(),
         }
     }
+}
+
+/// A factory reset that was ordered and has not been carried out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ScheduledReset {
+    /// How it stands: scheduled for the next boot, or not carried out by the last one.
+    pub message: String,
+    /// Who asked for it; absent when the order does not read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
+    /// When.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_at: Option<Timestamp>,
+    /// The backup of the settings that was made before, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub backup: Option<String>,
 }
 
 /// A reason why the gateway cannot install.

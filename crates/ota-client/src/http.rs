@@ -46,7 +46,7 @@ impl Client {
     /// Makes a client; nothing is sent yet. Installs the crypto provider when nobody has.
     ///
     /// # Errors
-    /// [`ClientError::Setup`] when TLS cannot be set up, for example without any root certificate on the system.
+    /// [`ClientError::Setup`] when TLS cannot be set up, for example for https without any root certificate on the system.
     pub fn new(options: Options) -> Result<Self, ClientError> {
         crate::install_crypto_provider();
         let mut builder = reqwest::Client::builder()
@@ -56,6 +56,9 @@ impl Client {
             .connect_timeout(options.timeout.min(Duration::from_secs(10)));
         if let Some(trust) = &options.trust {
             builder = builder.tls_backend_preconfigured((*trust.config()).clone());
+        } else if !options.base.is_encrypted() {
+            // Nobody need be believed: a system without CA certificates will do.
+            builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(ClientError::Setup)?;
         Ok(Self { http, options })

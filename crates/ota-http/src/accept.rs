@@ -288,6 +288,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn there_are_512_connections_and_64_of_one_address() {
+        let (registry, limits) = (Registry::default(), Limits::default());
+        let mut busy = Vec::new();
+        let mut admit = |n: u8| {
+            let admitted = registry.admit(address(n), &limits);
+            admitted.inspect(|(_, conn, _)| busy.push(conn.begin())).is_some()
+        };
+        for n in 0..8 {
+            assert!((0..64).all(|_| admit(n)));
+            assert!(!admit(n), "the 65th of {n}");
+        }
+        assert!(!admit(8), "the 513th");
+    }
+
+    #[tokio::test]
     async fn an_address_over_its_share_costs_its_own_connections_only() {
         let registry = Registry::default();
         let limits = limits(3, 1);

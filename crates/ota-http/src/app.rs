@@ -1,6 +1,9 @@
 //! What every request can reach.
 
-use std::{ops::Deref, sync::Arc};
+use std::{
+    ops::Deref,
+    sync::{Arc, Mutex},
+};
 
 use ota_core::ports::{
     AuditLog, Bandwidth, Clock, Inhibitors, SafetyOverrides, Settings, Tokens, UploadStore,
@@ -41,6 +44,8 @@ pub(crate) struct App(Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) engine: Engine,
     pub(crate) tokens: Arc<dyn Tokens>,
+    /// One token is revoked at a time, so that two cannot both believe the other one stays.
+    pub(crate) revoking: Mutex<()>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) auth: Authenticator,
     pub(crate) sessions: Sessions,
@@ -95,6 +100,7 @@ impl App {
             stopping: CancellationToken::new(),
             engine,
             tokens,
+            revoking: Mutex::default(),
             clock,
             config,
         }))

@@ -122,6 +122,8 @@ pub struct Limits {
     pub connections_per_address: usize,
     /// WebSockets in all.
     pub web_sockets: usize,
+    /// Events that may wait for each WebSocket; the oldest of more are lost, and the client is told how many.
+    pub ws_queue: usize,
     /// Longest WebSocket message from a client, in bytes.
     pub ws_message_bytes: usize,
     /// Time between pings; two that stay unanswered end the connection.
@@ -148,6 +150,7 @@ impl Default for Limits {
             connections: 512,
             connections_per_address: 64,
             web_sockets: 64,
+            ws_queue: 256,
             ws_message_bytes: 64 * 1024,
             ws_ping: Duration::from_secs(20),
             ws_progress: Duration::from_millis(250),
@@ -168,5 +171,23 @@ pub struct SessionLimits {
 impl Default for SessionLimits {
     fn default() -> Self {
         Self { idle: Duration::from_secs(30 * 60), absolute: Duration::from_secs(12 * 3600) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_limits_are_those_of_issue_3() {
+        let secs = Duration::from_secs;
+        let limits = Limits::default();
+        assert_eq!((limits.head_bytes, limits.head_time), (16 << 10, secs(10)));
+        assert_eq!(limits.silent_time, secs(20));
+        assert_eq!((limits.json_bytes, limits.json_depth), (64 << 10, 32));
+        assert_eq!(limits.body_time, secs(30));
+        assert_eq!((limits.upload_bytes_per_second, limits.upload_window), (64 << 10, secs(30)));
+        assert_eq!((limits.connections, limits.connections_per_address), (512, 64));
+        assert_eq!((limits.web_sockets, limits.ws_queue, limits.ws_message_bytes), (64, 256, 64 << 10));
     }
 }

@@ -278,6 +278,22 @@ mod tests {
         slow.overdue(&limits).await;
         assert_eq!(start.elapsed().as_secs(), 10);
 
+        let start = Instant::now();
+        let dripping = Conn::new([127, 0, 0, 1].into());
+        let mut head = HeadScan::default();
+        let drips = async {
+            loop {
+                dripping.has_read(b"G", &mut head);
+                // tidy: paused time
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+        };
+        tokio::select! {
+            () = dripping.overdue(&limits) => {}
+            () = drips => {}
+        }
+        assert_eq!(start.elapsed().as_secs(), 10, "every byte does not give it more time");
+
         let busy = Conn::new([127, 0, 0, 1].into());
         let request = busy.begin();
         assert!(tokio::time::timeout(Duration::from_secs(3600), busy.overdue(&limits)).await.is_err());

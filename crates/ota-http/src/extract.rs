@@ -13,6 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::{
     app::App,
     audit::AuditNote,
+    config::Limits,
     json,
     status::{Refusal, Transport},
 };
@@ -30,7 +31,7 @@ impl<T: DeserializeOwned> FromRequest<App> for Json<T> {
         if !is_json(&parts.headers) {
             return Err(Transport::UnsupportedMediaType { expected: "application/json" }.into());
         }
-        let body = read(body, &parts.headers, app).await?;
+        let body = read(body, &parts.headers, &app.config.limits).await?;
         json::parse(&body, app.config.limits.json_depth).map(Self)
     }
 }
@@ -39,7 +40,7 @@ impl<T: DeserializeOwned + Default> FromRequest<App> for OptionalJson<T> {
     type Rejection = Refusal;
     async fn from_request(request: Request, app: &App) -> Result<Self, Refusal> {
         let (parts, body) = request.into_parts();
-        let body = read(body, &parts.headers, app).await?;
+        let body = read(body, &parts.headers, &app.config.limits).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -58,15 +59,14 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The whole body, within the limits of size and time.
-async fn read(body: Body, headers: &HeaderMap, app: &App) -> Result<Bytes, Refusal> {
-    let limit = app.config.limits.json_bytes;
+async fn read(body: Body, headers: &HeaderMap, limits: &Limits) -> Result<Bytes, Refusal> {
+    let limit = limits.json_bytes;
     let too_large = || Refusal::from(Transport::PayloadTooLarge { limit: limit as u64 });
     let announced = headers.get(header::CONTENT_LENGTH).and_then(|n| n.to_str().ok()?.parse::<u64>().ok());
     if announced.is_some_and(|n| n > limit as u64) {
         return Err(too_large());
     }
-    let collected =
-        tokio::time::timeout(app.config.limits.body_time, Limited::new(body, limit).collect()).await;
+    let collected = tokio::time::timeout(limits.body_time, Limited::new(body, limit).collect()).await;
     match collected {
         Err(_) => Err(Transport::RequestTimeout.into()),
         Ok(Ok(body)) => Ok(body.to_bytes()),
@@ -121,5 +121,56 @@ impl<T: Serialize> IntoResponse for Answer<T> {
         let mut response = axum::Json(self.body).into_response();
         response.extensions_mut().insert(self.note);
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::Transport;
+    use futures_util::stream::{self, StreamExt as _};
+    use std::time::Duration;
+    use tokio::time::{Instant, sleep};
+
+    /// What becomes of a body that has `sent` at once and then `drip` bytes every second, for ever; and after how long.
+    async fn slow(sent: usize, drip: usize) -> (Refusal, Duration) {
+        let at_once = stream::once(async move { Bytes::from(vec![b' '; sent]) });
+        let dripping = stream::repeat(()).then(move |()| async move {
+            // tidy: paused time
+            sleep(Duration::from_secs(1)).await;
+            Bytes::from(vec![b' '; drip])
+        });
+        let body = Body::from_stream(at_once.chain(dripping).map(Ok::<_, std::io::Error>));
+        let since = Instant::now();
+        let refused = read(body, &HeaderMap::new(), &Limits::default()).await.unwrap_err();
+        (refused, since.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_stands_still_or_drips_is_given_up_after_thirty_seconds() {
+        for (sent, drip) in [(0, 0), (40_000, 0), (1, 1)] {
+            let (refused, after) = slow(sent, drip).await;
+            assert!(matches!(refused, Refusal::Transport(Transport::RequestTimeout)), "{refused}");
+            assert_eq!(after.as_secs(), 30, "{sent} {drip}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_ends_at_64_kib_whether_its_length_is_announced_or_not() {
+        let limits = Limits::default();
+        let announced =
+            |length: usize| HeaderMap::from_iter([(header::CONTENT_LENGTH, http::HeaderValue::from(length))]);
+        for headers in [announced, |_| HeaderMap::new()] {
+            let whole = read(Body::from(vec![b' '; 65_536]), &headers(65_536), &limits).await;
+            assert_eq!(whole.unwrap().len(), 65_536);
+            let refused = read(Body::from(vec![b' '; 65_537]), &headers(65_537), &limits).await.unwrap_err();
+            assert!(
+                matches!(refused, Refusal::Transport(Transport::PayloadTooLarge { limit: 65_536 })),
+                "{refused}"
+            );
+        }
+        let (refused, after) = slow(65_536, 1).await;
+        assert!(matches!(refused, Refusal::Transport(Transport::PayloadTooLarge { .. })), "{refused}");
+        assert_eq!(after.as_secs(), 1);
     }
 }

@@ -4,7 +4,7 @@ use ota_api::{
     jobs::{Waiting, failure_of},
     system::{
         BootInfo, Degradation, Gateway, LastUpdateInfo, PartitionInfo, Partitions, ResourceNumbers,
-        SystemStatus,
+        ScheduledReset, SystemStatus,
     },
     text,
     updates::{ProgressNumbers, ProgressResponse, operation_sentence, state_sentence},
@@ -14,7 +14,7 @@ use ota_core::{
     event::Progress,
     job::{Job, JobState},
 };
-use ota_engine::{JobView, LiveProgress, SlotView, SystemView};
+use ota_engine::{JobView, LiveProgress, PendingReset, SlotView, SystemView};
 
 /// `updates/progress`.
 pub(crate) fn progress(view: &JobView) -> ProgressResponse {
@@ -119,9 +119,20 @@ pub(crate) fn system(view: &SystemView) -> SystemStatus {
             .collect(),
         boot: view.boot.as_ref().map(BootInfo::from),
         active_job: view.active_job.as_ref().map(|job| job.id.to_string()),
+        factory_reset: view.reset.as_ref().map(reset),
         allow_unsigned: view.allow_unsigned,
         last_good_check: view.last_good_check.map(text::time),
         timestamp: text::time(view.now),
+    }
+}
+
+fn reset(pending: &PendingReset) -> ScheduledReset {
+    let order = pending.order.as_ref();
+    ScheduledReset {
+        message: pending.message.clone(),
+        requested_by: order.map(|order| order.by.clone()),
+        requested_at: order.map(|order| text::time(order.at)),
+        backup: order.and_then(|order| order.backup.as_ref()).map(ToString::to_string),
     }
 }
 

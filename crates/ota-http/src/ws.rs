@@ -67,7 +67,7 @@ pub(crate) fn upgrade(
     })?;
     let echo = protocols(request.headers()).any(|protocol| protocol == PROTOCOL);
     // Before the answer, so that nothing that happens after it is missed.
-    let events = app.engine.subscribe(since);
+    let events = app.engine.subscribe(since).with_queue(app.config.limits.ws_queue);
     let limit = app.config.limits.ws_message_bytes;
     tokio::spawn(async move {
         let Ok(upgraded) = on_upgrade.await else { return };
@@ -265,7 +265,8 @@ impl Session {
             message: format!("{count} events were lost because they were not read in time"),
             timestamp: text::time(self.app.clock.wall()),
             countdown: None,
-            seq: self.app.engine.bus().newest(),
+            // Where it goes on: what still waits for it comes after that.
+            seq: self.events.position(),
             dropped: Some(count),
         }))
         .await

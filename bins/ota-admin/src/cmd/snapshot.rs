@@ -13,7 +13,11 @@ use ota_api::{
 };
 
 use super::Context;
-use crate::{ask, exit::Failure, output::table};
+use crate::{
+    ask::{self, OptionalPin},
+    exit::Failure,
+    output::table,
+};
 
 /// Most that is read of an identity file.
 const IDENTITY_MAX: u64 = 32 * 1024;
@@ -41,6 +45,8 @@ pub(crate) enum What {
         /// File of the age identity that opens an encrypted one (`/dev/fd/N` for a descriptor).
         #[arg(long, value_name = "FILE")]
         identity_file: Option<PathBuf>,
+        #[command(flatten)]
+        pin: OptionalPin,
         /// Do not ask.
         #[arg(long)]
         yes: bool,
@@ -58,12 +64,13 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
             let made = client.create_snapshot(&CreateSnapshotRequest { description }).await?;
             context.out.show(&made, one)
         }
-        What::Restore { id, identity_file, yes } => {
+        What::Restore { id, identity_file, pin, yes } => {
             if !yes && !ask::yes(&mut context.out, &format!("Replace settings by those of {id}?"))? {
                 return Err(Failure::Usage("not restored".into()));
             }
             let identity = identity_file.as_deref().map(identity_in).transpose()?;
-            let done = client.restore_snapshot(&id, &RestoreSnapshotRequest { identity }).await?;
+            let done =
+                client.restore_snapshot(&id, &RestoreSnapshotRequest { identity, pin: pin.given()? }).await?;
             context.out.show(&done, |done| format!("{}: {}", done.status, done.message))
         }
     }

@@ -24,6 +24,10 @@ fn text(status: &SystemStatus) -> String {
     if let Some(job) = &status.active_job {
         rows.push(("Job", job.clone()));
     }
+    if let Some(reset) = &status.factory_reset {
+        let by = reset.requested_by.as_ref().map_or_else(String::new, |by| format!(" (asked for by {by})"));
+        rows.push(("Factory reset", format!("{}{by}", reset.message)));
+    }
     if let Some(last) = &status.last_update {
         rows.push(("Last update", format!("{} {} at {}", last.version, last.status, last.timestamp)));
     }

@@ -59,6 +59,16 @@ async fn status_shows_both_partitions() {
 }
 
 #[tokio::test]
+async fn status_shows_a_factory_reset_that_waits_for_a_boot() {
+    let fake = Fake::start().await;
+    let mut waiting = status();
+    waiting["factory_reset"] = json!({"message": "a factory reset is scheduled", "requested_by": "ada"});
+    fake.answers("GET system/status", waiting);
+    let run = run(&["--url", &fake.url(), "status"]).await;
+    assert!(run.out.contains("a factory reset is scheduled (asked for by ada)"), "{}", run.out);
+}
+
+#[tokio::test]
 async fn json_output_is_the_document_of_the_api() {
     let fake = Fake::start().await;
     fake.answers("GET updates/check", offer());

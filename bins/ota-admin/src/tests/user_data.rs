@@ -32,8 +32,11 @@ async fn snapshots_are_listed_made_and_put_back() {
     let key = tempfile::NamedTempFile::new().unwrap();
     fs::write(key.path(), "AGE-SECRET-KEY-1X\n").unwrap();
     let key = key.path().to_str().unwrap();
-    let args = ["--url", &url, "snapshot", "restore", "SNAP-1763765990000", "--yes", "--identity-file", key];
-    let restored = run(&args).await;
+    let pin = tempfile::NamedTempFile::new().unwrap();
+    fs::write(pin.path(), "9471\n").unwrap();
+    let pin = pin.path().to_str().unwrap();
+    let args = ["--url", &url, "snapshot", "restore", "SNAP-1763765990000", "--yes"];
+    let restored = run(&[args.as_slice(), &["--identity-file", key, "--pin-file", pin]].concat()).await;
     assert_eq!(
         (restored.exit, restored.out.trim()),
         (0, "restored: 3 file(s) put back from SNAP-1763765990000")
@@ -43,7 +46,7 @@ async fn snapshots_are_listed_made_and_put_back() {
         [
             "GET snapshots",
             r#"POST snapshots {"description":"before the move"}"#,
-            r#"POST snapshots/SNAP-1763765990000/restore {"identity":"AGE-SECRET-KEY-1X\n"}"#
+            r#"POST snapshots/SNAP-1763765990000/restore {"identity":"AGE-SECRET-KEY-1X\n","pin":"9471"}"#
         ]
     );
 }

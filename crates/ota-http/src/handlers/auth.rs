@@ -1,7 +1,9 @@
 //! `auth/…`: browser sessions, tokens, the PIN.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Extension,
@@ -14,7 +16,10 @@ use ota_api::auth::{
     SetPinRequest, TokenInfo, TokenList,
 };
 use ota_api::text;
-use ota_core::ports::{Role, TokenRecord};
+use ota_core::{
+    Timestamp,
+    ports::{Role, TokenRecord},
+};
 use utoipa_axum::routes;
 
 use crate::{
@@ -149,23 +154,48 @@ fn check_name(name: &str) -> Result<(), Refusal> {
     if fits { Ok(()) } else { Err(Refusal::field("$.name", "must be 1 to 64 characters A-Z a-z 0-9 . _ -")) }
 }
 
-/// Revokes a token; its sessions end with it.
+/// Revokes a token; its sessions end with it. The last one of role admin stays: nobody could make another.
 #[utoipa::path(delete, path = "/auth/tokens", tag = "auth", params(RevokeTokenQuery), responses(
-    (status = 200, body = Done), (status = 404, description = "No token has this name")))]
+    (status = 200, body = Done), (status = 400, description = "INVALID_REQUEST: it is the last admin token"),
+    (status = 404, description = "No token has this name")))]
 async fn revoke_token(
     State(app): State<App>,
     caller: Caller,
     Params(query): Params<RevokeTokenQuery>,
 ) -> Result<Answer<Done>, Refusal> {
     app.auditor.intent(&caller, "auth.token.revoke", Some(query.name.clone())).await?;
-    let (store, name) = (Arc::clone(&app.tokens), query.name.clone());
-    let revoked = blocking(move || store.revoke(&name)).await??;
+    let (keeper, name) = (app.clone(), query.name.clone());
+    // Who is an admin by certificate stays one.
+    let certified = caller.proof == Proof::Certificate;
+    let revoked = blocking(move || {
+        let _turn = keeper.revoking.lock().unwrap_or_else(PoisonError::into_inner);
+        if !certified && is_last_admin(&keeper.tokens.list()?, &name, keeper.clock.wall()) {
+            return Err(last_admin(&name));
+        }
+        Ok::<_, Refusal>(keeper.tokens.revoke(&name)?)
+    })
+    .await??;
     app.auth.forget();
     if !revoked {
         return Err(Transport::NotFound("no token has this name".into()).into());
     }
     let done = Done { status: "token_revoked".into(), message: format!("Token {} revoked", query.name) };
     Ok(Answer::noted(done, None, Some(query.name)))
+}
+
+/// Whether no admin token that holds is left without the one of this name.
+fn is_last_admin(tokens: &[TokenRecord], name: &str, now: Timestamp) -> bool {
+    let mut admins =
+        tokens.iter().filter(|token| token.role == Role::Admin && token.expires.is_none_or(|end| now < end));
+    admins.clone().any(|token| token.name == name) && admins.all(|token| token.name == name)
+}
+
+fn last_admin(name: &str) -> Refusal {
+    let what = format!(
+        "{name} is the last admin token that holds: make another one first, or revoke it on the device with \
+         `ota-gatewayd token revoke`"
+    );
+    Refusal::field("query.name", what)
 }
 
 /// Sets the PIN; the present one is needed when one is set.

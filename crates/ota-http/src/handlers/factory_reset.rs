@@ -1,16 +1,14 @@
 //! `factory-reset`: scheduled for the next boot, by PIN and an exact sentence.
 
 use axum::extract::State;
-use ota_api::{
-    auth::Secret,
-    updates::{FactoryResetRequest, FactoryResetResponse, RESET_CONFIRMATION},
-};
+use ota_api::updates::{FactoryResetRequest, FactoryResetResponse, RESET_CONFIRMATION};
 use ota_core::{OtaError, ports::Role};
 use utoipa_axum::routes;
 
 use crate::{
     app::App,
     auth::Caller,
+    config::PinOperation,
     extract::{Answer, Json},
     router::Routes,
     status::Refusal,
@@ -39,7 +37,7 @@ async fn factory_reset(
         let why = format!("the confirmation must be exactly \"{RESET_CONFIRMATION}\"");
         return Err(OtaError::FactoryResetNotAllowed { why }.into());
     }
-    app.pin.check(body.pin.as_ref().map(Secret::expose)).await?;
+    app.pin.demand(&[PinOperation::FactoryReset], body.pin.as_ref()).await?;
     let wish = if body.backup_settings { "with a backup of the settings" } else { "without a backup" };
     app.auditor.intent(&caller, "factory-reset", Some(wish.into())).await?;
     let backup = app.engine.factory_reset(&caller.actor(), body.backup_settings).await?;

@@ -188,14 +188,17 @@ async fn watch_end(app: App, enabled: OverrideReport) {
             () = tokio::time::sleep(LOOK) => {}
             () = app.stopping.cancelled() => return,
         }
-        match app.engine.safety().active_override {
-            Some(active) if active.reason == enabled.reason => {}
-            None if app.clock.monotonic() >= until => {
+        let ran_out = app.clock.monotonic() >= until;
+        let active = app.engine.safety().active_override;
+        match (active.is_some_and(|active| active.reason == enabled.reason), ran_out) {
+            (true, false) => {}
+            (false, true) => {
                 let _ = announce(&app, "override_expired", "Safety override has run out").await;
                 app.auditor.by_itself("safety.override.expired", AuditOutcome::Ok, enabled.reason).await;
                 return;
             }
-            _ => return,
+            // Ended before its time, or asked for once more: whoever did that tells of it.
+            (false, false) | (true, true) => return,
         }
     }
 }

@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use crate::{
     app::App,
     auth::Caller,
+    config::PinOperation,
     extract::{Answer, OptionalJson},
     handlers::updates::reason,
     router::Routes,
@@ -63,9 +64,11 @@ async fn create_snapshot(
     request_body(content = Option<RestoreSnapshotRequest>), responses(
     (status = 200, body = RestoreSnapshotResponse),
     (status = 400, description = "INVALID_REQUEST: it is encrypted and no identity was given"),
+    (status = 403, description = "FORBIDDEN, OTA_010: where `pin.require_for` names a restore"),
     (status = 404, description = "No snapshot has this name"),
     (status = 409, description = "OTA_014: a slot is written, or another snapshot is at work"),
     (status = 422, description = "OTA_005, OTA_007: the archive is refused, and nothing was replaced"),
+    (status = 429, description = "Too many wrong PINs"),
     (status = 507, description = "OTA_003"),
 ))]
 async fn restore_snapshot(
@@ -74,6 +77,7 @@ async fn restore_snapshot(
     Path(id): Path<String>,
     OptionalJson(body): OptionalJson<RestoreSnapshotRequest>,
 ) -> Result<Answer<RestoreSnapshotResponse>, Refusal> {
+    app.pin.demand(&[PinOperation::Restore], body.pin.as_ref()).await?;
     let id: SnapshotId = id.parse().map_err(|_| Transport::NotFound("no snapshot has this name".into()))?;
     app.auditor.intent(&caller, "snapshots.restore", Some(id.to_string())).await?;
     let identity = body.identity.as_ref().map(|secret: &Secret| secret.expose().to_owned());

@@ -46,7 +46,7 @@ pub(crate) fn routes() -> Routes {
 #[utoipa::path(post, path = "/upload", tag = "upload",
     request_body(content = UploadForm, content_type = "multipart/form-data"), responses(
     (status = 200, body = UploadResponse),
-    (status = 409, description = "OTA_001: a running deployment uses the image of this name; OTA_014"),
+    (status = 409, description = "OTA_014: a running deployment uses the image of this name"),
     (status = 422, description = "OTA_007: not the bytes of the given sha256"),
     (status = 507, description = "OTA_003"),
 ))]
@@ -97,7 +97,7 @@ async fn uploads(State(app): State<App>) -> Result<Answer<UploadList>, Refusal> 
     params(("filename" = String, Path, description = "Base name of the staged file")), responses(
     (status = 200, body = Done),
     (status = 404, description = "There is no upload of this name"),
-    (status = 409, description = "OTA_001: a running deployment uses it"),
+    (status = 409, description = "OTA_014: a running deployment uses it"),
 ))]
 async fn remove_upload(
     State(app): State<App>,
@@ -132,7 +132,7 @@ async fn find(app: &App, name: &ImageName) -> Result<Upload, Refusal> {
     request_body(content((VerifyRequest = "application/json"), (UploadForm = "multipart/form-data"))), responses(
     (status = 200, body = VerifyResponse),
     (status = 404, description = "There is no upload of this name"),
-    (status = 409, description = "OTA_014: another image is being verified; OTA_001"),
+    (status = 409, description = "OTA_014: another image is being verified, or a running deployment uses the image of this name"),
     (status = 422, description = "OTA_005, OTA_006, OTA_007"),
     (status = 507, description = "OTA_003"),
 ))]

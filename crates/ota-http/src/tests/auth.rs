@@ -102,6 +102,35 @@ async fn a_token_is_made_listed_used_and_ends() {
 }
 
 #[tokio::test]
+async fn the_last_admin_token_that_holds_cannot_be_revoked_by_itself_its_session_or_another_at_once() {
+    let gateway = Gateway::start().await;
+    let revoke = |name: &str, token: &str| {
+        answer(gateway.ask(Method::DELETE, &format!("/auth/tokens?name={name}"), token))
+    };
+    // There is another admin's, which has expired.
+    let (status, body) = revoke("admin", ADMIN).await;
+    assert_eq!((status.as_u16(), &body["details"]["path"]), (400, &json!("query.name")), "{body}");
+    assert!(body["message"].as_str().unwrap().contains("admin is the last admin token that holds"), "{body}");
+    let cookie = log_in(&gateway, ADMIN).await;
+    let path = format!("http://{}{}/auth/tokens?name=admin", gateway.address, API);
+    let by_session = gateway
+        .http
+        .delete(path)
+        .header(header::COOKIE, &cookie)
+        .header(header::ORIGIN, format!("http://{}", gateway.address));
+    assert_eq!(answer(by_session).await.0.as_u16(), 400);
+    let (_, made) = gateway.post("/auth/tokens", ADMIN, json!({"name": "second", "role": "admin"})).await;
+    let second = made["token"].as_str().unwrap();
+    // Both at once: one stays.
+    let (a, b) = tokio::join!(revoke("admin", ADMIN), revoke("second", second));
+    let mut answers = [a.0.as_u16(), b.0.as_u16()];
+    answers.sort_unstable();
+    assert!(answers[0] == 200 && [400, 401].contains(&answers[1]), "{answers:?}");
+    let left = if a.0.as_u16() == 200 { second } else { ADMIN };
+    assert_eq!(answer(gateway.ask(Method::GET, "/auth/tokens", left)).await.0.as_u16(), 200);
+}
+
+#[tokio::test]
 async fn without_a_writable_audit_no_token_is_made() {
     let gateway = Gateway::start().await;
     gateway.store.audit_faults.fail_next(PortErrorKind::Io("full".into()));

@@ -46,6 +46,10 @@ async fn the_spec_s_example_enables_it_and_anybody_with_the_role_ends_it_without
     );
     let actions = gateway.store.audited();
     assert!(actions.contains(&"safety.override.requested".to_owned()), "{actions:?}");
+    for action in ["safety.override.requested", "safety.override"] {
+        let kept = gateway.audited(action).await.reason;
+        assert_eq!(kept.as_deref(), Some("Emergency security update (1800 s)"), "{action}");
+    }
     gateway.store.audit_faults.fail_always(PortErrorKind::Io("full".into()));
     let (status, body) = ask(&gateway, json!({"enable": false})).await;
     assert_eq!((status, &body["status"]), (StatusCode::OK, &json!("override_disabled")));

@@ -48,6 +48,38 @@ async fn a_rollback_and_an_override_go_without_the_pin_where_the_configuration_s
     assert_eq!(body["code"], "OTA_010", "{body}");
 }
 
+#[tokio::test]
+async fn a_factory_reset_goes_without_the_pin_where_the_configuration_says_so() {
+    let gateway = gateway(&[]).await;
+    let ask = |pin: Option<&str>| {
+        let mut body = json!({"confirmation": "I understand this will erase all data"});
+        if let Some(pin) = pin {
+            body["pin"] = json!(pin);
+        }
+        gateway.post("/factory-reset", ADMIN, body)
+    };
+    assert_eq!(ask(Some("0815")).await.1["code"], "OTA_010", "one that is given is checked");
+    assert_eq!(ask(None).await.0.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_restore_needs_the_pin_where_the_configuration_says_so_and_tells_nothing_before() {
+    let gateway = gateway(&[PinOperation::Restore]).await;
+    let (_, made) = gateway.post("/snapshots", ADMIN, json!({})).await;
+    for path in
+        [format!("/snapshots/{}/restore", made["id"].as_str().unwrap()), "/snapshots/SNAP-9/restore".into()]
+    {
+        for body in [json!({}), json!({"pin": "0815"})] {
+            let (status, refused) = gateway.post(&path, ADMIN, body).await;
+            assert_eq!((status.as_u16(), &refused["code"]), (403, &json!("OTA_010")), "{path}");
+        }
+        assert!(gateway.snapshots.restored().is_empty());
+    }
+    let path = format!("/snapshots/{}/restore", made["id"].as_str().unwrap());
+    assert_eq!(gateway.post(&path, ADMIN, json!({"pin": "4711"})).await.0.as_u16(), 200);
+    assert_eq!(gateway.snapshots.restored().len(), 1);
+}
+
 #[test]
 fn what_the_contract_lists_needs_the_pin_by_default() {
     let rules = crate::PinRules::default();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use ota_core::{
-    ByteCount, OtaError, Sha256Digest, Slot,
+    ByteCount, Sha256Digest, Slot,
     error::{PortErrorKind, SignatureFault},
     job::{JobStatus, Strategy},
     ports::{AuditOutcome, ImageStore as _, SlotFacts as _, SlotRecord, SlotState},
@@ -18,10 +18,10 @@ use tokio::{
 
 use super::harness::{ADMIN, API, Gateway, OPERATOR, VIEWER, answer};
 
-const NAME: &str = "custom-v5.1.0.img";
-const PIN: &str = "4711";
+pub(super) const NAME: &str = "custom-v5.1.0.img";
+pub(super) const PIN: &str = "4711";
 
-fn image() -> Vec<u8> {
+pub(super) fn image() -> Vec<u8> {
     (0..150_000_u32).map(|i| u8::try_from(i * 7 % 251).unwrap()).collect()
 }
 
@@ -34,11 +34,11 @@ fn form(bytes: Vec<u8>) -> Form {
     Form::new().part("file", file(bytes)).text("version", "v5.1.0-custom")
 }
 
-fn signed(bytes: Vec<u8>) -> Form {
+pub(super) fn signed(bytes: Vec<u8>) -> Form {
     form(bytes).part("signature", Part::bytes(b"0cms".to_vec()).file_name("x.p7s"))
 }
 
-async fn send(gateway: &Gateway, path: &str, form: Form) -> (StatusCode, Value) {
+pub(super) async fn send(gateway: &Gateway, path: &str, form: Form) -> (StatusCode, Value) {
     answer(gateway.ask(Method::POST, path, OPERATOR).multipart(form)).await
 }
 
@@ -52,7 +52,7 @@ async fn refused(gateway: &Gateway, path: &str, form: Form, status: u16, code: &
     assert!(gateway.staging.names().is_empty(), "{:?}", gateway.staging.names());
 }
 
-async fn set_pin(gateway: &Gateway) {
+pub(super) async fn set_pin(gateway: &Gateway) {
     let (status, body) =
         answer(gateway.ask(Method::PUT, "/auth/pin", ADMIN).json(&json!({"new_pin": PIN}))).await;
     assert_eq!(status, StatusCode::OK, "{body}");
@@ -361,7 +361,9 @@ async fn a_deployment_writes_the_verified_bytes_without_a_pin_and_restarts_by_it
     let record = gateway.audited("upload.deploy").await;
     assert_eq!(record.job, Some(job.id));
     // While it runs, its image is neither replaced nor removed, and nothing else starts.
-    refused_in_use(&gateway, send(&gateway, "/upload", form(b"x".to_vec())).await);
+    for path in ["/upload", "/upload/verify"] {
+        refused_in_use(&gateway, send(&gateway, path, signed(b"x".to_vec())).await);
+    }
     let delete = gateway.ask(Method::DELETE, &format!("/upload/{NAME}"), OPERATOR);
     refused_in_use(&gateway, answer(delete).await);
     let (status, _) = gateway.post("/upload/deploy", ADMIN, request).await;
@@ -370,7 +372,9 @@ async fn a_deployment_writes_the_verified_bytes_without_a_pin_and_restarts_by_it
 }
 
 fn refused_in_use(gateway: &Gateway, (status, body): (StatusCode, Value)) {
-    assert_eq!((status.as_u16(), &body["code"]), (409, &json!("OTA_001")), "{body}");
+    assert_eq!((status.as_u16(), &body["code"]), (409, &json!("OTA_014")), "{body}");
+    let job = gateway.engine.active().borrow().as_ref().unwrap().id.to_string();
+    assert_eq!(body["details"]["with"], format!("job {job}, which deploys {NAME}"));
     assert_eq!(staged(gateway), Some(image()));
 }
 
@@ -444,7 +448,7 @@ async fn a_deployment_that_cannot_be_audited_or_is_not_safe_does_not_start() {
     assert!(gateway.engine.active().borrow().is_none());
 }
 
-fn other_slot(gateway: &Gateway, state: SlotState) {
+pub(super) fn other_slot(gateway: &Gateway, state: SlotState) {
     let version = Some("v5.0.3".parse().unwrap());
     gateway.store.set_slot(Slot::B, &SlotRecord { version, state, ..SlotRecord::default() }).unwrap();
 }
@@ -477,11 +481,4 @@ async fn a_rollback_needs_admin_pin_and_a_good_version_in_the_other_slot() {
     assert_eq!(gateway.audited("updates.rollback").await.reason.as_deref(), Some("does not fit"));
     gateway.until(JobStatus::Rebooting).await;
     assert_eq!(gateway.boot.env().trial, Some(Slot::B));
-}
-
-#[test]
-fn the_error_of_an_upload_in_use_names_the_job() {
-    let job: ota_core::JobId = "OTA-JOB-8821X".parse().unwrap();
-    let refusal = crate::status::Refusal::from(OtaError::UpdateInProgress { running: job });
-    assert_eq!(refusal.envelope("r", ota_core::Timestamp::from_secs(0)).details["job_id"], "OTA-JOB-8821X");
 }

@@ -29,6 +29,7 @@ async fn the_reset_of_the_spec_is_scheduled_and_answered_as_the_spec_has_it() {
     let gateway = with_pin().await;
     let (status, body) = gateway.post("/factory-reset", ADMIN, request("7392")).await;
     assert_eq!(status, StatusCode::OK, "{body}");
+    let body_of_the_reset = body.clone();
     assert_eq!(
         (&body["status"], &body["message"], &body["reboot_required"]),
         (&json!("reset_scheduled"), &json!("Factory reset scheduled for next boot"), &json!(true))
@@ -49,6 +50,31 @@ async fn the_reset_of_the_spec_is_scheduled_and_answered_as_the_spec_has_it() {
     assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("OTA_014")));
     let (_, list) = gateway.get("/snapshots").await;
     assert_eq!(list["snapshots"][0]["cause"], "factory_reset");
+    let (_, status) = gateway.get("/system/status").await;
+    assert_eq!(
+        status["factory_reset"],
+        json!({
+            "message": "a factory reset is scheduled for the next boot",
+            "requested_by": "admin",
+            "requested_at": "2026-01-15T12:00:00Z",
+            "backup": body_of_the_reset["backup"],
+        })
+    );
+}
+
+#[tokio::test]
+async fn a_reset_that_the_last_boot_did_not_carry_out_is_shown_as_such() {
+    let mut gateway = with_pin().await;
+    assert_eq!(gateway.get("/system/status").await.1["factory_reset"], Value::Null);
+    let body = json!({"pin": "7392", "confirmation": SENTENCE});
+    assert_eq!(gateway.post("/factory-reset", ADMIN, body).await.0, StatusCode::OK);
+    gateway.restart(false).await;
+    let shown = gateway.get("/system/status").await.1["factory_reset"].clone();
+    assert_eq!(shown["message"], "a factory reset is scheduled for the next boot");
+    gateway.restart(true).await;
+    let shown = gateway.get("/system/status").await.1["factory_reset"].clone();
+    assert!(shown["message"].as_str().unwrap().contains("the last boot did not carry it out"), "{shown}");
+    assert_eq!(shown["requested_by"], "admin");
 }
 
 #[tokio::test]

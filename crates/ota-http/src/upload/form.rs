@@ -305,7 +305,10 @@ pub(crate) fn refuse_in_use(app: &App, name: &ImageName) -> Result<(), Refusal> 
     let active = active.borrow();
     let user = active.as_ref().filter(|job| job.image.as_ref().is_some_and(|image| image.name == *name));
     match user {
-        Some(job) => Err(OtaError::UpdateInProgress { running: job.id.clone() }.into()),
+        Some(job) => {
+            let with = format!("job {}, which deploys {name}", job.id);
+            Err(OtaError::SystemBusy { with }.into())
+        }
         None => Ok(()),
     }
 }
