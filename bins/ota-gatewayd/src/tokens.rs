@@ -2,7 +2,7 @@
 
 use std::{
     fs::OpenOptions,
-    io::Write as _,
+    io::{IsTerminal as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
@@ -96,5 +96,7 @@ pub(crate) fn first(store: &SqliteStore, folder: &Path) -> anyhow::Result<()> {
     file.write_all(token.as_bytes())?;
     file.write_all(b"\n")?;
     file.sync_all()?;
-    crate::cli::say(&format!("first start: an admin token is in {}", path.display()))
+    // Once, to whoever sits there; what is no terminal keeps what it is told, and a log is no place for it.
+    let shown = if std::io::stdout().is_terminal() { format!(" and is {token}") } else { String::new() };
+    crate::cli::say(&format!("first start: the admin token is in {}{shown}", path.display()))
 }

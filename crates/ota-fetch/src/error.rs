@@ -168,7 +168,7 @@ fn transfer(error: &TransferError, whole: &FetchError, during: During) -> OtaErr
     let reason = match error.fault {
         TransferFault::Dns => ServerFault::Dns,
         TransferFault::Connect | TransferFault::Reset => ServerFault::Connect,
-        TransferFault::Tls => ServerFault::Tls,
+        TransferFault::Tls | TransferFault::NoAuthorities => ServerFault::Tls,
         TransferFault::Status(_) | TransferFault::BadAnswer(_) => ServerFault::Status,
         TransferFault::TooLarge(_) => ServerFault::TooLarge,
         TransferFault::TooSlow => ServerFault::TooSlow,

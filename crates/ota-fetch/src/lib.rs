@@ -24,7 +24,7 @@ pub use error::FetchError;
 pub use source::TufSource;
 pub use staging::Staging;
 pub use throttle::SpeedLimit;
-pub use transport::{TransferError, TransferFault, Url};
+pub use transport::{NoAuthorities, TransferError, TransferFault, Url, WebClient};
 pub use uploads::StagedUploads;
 
 #[cfg(test)]

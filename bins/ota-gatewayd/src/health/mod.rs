@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ota_core::ports::{BoxFuture, HealthChecks};
+use ota_fetch::{NoAuthorities, WebClient};
 use tokio::{process::Command, time::Instant};
 
 use crate::config::{HealthCheck, HealthConfig};
@@ -15,12 +16,12 @@ const ANSWER: Duration = Duration::from_secs(10);
 /// The configured checks, run one after the other.
 pub(crate) struct ConfiguredChecks {
     checks: Vec<HealthCheck>,
-    http: reqwest::Client,
+    http: WebClient,
 }
 
 impl ConfiguredChecks {
     pub(crate) fn new(config: &HealthConfig) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().timeout(ANSWER).no_proxy().build()?;
+        let http = WebClient::build(|| reqwest::Client::builder().timeout(ANSWER).no_proxy())?;
         Ok(Self { checks: config.check.clone(), http })
     }
 
@@ -52,7 +53,10 @@ impl ConfiguredChecks {
                 .map_err(|why| format!("unit {unit} is not active ({why})"));
         }
         if let Some(url) = &check.http {
-            let answer = self.http.get(url).send().await.map_err(|error| format!("{url}: {error}"))?;
+            if self.http.trusts_nobody && url.starts_with("https") {
+                return Err(format!("{url}: {NoAuthorities}"));
+            }
+            let answer = self.http.client.get(url).send().await.map_err(|error| format!("{url}: {error}"))?;
             return if answer.status().is_success() {
                 Ok(())
             } else {

@@ -6,7 +6,7 @@ use std::{error::Error, net::IpAddr};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use ota_core::ports::BoxFuture;
 use reqwest::{
-    Certificate, Client, Identity, StatusCode,
+    Certificate, Client, ClientBuilder, Identity, StatusCode,
     header::{ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue, IF_RANGE, LOCATION, RANGE},
     redirect::Policy,
 };
@@ -24,6 +24,8 @@ pub(crate) struct Web {
     foreign: Client,
     origins: Vec<Url>,
     secrets: HeaderMap,
+    /// Neither the configuration nor the system names an authority: no TLS server can be believed.
+    trusts_nobody: bool,
 }
 
 /// What [`Web`] is made of.
@@ -52,9 +54,16 @@ impl Web {
             value.set_sensitive(true);
             secrets.append(name, value);
         }
+        let own = client(options, options.client_cert)?;
+        let foreign = client(options, None)?;
+        if own.trusts_nobody {
+            let host = options.origins.first().and_then(Url::host_str).unwrap_or_default();
+            tracing::warn!(host, "{NoAuthorities}");
+        }
         Ok(Self {
-            own: client(options, options.client_cert)?,
-            foreign: client(options, None)?,
+            trusts_nobody: own.trusts_nobody,
+            own: own.client,
+            foreign: foreign.client,
             origins: options.origins.clone(),
             secrets,
         })
@@ -85,6 +94,9 @@ impl Web {
     }
 
     async fn send(&self, ask: &Ask) -> Result<reqwest::Response, TransferError> {
+        if self.trusts_nobody && ask.url.scheme() == "https" {
+            return Err(TransferError::new(&ask.url, TransferFault::NoAuthorities));
+        }
         let own = self.is_own(&ask.url);
         let client = if own { &self.own } else { &self.foreign };
         let mut request = client.get(ask.url.clone());
@@ -108,30 +120,68 @@ impl Transport for Web {
     }
 }
 
-fn client(options: &WebOptions<'_>, identity: Option<&ClientIdentity>) -> Result<Client, FetchError> {
-    let mut builder = Client::builder()
-        .redirect(Policy::none())
-        .referer(false)
-        .connect_timeout(options.stall.connect)
-        .pool_max_idle_per_host(1)
-        .user_agent(concat!("ota-gateway/", env!("CARGO_PKG_VERSION")));
-    if let Some(pem) = options.ca {
-        let trusted = Certificate::from_pem_bundle(pem).map_err(config("the CA certificates"))?;
-        if trusted.is_empty() {
-            return Err(FetchError::Config { what: "the CA file holds no certificate".into(), source: None });
-        }
-        builder = builder.tls_certs_only(trusted);
+/// The system names no certificate authority.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error(
+    "this system has no CA certificates: install ca-certificates, or name the CA of the server; no https until then"
+)]
+pub struct NoAuthorities;
+
+/// An HTTP client, which may know nobody to believe.
+pub struct WebClient {
+    /// The client.
+    pub client: Client,
+    /// The system names no certificate authority: every TLS server is refused, plain HTTP works.
+    pub trusts_nobody: bool,
+}
+
+impl WebClient {
+    /// Builds what `make` makes. Where that fails because the system has no CA certificates, it is built without any.
+    ///
+    /// # Errors
+    /// Those of reqwest for everything else.
+    pub fn build(make: impl Fn() -> ClientBuilder) -> reqwest::Result<Self> {
+        let failed = match make().build() {
+            Ok(client) => return Ok(Self { client, trusts_nobody: false }),
+            Err(error) => error,
+        };
+        let client = make().tls_certs_only([]).build().map_err(|_| failed)?;
+        Ok(Self { client, trusts_nobody: true })
     }
-    if let Some(identity) = identity {
-        builder =
-            builder.identity(Identity::from_pem(&identity.pem).map_err(config("the client certificate"))?);
+}
+
+fn client(options: &WebOptions<'_>, identity: Option<&ClientIdentity>) -> Result<WebClient, FetchError> {
+    let trusted = options.ca.map(Certificate::from_pem_bundle).transpose();
+    let trusted = trusted.map_err(config("the CA certificates"))?;
+    if trusted.as_ref().is_some_and(Vec::is_empty) {
+        return Err(FetchError::Config { what: "the CA file holds no certificate".into(), source: None });
     }
-    builder = match options.proxy {
-        Proxy::System => builder,
-        Proxy::Direct => builder.no_proxy(),
-        Proxy::Via(url) => builder.proxy(reqwest::Proxy::all(url.clone()).map_err(config("the proxy"))?),
+    let identity = identity.map(|identity| Identity::from_pem(&identity.pem)).transpose();
+    let identity = identity.map_err(config("the client certificate"))?;
+    let proxy = match options.proxy {
+        Proxy::Via(url) => Some(reqwest::Proxy::all(url.clone()).map_err(config("the proxy"))?),
+        Proxy::System | Proxy::Direct => None,
     };
-    builder.build().map_err(config("the HTTP client"))
+    let make = || {
+        let mut builder = Client::builder()
+            .redirect(Policy::none())
+            .referer(false)
+            .connect_timeout(options.stall.connect)
+            .pool_max_idle_per_host(1)
+            .user_agent(concat!("ota-gateway/", env!("CARGO_PKG_VERSION")));
+        if let Some(trusted) = &trusted {
+            builder = builder.tls_certs_only(trusted.clone());
+        }
+        if let Some(identity) = &identity {
+            builder = builder.identity(identity.clone());
+        }
+        match (options.proxy, &proxy) {
+            (Proxy::Via(_), Some(proxy)) => builder.proxy(proxy.clone()),
+            (Proxy::Direct, _) => builder.no_proxy(),
+            _ => builder,
+        }
+    };
+    WebClient::build(make).map_err(config("the HTTP client"))
 }
 
 fn config<E: Error + Send + Sync + 'static>(what: &'static str) -> impl FnOnce(E) -> FetchError {

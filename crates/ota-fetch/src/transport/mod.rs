@@ -13,6 +13,7 @@ use futures_util::stream::BoxStream;
 use ota_core::ports::BoxFuture;
 use reqwest::{StatusCode, header::HeaderMap};
 
+pub use http::{NoAuthorities, WebClient};
 pub use reqwest::Url;
 pub(crate) use small::{Small, backoff, pause, seconds};
 
@@ -54,6 +55,8 @@ pub enum TransferFault {
     Connect,
     /// No trusted TLS session.
     Tls,
+    /// No TLS session can be trusted: neither the system nor the configuration names an authority.
+    NoAuthorities,
     /// The server answered with this status.
     Status(u16),
     /// More bytes than this were announced or sent.
@@ -74,6 +77,7 @@ impl fmt::Display for TransferFault {
             Self::Dns => f.write_str("the host name does not resolve"),
             Self::Connect => f.write_str("no connection"),
             Self::Tls => f.write_str("no trusted TLS session"),
+            Self::NoAuthorities => NoAuthorities.fmt(f),
             Self::Status(code) => write!(f, "status {code}"),
             Self::TooLarge(limit) => write!(f, "more than {limit} bytes"),
             Self::TooSlow => f.write_str("too slow"),
@@ -122,7 +126,7 @@ impl TransferError {
             | TransferFault::Reset
             | TransferFault::BadAnswer(_) => true,
             TransferFault::Status(code) => code >= 500 || code == 408 || code == 429,
-            TransferFault::TooLarge(_) | TransferFault::Redirect(_) => false,
+            TransferFault::NoAuthorities | TransferFault::TooLarge(_) | TransferFault::Redirect(_) => false,
         }
     }
 }
