@@ -14,27 +14,24 @@ use std::{
     },
 };
 
+use crate::stack;
 use ota_boot::BlockSlotWriter;
 use ota_core::{
     ByteCount, ImageName, Slot,
     error::PortError,
-    job::{InstallOptions, Job, JobState, Strategy},
+    job::{Job, JobState},
     ports::{FileEnd, ImageInspector as _, ImageReader, ImageStore, UploadLabel, UploadStore as _},
-    release::{DetachedSignature, Evidence, Release, SignatureKind, StagedImage},
+    release::{DetachedSignature, Evidence, SignatureKind, StagedImage},
 };
-use ota_engine::{
-    Actor, CancelRequest, DeployRequest, Engine, EngineConfig, ExamineRequest, GatewayIdentity, JobRef,
-    Ports, SecurityFloor,
-};
+use ota_engine::{Actor, CancelRequest, Engine, ExamineRequest, JobRef, Ports};
 use ota_fetch::{StagedUploads, Staging};
 use ota_release::{CodeSigningOptions, SignMethod, make_code_signing_ca, sign_detached};
-use ota_testkit::{FakeBootControl, FakeClock, FakeGate, FakeHealth, FakeProbe, FakeRebooter, MemJournal};
+use ota_testkit::{FakeBootControl, FakeClock, MemJournal};
 use ota_tests::{
     images::{self, Behaviour, ImageSpec, Payload},
     release::MODEL,
 };
 use ota_verify::{HeadInspector, Keyring, KeyringVerifier, VerifyConfig};
-use tokio::sync::watch;
 
 const ROUNDS: u64 = 500;
 /// Reads of the staged file give at most so many bytes, so that there are moments between them.
@@ -187,7 +184,6 @@ struct Bench {
     good: Vec<u8>,
     evil: Vec<u8>,
     signature: Vec<u8>,
-    _gate: watch::Sender<u64>,
 }
 
 /// How a round ended.
@@ -235,51 +231,18 @@ impl Bench {
         let images =
             Arc::new(Meddled { inner: staging.clone(), reads: Arc::default(), plan: Arc::default() });
         let boot = Arc::new(FakeBootControl::running(Slot::A));
-        let store = Arc::new(MemJournal::default());
-        let gate = watch::Sender::new(0);
         let ports = Ports {
             boot: Arc::clone(&boot) as _,
             slots: Arc::new(BlockSlotWriter::new(dir.join("a.img"), dir.join("b.img"), Some(Slot::A))),
             images: Arc::clone(&images) as _,
             verifier: Arc::new(verifier),
-            sources: Vec::new(),
-            journal: Arc::clone(&store) as _,
-            facts: Arc::clone(&store) as _,
-            audit: Arc::clone(&store) as _,
-            settings: store as _,
-            safety: Arc::new(FakeGate::default()),
-            health: Arc::new(FakeHealth::default()),
-            rebooter: Arc::new(FakeRebooter::default()),
-            probe: Arc::new(FakeProbe::default()),
             clock: clock as _,
-            safety_changes: gate.subscribe(),
             inspector: Arc::new(HeadInspector),
-            user_data: ota_engine::UserData::default(),
+            ..stack::ports(&Arc::new(MemJournal::default()))
         };
-        let config = EngineConfig {
-            identity: GatewayIdentity { name: "gw".into(), model: MODEL.into(), serial: "1".into() },
-            running_version: Some("v5.0.4".parse().unwrap()),
-            tries: 3,
-            allow_unsigned: false,
-            reboot_countdown: 0,
-            security_floor: SecurityFloor::Fixed,
-            verify_slot_digest: true,
-        };
-        let engine = Engine::start(ports, config).await.unwrap();
+        let engine = Engine::start(ports, stack::config()).await.unwrap();
         let (staged, slot) = (staging.path().join(NAME), dir.join("b.img"));
-        Self {
-            _folder: folder,
-            images,
-            uploads,
-            staged,
-            slot,
-            boot,
-            engine,
-            good,
-            evil,
-            signature,
-            _gate: gate,
-        }
+        Self { _folder: folder, images, uploads, staged, slot, boot, engine, good, evil, signature }
     }
 
     fn upload(&self) -> StagedImage {
@@ -319,31 +282,10 @@ impl Bench {
         }
         let upload = self.uploads.find(&image.name).map_err(|error| error.to_string())?;
         let verification = upload.and_then(|upload| upload.verification).ok_or("call upload/verify first")?;
-        let vouched = verification.vouched;
-        let request = DeployRequest {
-            release: Release {
-                id: "upload:1".parse().unwrap(),
-                version: "v5.1.0".parse().unwrap(),
-                description: String::new(),
-                size: vouched.size,
-                sha256: vouched.sha256,
-                release_date: None,
-                critical: false,
-                requires_reboot: true,
-                kind: verification.facts.ok_or("not compatible")?.kind,
-                source: "upload".into(),
-                deltas: Vec::new(),
-                unpacked_size: None,
-            },
-            image: StagedImage { name: image.name, size: vouched.size, sha256: vouched.sha256 },
-            vouched,
-            target: None,
-            options: InstallOptions {
-                strategy: Strategy::Seamless,
-                reboot_after: false,
-                rollback_on_failure: true,
-            },
-        };
+        if verification.facts.is_none() {
+            return Err("not compatible".into());
+        }
+        let request = stack::deployment(image.name, "v5.1.0".parse().unwrap(), verification, false);
         let job = self.engine.deploy(&Actor::gateway(), request).await.map_err(|error| error.to_string())?;
         let mut active = self.engine.active();
         let rests = |job: &Option<Job>| {

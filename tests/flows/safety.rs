@@ -1,10 +1,19 @@
 //! The crane: while it moves nothing is switched and nothing reboots.
 
-use ota_api::{jobs::JobInfo, words::JobStatus};
+use ota_api::{
+    jobs::JobInfo,
+    updates::{FactoryResetRequest, RESET_CONFIRMATION, RollbackRequest},
+    upload::DeployRequest,
+    words::JobStatus,
+};
+use ota_client::ClientError;
 use ota_core::{ErrorCode, Slot};
-use ota_tests::config::Settings;
+use ota_tests::{config::Settings, make::PIN};
 
-use crate::world::{Offer, device, device_with, settings};
+use crate::{
+    uploads::{deploy, upload, verify},
+    world::{Offer, TestDevice, device, device_with, device_with_pin, settings},
+};
 
 fn held_by_the_crane(job: &JobInfo) -> bool {
     let waits = job.waiting_for.as_ref().filter(|waits| waits.reason == "safety");
@@ -28,6 +37,61 @@ async fn an_install_is_refused_while_the_crane_moves() {
     device.install(&job).await.unwrap();
     assert_eq!(device.ended(&job).await.status, JobStatus::Succeeded);
     device.check_rests_on(Slot::B).await;
+}
+
+fn rollback() -> RollbackRequest {
+    RollbackRequest { target_version: None, reason: None, pin: Some(PIN.into()) }
+}
+
+fn reset() -> FactoryResetRequest {
+    let confirmation = RESET_CONFIRMATION.into();
+    FactoryResetRequest { pin: Some(PIN.into()), backup_settings: false, confirmation }
+}
+
+/// An uploaded and verified image, to be deployed without a reboot of its own.
+pub(crate) async fn verified(device: &TestDevice) -> DeployRequest {
+    let name = device.client.upload(&upload(device)).await.unwrap().file.name;
+    device.client.verify(&verify(&name)).await.unwrap();
+    DeployRequest { reboot_after: false, ..deploy(&name) }
+}
+
+/// What is refused while it is not safe, beside an install: by what it is.
+pub(crate) async fn refusals(
+    device: &TestDevice,
+    request: &DeployRequest,
+) -> [(&'static str, ClientError); 3] {
+    [
+        ("rollback", device.client.rollback(&rollback()).await.unwrap_err()),
+        ("deploy", device.client.deploy(request).await.unwrap_err()),
+        ("reset", device.client.factory_reset(&reset()).await.unwrap_err()),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rollback_deploy_reset_and_a_reboot_are_refused_while_the_crane_moves() {
+    let device = device_with_pin(Offer::Small, settings()).await;
+    let request = verified(&device).await;
+    let environment = device.environment().bytes().unwrap();
+    device.set_sensor("crane_motion", "moving").unwrap();
+    device.safety_is(false).await;
+    for (what, error) in refusals(&device, &request).await {
+        let api = error.api().expect("a refusal");
+        assert_eq!((api.ota_code(), api.status), (Some(ErrorCode::UpdateBlocked), 400), "{what}");
+        assert_eq!(api.detail("constraint"), Some("crane_motion"), "{what}");
+    }
+    assert_eq!(device.environment().bytes().unwrap(), environment);
+    device.set_sensor("crane_motion", "stopped").unwrap();
+    device.safety_is(true).await;
+    let job = device.client.deploy(&request).await.unwrap().job_id;
+    device.until(&job, |job| job.status == JobStatus::Rebooting).await;
+    device.set_sensor("crane_motion", "moving").unwrap();
+    device.safety_is(false).await;
+    let refused = device.install(&job).await.unwrap_err();
+    assert_eq!(refused.api().unwrap().ota_code(), Some(ErrorCode::UpdateBlocked));
+    assert_eq!(device.boots(), [Some(Slot::A)]);
+    // To undo the switch is always allowed.
+    device.client.cancel(&job, None).await.unwrap();
+    assert_eq!(device.ended(&job).await.status, JobStatus::Cancelled);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,12 +12,15 @@ use ota_api::{
 };
 use ota_client::{BaseUrl, Client, ClientError, Options, Token};
 use ota_core::{ErrorCode, Slot};
-use ota_tests::config::Settings;
+use ota_testkit::peers::Peer;
+use ota_tests::{config::Settings, make::PIN};
+use tokio::time::{Instant, sleep};
 
-use crate::world::{Offer, TestDevice, device, device_with, device_with_pin, settings};
-
-/// The PIN of the spec's examples.
-const PIN: &str = "7392";
+use crate::{
+    api::PREFIX,
+    safety::{refusals, verified},
+    world::{Offer, PATIENCE, TestDevice, admin_program, device, device_with, device_with_pin, settings},
+};
 
 async fn somebody(device: &TestDevice, name: &str, role: Role) -> Client {
     let request = CreateTokenRequest { name: name.into(), role, expires_in: None };
@@ -75,6 +78,86 @@ async fn a_lease_holds_an_install_back_until_it_is_given_back_or_its_holder_dies
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_command_holds_updates_back_while_it_runs_and_when_its_holder_dies_they_go_on() {
+    let device = device(Offer::Small).await;
+    let url = fs::read_to_string(device.layout.url()).unwrap();
+    let token = device.layout.admin_token();
+    let inhibit = |command: &[&str]| {
+        let connection = ["--url", url.trim(), "--token-file", token.to_str().unwrap()];
+        let words = ["inhibit", "--ttl", "2", "--scope", "reboot", "--reason", "calibration", "--"];
+        let arguments: Vec<&str> =
+            connection.into_iter().chain(words).chain(command.iter().copied()).collect();
+        Peer::start(admin_program().to_str().unwrap(), "ota-admin", &arguments)
+    };
+    let listed = async || device.client.inhibitors().await.unwrap().inhibitors;
+    let until_listed = async |count: usize| {
+        let deadline = Instant::now() + PATIENCE;
+        while listed().await.len() != count {
+            assert!(Instant::now() < deadline, "{:?}", listed().await);
+            // tidy: waits for another process
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // `cat` runs until its standard input ends; what it says is the command's.
+    let mut holder = inhibit(&["cat"]);
+    until_listed(1).await;
+    assert_eq!(listed().await[0].reason, "calibration");
+    // Longer than its time to live: it is renewed.
+    for _ in 0..3 {
+        // tidy: waits for another process
+        sleep(Duration::from_secs(1)).await;
+        assert_eq!(listed().await.len(), 1);
+    }
+    holder.say("still there");
+    assert_eq!(holder.hear(), "still there\n");
+    tokio::task::spawn_blocking(move || holder.wait()).await.unwrap();
+    assert!(listed().await.is_empty(), "given back at the command's end");
+    let mut holder = inhibit(&["cat"]);
+    until_listed(1).await;
+    let job = device.download().await;
+    device.install(&job).await.unwrap();
+    let held = |job: &ota_api::jobs::JobInfo| job.waiting_for.as_ref().is_some_and(|w| w.reason == "safety");
+    device.until(&job, held).await;
+    holder.kill();
+    assert_eq!(device.ended(&job).await.status, JobStatus::Succeeded);
+    device.check_rests_on(Slot::B).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_end_of_an_override_is_told_on_the_websocket_and_its_reason_is_kept() {
+    let device = device_with_pin(Offer::Small, settings()).await;
+    let mut messages = device.api.listen(&format!("{PREFIX}/ws")).await;
+    device.set_sensor("crane_motion", "moving").unwrap();
+    device.safety_is(false).await;
+    let enable = |duration: u64| OverrideRequest {
+        enable: true,
+        pin: Some(PIN.into()),
+        reason: Some("the storm comes".into()),
+        duration: Some(duration),
+        acknowledge_risks: true,
+    };
+    device.client.safety_override(&enable(2)).await.unwrap();
+    device.safety_is(true).await;
+    messages.first(|m| m["event"] == "override_enabled").await;
+    messages.first(|m| m["event"] == "override_expired").await;
+    device.safety_is(false).await;
+    // Ended by hand, while the PIN is locked: there is nothing to prove for that.
+    device.client.safety_override(&enable(600)).await.unwrap();
+    device.safety_is(true).await;
+    let wrong = || OverrideRequest { pin: Some("0815".into()), ..enable(600) };
+    while device.client.safety_override(&wrong()).await.unwrap_err().api().unwrap().status != 429 {}
+    let off =
+        OverrideRequest { enable: false, pin: None, reason: None, duration: None, acknowledge_risks: false };
+    device.client.safety_override(&off).await.unwrap();
+    messages.first(|m| m["event"] == "override_disabled").await;
+    device.safety_is(false).await;
+    let audit = device.api.get("/audit?action=safety.override").await.ok().to_string();
+    assert!(audit.contains("the storm comes (2 s)"), "{audit}");
+    let expired = device.api.get("/audit?action=safety.override.expired").await.ok().to_string();
+    assert_eq!(expired.matches("the storm comes").count(), 1, "{expired}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_admins_must_agree_to_an_override_where_the_configuration_says_so() {
     let safety = "two_person_override = true".to_owned();
     let device = device_with_pin(Offer::Small, Settings { safety, ..settings() }).await;
@@ -124,6 +207,10 @@ async fn people_at_the_machine_mean_ota_015_for_everything_that_writes_or_reboot
     let api = refused.api().unwrap();
     assert_eq!((api.ota_code(), api.status), (Some(ErrorCode::MaintenanceActive), 409));
     assert_eq!(api.detail("window"), Some("service-window"));
+    for (what, error) in refusals(&device, &verified(&device).await).await {
+        let api = error.api().expect("a refusal");
+        assert_eq!((api.ota_code(), api.status), (Some(ErrorCode::MaintenanceActive), 409), "{what}");
+    }
     let explained = device.client.explain(&ExplainRequest::default()).await.unwrap();
     assert_eq!((explained.forecast, explained.steps[0].outcome), (Forecast::Refuse, StepOutcome::Deny));
     assert_eq!(explained.steps[0].step, Step::Write);
@@ -253,7 +340,7 @@ async fn pause_write_stops_the_bytes_and_abort_ends_the_job() {
     let mut before = bytes().await;
     loop {
         // tidy: waits for another process
-        tokio::time::sleep(Duration::from_millis(300)).await;
+        sleep(Duration::from_millis(300)).await;
         let now = bytes().await;
         if now == before {
             break;

@@ -36,16 +36,17 @@ use ota_core::{
     },
     release::{DetachedSignature, Release, SignatureKind, StagedImage},
 };
-use ota_engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
+use ota_engine::{Engine, EngineConfig, Ports};
 use ota_http::{AppState, HttpConfig, NoDiagnostics, Server};
 use ota_safety::SafetyEngine;
 use ota_testkit::{
-    FakeBootControl, FakeHealth, FakeInspector, FakeProbe, FakeRebooter, FakeVerifier, MemJournal, MemSlots,
-    MemStaging, MemUploads, ScriptedSource,
+    FakeBootControl, FakeRebooter, MemJournal, MemSlots, MemStaging, MemUploads, ScriptedSource,
     peers::{Broker, Peer, Plc, free_port},
     samples,
 };
 use tokio::sync::oneshot;
+
+use crate::stack;
 
 /// How many updates are tried; `OTA_SAFETY_TIMINGS` says another number.
 const UPDATES: u64 = 200;
@@ -197,23 +198,6 @@ impl Crane {
     fn motions(&self) -> Option<Vec<(Instant, Instant)>> {
         let mut state = self.state.lock().unwrap();
         (!state.moving).then(|| std::mem::take(&mut state.past))
-    }
-}
-
-/// The clock of this machine.
-struct RunClock(Instant);
-
-impl Clock for RunClock {
-    fn wall(&self) -> Timestamp {
-        Timestamp::from_secs(1_768_478_400) + self.0.elapsed()
-    }
-
-    fn monotonic(&self) -> Duration {
-        Duration::from_secs(3600) + self.0.elapsed()
-    }
-
-    fn wall_is_trusted(&self) -> bool {
-        true
     }
 }
 
@@ -395,38 +379,21 @@ impl Gateway {
     }
 
     async fn power_on(&self, config: &str) -> Running {
-        let clock: Arc<dyn Clock> = Arc::new(RunClock(Instant::now()));
+        let clock: Arc<dyn Clock> = stack::RunClock::start();
         let safety = SafetyEngine::new(toml::from_str(config).unwrap(), Arc::clone(&clock)).unwrap();
         let ports = Ports {
             boot: Arc::clone(&self.boot) as _,
             slots: Arc::clone(&self.slots) as _,
             images: Arc::clone(&self.staging) as _,
-            verifier: Arc::new(FakeVerifier::default()),
             sources: vec![Arc::new(SlowLink(Arc::clone(&self.source)))],
-            journal: Arc::clone(&self.store) as _,
-            facts: Arc::clone(&self.store) as _,
-            audit: Arc::clone(&self.store) as _,
-            settings: Arc::clone(&self.store) as _,
             safety: Arc::clone(&safety) as _,
-            health: Arc::new(FakeHealth::default()),
             rebooter: Arc::clone(&self.rebooter) as _,
-            probe: Arc::new(FakeProbe::default()),
             clock: Arc::clone(&clock),
             safety_changes: safety.changes(),
-            inspector: Arc::new(FakeInspector),
-            user_data: ota_engine::UserData::default(),
+            ..stack::ports(&self.store)
         };
-        let config = EngineConfig {
-            identity: GatewayIdentity { name: "gw".into(), model: "M".into(), serial: "S".into() },
-            running_version: Some(
-                if self.boot.booted() == Some(Slot::A) { "v5.0.4" } else { "v5.0.5" }.parse().unwrap(),
-            ),
-            tries: 3,
-            allow_unsigned: false,
-            reboot_countdown: 0,
-            security_floor: SecurityFloor::Fixed,
-            verify_slot_digest: true,
-        };
+        let version = if self.boot.booted() == Some(Slot::A) { "v5.0.4" } else { "v5.0.5" };
+        let config = EngineConfig { running_version: Some(version.parse().unwrap()), ..stack::config() };
         let (stop_sensors, stopped) = oneshot::channel::<()>();
         tokio::spawn(Arc::clone(&safety).run(async {
             let _ = stopped.await;

@@ -20,6 +20,7 @@ const LABEL: &str = "v5.1.0-custom";
 /// How much more memory the daemon may need for a long upload than for a short one. KiB.
 const GROWTH: u64 = 16 * 1024;
 
+/// The release on offer with its signature, as somebody uploads it.
 pub(crate) fn upload(device: &TestDevice) -> UploadFile {
     UploadFile {
         image: device.release.image.clone(),

@@ -33,3 +33,44 @@ pub(crate) fn static_daemon(wrapper: &Path) -> anyhow::Result<()> {
 pub(crate) fn folder() -> anyhow::Result<PathBuf> {
     Ok(Workspace::read()?.target.join("debug"))
 }
+
+/// How what is measured is built.
+#[derive(Clone, Copy)]
+pub(crate) enum Profile {
+    /// As it is shipped.
+    Release,
+    /// As it is developed: not optimised, but there already.
+    Dev,
+}
+
+impl Profile {
+    pub(crate) const fn of(dev: bool) -> Self {
+        if dev { Self::Dev } else { Self::Release }
+    }
+
+    /// Builds these targets of the workspace.
+    pub(crate) fn build(self, targets: &[&str]) -> anyhow::Result<()> {
+        let name = match self {
+            Self::Release => "release",
+            Self::Dev => "dev",
+        };
+        let mut cargo = process::cargo();
+        process::run(cargo.args(["build", "--quiet", "--workspace", "--profile", name]).args(targets))
+    }
+
+    /// Where they are below the target directory.
+    pub(crate) fn folder(self, target: &Path) -> PathBuf {
+        target.join(match self {
+            Self::Release => "release",
+            Self::Dev => "debug",
+        })
+    }
+
+    /// What stands above the figures.
+    pub(crate) const fn sentence(self) -> &'static str {
+        match self {
+            Self::Release => "release build",
+            Self::Dev => "development build (not optimised)",
+        }
+    }
+}

@@ -10,27 +10,21 @@ use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
 use ota_core::{
     ByteCount, ImageName, OtaError, Sha256Digest, Slot, Timestamp, Version,
     error::PortError,
-    job::{InstallOptions, Strategy},
     ports::{
         FileEnd, ImageExpectation, ImageReader, ImageVerifier, Observer, SlotFacts as _, SlotRecord, Stated,
         Verification, VerifyPolicy,
     },
-    release::{ChecksumFile, DetachedSignature, Evidence, Release, StagedImage, Vouched},
+    release::{ChecksumFile, DetachedSignature, Evidence, StagedImage, Vouched},
 };
-use ota_engine::{
-    Actor, DeployRequest, Engine, EngineConfig, EngineError, ExamineRequest, GatewayIdentity, Ports,
-    SecurityFloor,
-};
+use ota_engine::{Actor, Engine, EngineError, ExamineRequest, Ports};
 use ota_image::{ArchivePolicy, PackedInspector, UnpackingWriter};
-use ota_testkit::{
-    FakeClock, FakeGate, FakeHealth, FakeProbe, FakeRebooter, MemJournal, MemReader, MemStaging,
-};
+use ota_testkit::{FakeClock, FakeRebooter, MemJournal, MemReader, MemStaging};
 use ota_tests::{Layout, environment::BootEnvironment, make, process};
 use ota_verify::{HeadInspector, Keyring, KeyringVerifier, Trailer, VerifyConfig};
 use tempfile::TempDir;
-use tokio::sync::watch;
 
 use super::keys::Keys;
+use crate::stack;
 
 const DAY: i64 = 86_400;
 const SLOT: u64 = 8 << 20;
@@ -199,29 +193,11 @@ impl Bench {
             images: Arc::clone(&staging) as _,
             verifier: Arc::clone(&switch) as _,
             inspector: Arc::new(PackedInspector::new(Arc::new(HeadInspector), policy)),
-            sources: vec![],
-            journal: Arc::clone(&journal) as _,
-            facts: Arc::clone(&journal) as _,
-            audit: Arc::clone(&journal) as _,
-            settings: Arc::clone(&journal) as _,
-            safety: Arc::new(FakeGate::default()),
-            health: Arc::new(FakeHealth::default()),
             rebooter: Arc::clone(&rebooter) as _,
-            probe: Arc::new(FakeProbe::default()),
             clock: Arc::clone(&clock) as _,
-            safety_changes: watch::Sender::new(0).subscribe(),
-            user_data: ota_engine::UserData::default(),
+            ..stack::ports(&journal)
         };
-        let config = EngineConfig {
-            identity: GatewayIdentity { name: "gw".into(), model: "IGW-5000".into(), serial: "SN1".into() },
-            running_version: Some("v5.0.4".parse().unwrap()),
-            tries: 3,
-            allow_unsigned: false,
-            reboot_countdown: 0,
-            security_floor: SecurityFloor::Fixed,
-            verify_slot_digest: true,
-        };
-        let engine = Engine::start(ports, config).await.unwrap();
+        let engine = Engine::start(ports, stack::config()).await.unwrap();
         let before = state(&layout);
         Self {
             dir,
@@ -297,28 +273,9 @@ impl Bench {
     /// Deploys it; gives what is recorded of the slot, and what is in it.
     pub(super) async fn installed(&self, name: &str, image: &Image) -> (SlotRecord, Vec<u8>) {
         let verification = self.taken(name, image).await;
-        let vouched = verification.vouched;
         let file: ImageName = name.parse().unwrap();
         self.staging.put(&file, &image.file);
-        let facts = verification.facts.unwrap();
-        let release = Release {
-            id: "upload:matrix".parse().unwrap(),
-            version: version(),
-            description: String::new(),
-            size: vouched.size,
-            sha256: vouched.sha256,
-            release_date: None,
-            critical: false,
-            requires_reboot: true,
-            kind: facts.kind,
-            source: "upload".into(),
-            deltas: vec![],
-            unpacked_size: None,
-        };
-        let staged = StagedImage { name: file, size: vouched.size, sha256: vouched.sha256 };
-        let options =
-            InstallOptions { strategy: Strategy::Seamless, reboot_after: true, rollback_on_failure: true };
-        let request = DeployRequest { release, image: staged, vouched, target: None, options };
+        let request = stack::deployment(file, version(), verification, true);
         let job = self.engine.deploy(&Actor::gateway(), request).await.unwrap();
         let mut active = self.engine.active();
         let ended = |job: &Option<ota_core::job::Job>| job.is_none();

@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use crate::{process, tools, workspace::Workspace};
+use crate::{build::Profile, process, tools, workspace::Workspace};
 
 /// How a bench of the daemon is run.
 #[derive(clap::Args)]
@@ -32,13 +32,12 @@ pub(super) fn run(name: &str, args: &Args) -> anyhow::Result<()> {
     if args.peers && !process::installed("nginx") {
         tools::apt(&["nginx-light"])?;
     }
-    let profile = if args.dev { "dev" } else { "release" };
-    let build = ["build", "--quiet", "--workspace", "--bins", "--example", name, "--profile", profile];
-    process::run(process::cargo().args(build))?;
+    let profile = Profile::of(args.dev);
+    profile.build(&["--bins", "--example", name])?;
     let target = Workspace::read()?.target;
-    let folder = target.join(if args.dev { "debug" } else { "release" });
+    let folder = profile.folder(&target);
     let dir = args.dir.clone().unwrap_or_else(|| target.join("bench-daemon"));
-    println!("{} build", if args.dev { "development (not optimised)" } else { "release" });
+    println!("{}", profile.sentence());
     let mut bench = process::command("prlimit");
     // More clients than a shell lets one process have files.
     bench.args(["--nofile=8192", "--"]).arg(folder.join("examples").join(name));

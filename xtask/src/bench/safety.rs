@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use super::meter::{Cost, measured};
-use crate::{process, workspace::Workspace};
+use crate::{build::Profile, process, workspace::Workspace};
 
 /// How the bench is run.
 #[derive(clap::Args)]
@@ -17,6 +17,9 @@ pub(crate) struct Args {
     /// How long each measure runs.
     #[arg(long, default_value_t = 20)]
     seconds: u32,
+    /// Measure the development build, which is there already. The figures say so.
+    #[arg(long)]
+    dev: bool,
 }
 
 /// Most of one core.
@@ -33,14 +36,15 @@ const ROWS: [(&str, &str); 3] = [
 
 /// Runs the bench.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let build = ["build", "--release", "--quiet", "-p", "ota-safety", "--example", "bench_safety"];
-    process::run(process::cargo().args(build))?;
+    let profile = Profile::of(args.dev);
+    profile.build(&["--example", "bench_safety"])?;
     let target = Workspace::read()?.target;
-    let program = target.join("release/examples/bench_safety");
+    let program = profile.folder(&target).join("examples/bench_safety");
     let folder =
         if Path::new("/dev/shm").is_dir() { Path::new("/dev/shm").to_owned() } else { target.clone() };
     let folder = folder.join(format!("bench-safety-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
+    println!("{}", profile.sentence());
     println!("{} constraints at {} samples/s each, {} s a row", args.constraints, args.hertz, args.seconds);
     println!("{:<40} {:>14} {:>12}", "", "% of one core", "peak RSS");
     let rows = ROWS.iter().try_for_each(|(title, measure)| {
