@@ -189,6 +189,7 @@ async fn the_first_start_shows_the_admin_token_on_the_console_once_and_never_in_
         let line = format!("exec setpriv --pdeathsig KILL -- {gatewayd} --config {} run", config.display());
         let arguments = ["--quiet", "--flush", "--command", &line].map(OsString::from);
         let arguments: Vec<_> = arguments.iter().map(OsString::as_os_str).chain([said.as_os_str()]).collect();
+        let _ = fs::remove_file(&said);
         let log = fs::File::create(device.layout.dir().join("script.log")).unwrap();
         let mut process = process::start(Path::new("script"), &arguments, &log).unwrap();
         let deadline = Instant::now() + PATIENCE;

@@ -202,15 +202,15 @@ fn windows(kind: &str) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn people_at_the_machine_mean_ota_015_for_everything_that_writes_or_reboots() {
     let device = device_with_pin(Offer::Small, Settings { safety: windows("service"), ..settings() }).await;
+    for (what, error) in refusals(&device, &verified(&device).await).await {
+        let api = error.api().expect("a refusal");
+        assert_eq!((api.ota_code(), api.status), (Some(ErrorCode::MaintenanceActive), 409), "{what}");
+    }
     let job = device.download().await;
     let refused = device.install(&job).await.unwrap_err();
     let api = refused.api().unwrap();
     assert_eq!((api.ota_code(), api.status), (Some(ErrorCode::MaintenanceActive), 409));
     assert_eq!(api.detail("window"), Some("service-window"));
-    for (what, error) in refusals(&device, &verified(&device).await).await {
-        let api = error.api().expect("a refusal");
-        assert_eq!((api.ota_code(), api.status), (Some(ErrorCode::MaintenanceActive), 409), "{what}");
-    }
     let explained = device.client.explain(&ExplainRequest::default()).await.unwrap();
     assert_eq!((explained.forecast, explained.steps[0].outcome), (Forecast::Refuse, StepOutcome::Deny));
     assert_eq!(explained.steps[0].step, Step::Write);

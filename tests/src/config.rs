@@ -131,6 +131,8 @@ proxy = "direct"
 
 [auto]
 interval_seconds = {check_seconds}
+# Its update server is its own.
+demand_seconds = 0
 
 [download]
 {limit}
