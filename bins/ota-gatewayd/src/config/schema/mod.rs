@@ -160,6 +160,7 @@ fn limit(place: &str) -> Option<Value> {
         "connections" => json!(limits.connections),
         "connections_per_address" => json!(limits.connections_per_address),
         "websockets" => json!(limits.web_sockets),
+        "websocket_queue" => json!(limits.ws_queue),
         "websocket_message_bytes" => json!(limits.ws_message_bytes),
         "websocket_ping_seconds" => json!(limits.ws_ping.as_secs()),
         "session_idle_seconds" => json!(sessions.idle.as_secs()),
