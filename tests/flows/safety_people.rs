@@ -19,7 +19,7 @@ use tokio::time::{Instant, sleep};
 use crate::{
     api::PREFIX,
     safety::{refusals, verified},
-    world::{Offer, PATIENCE, TestDevice, admin_program, device, device_with, device_with_pin, settings},
+    world::{Offer, PATIENCE, TestDevice, binary, device, device_with, device_with_pin, settings},
 };
 
 async fn somebody(device: &TestDevice, name: &str, role: Role) -> Client {
@@ -87,7 +87,7 @@ async fn a_command_holds_updates_back_while_it_runs_and_when_its_holder_dies_the
         let words = ["inhibit", "--ttl", "2", "--scope", "reboot", "--reason", "calibration", "--"];
         let arguments: Vec<&str> =
             connection.into_iter().chain(words).chain(command.iter().copied()).collect();
-        Peer::start(admin_program().to_str().unwrap(), "ota-admin", &arguments)
+        Peer::start(binary("ota-admin").to_str().unwrap(), "ota-admin", &arguments)
     };
     let listed = async || device.client.inhibitors().await.unwrap().inhibitors;
     let until_listed = async |count: usize| {
