@@ -289,6 +289,7 @@ fn config() -> EngineConfig {
         reboot_countdown: 0,
         security_floor: SecurityFloor::Fixed,
         verify_slot_digest: true,
+        check_pause: std::time::Duration::ZERO,
     }
 }
 
