@@ -4,6 +4,7 @@
 //! story that is played; what must hold is said at each step. Never the wrong slot, never U-Boot's prompt.
 
 mod machine;
+mod sandbox;
 
 use std::{path::PathBuf, time::Duration};
 
@@ -30,6 +31,9 @@ struct Args {
     /// Times that the machine is killed during a trial.
     #[arg(long, default_value_t = 3)]
     cuts: u32,
+    /// Boot so many environments in U-Boot's sandbox, and nothing else.
+    #[arg(long)]
+    sandbox: Option<u64>,
     /// Only make the keys that `make.sh` puts into the images.
     #[arg(long)]
     keys: bool,
@@ -43,6 +47,9 @@ fn main() -> anyhow::Result<()> {
         let ca = make_code_signing_ca(&CodeSigningOptions::new(&made))?;
         std::fs::copy(&ca.ca_certificate, args.dir.join("keys/release-ca.pem"))?;
         return Ok(());
+    }
+    if let Some(times) = args.sandbox {
+        return sandbox::Sandbox::new(&args.dir).agrees(times);
     }
     let (key, certificate) = (made.join("signer.key"), made.join("signer.pem"));
     let method = SignMethod::Cms { key, certificate, chain: None };

@@ -9,7 +9,7 @@ use crate::{build, process, workspace::Workspace};
 /// How long.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Fifty power cuts instead of three.
+    /// Fifty power cuts instead of three, and U-Boot's sandbox built.
     #[arg(long)]
     long: bool,
     /// Where the packages, images and the disk are kept; the packages are fetched once.
@@ -47,5 +47,14 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     process::run(story().arg("--keys"))?;
     let loader = process::root().join("dist/u-boot/ota-boot.cmd");
     process::run(script("make.sh").arg(daemon).arg(loader))?;
-    process::run(story().args(["--cuts", if args.long { "50" } else { "3" }]))
+    process::run(story().args(["--cuts", if args.long { "50" } else { "3" }]))?;
+    // Debian's builds keep one copy of the environment. The build with two takes minutes, so it is made for the long run and kept.
+    if args.long {
+        process::run(&mut script("build-uboot.sh"))?;
+    }
+    if dir.join("build-sandbox/u-boot").exists() {
+        process::run(script("sandbox.sh").arg(process::root().join("dist/u-boot/ota-boot.cmd")))?;
+        process::run(story().args(["--sandbox", if args.long { "500" } else { "60" }]))?;
+    }
+    Ok(())
 }
