@@ -10,7 +10,7 @@ use ota_core::{
     ByteCount, ErrorCode, Slot, Version,
     error::{OtaError, PortErrorKind},
     event::{EventKind, Outcome, Phase},
-    job::{InstallOptions, Job, JobStatus, Priority, Strategy},
+    job::{InstallOptions, Job, JobState, JobStatus, Priority, Strategy},
     ports::{BootControl, JobJournal, RebootReason, Settings as _, SlotFacts, SlotState},
     release::{DetachedSignature, SignatureKind, Signer, Vouched},
     safety::SafetyStep,
@@ -187,6 +187,11 @@ impl Gateway {
         let job = self.downloaded().await;
         self.install(&job, SEAMLESS).await.unwrap();
         self.rebooter.until_reboots(1).await;
+        // The reboot is asked for first and recorded then; cut in between, it is another story.
+        let mut active = self.engine().active();
+        while self.journal.job(&job.id).unwrap().unwrap().state != JobState::Rebooting {
+            active.changed().await.unwrap();
+        }
         job
     }
 }
