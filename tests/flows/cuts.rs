@@ -127,6 +127,8 @@ async fn round(on: &Path, number: u64, speed: Option<u32>, whole: Duration) -> (
     let (sent, size) = (device.server.sent("rootfs.squashfs"), device.release.size());
     let allowed = size + TWICE * cuts.len() as u64 + (64 << 10);
     assert!(sent <= allowed, "{told}: {sent} bytes of {size} sent, {:?}", device.server.starts("squashfs"));
+    // Or its daemon keeps the file system busy.
+    device.machine.power_off().await;
     (states, job.status)
 }
 
@@ -136,7 +138,9 @@ async fn undisturbed(on: &Path, speed: Option<u32>) -> Duration {
     device.server.slow_down(speed);
     let started = Instant::now();
     assert_eq!(drive(&device, &Seen::default()).await.status, JobStatus::Succeeded);
-    started.elapsed()
+    let took = started.elapsed();
+    device.machine.power_off().await;
+    took
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -33,6 +33,14 @@ impl Partition {
     }
 
     pub(crate) fn unmount(&self) {
+        // A child that is being started has all descriptors until it runs its program: busy for some milliseconds.
+        for _ in 0..50 {
+            if process::outcome("umount", [self.mount.as_os_str()]).unwrap().status.success() {
+                return;
+            }
+            // tidy: waits for other processes
+            std::thread::sleep(std::time::Duration::from_millis(100));
+        }
         run("umount", &[self.mount.as_os_str()]);
     }
 
