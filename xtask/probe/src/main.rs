@@ -39,11 +39,13 @@ fn versions_compare() -> bool {
 fn a_job_starts() -> bool {
     let Some(job) = job() else { return false };
     let Ok(started) = step(&job, Input::Start, Timestamp::from_secs(1)) else { return false };
-    matches!(started.job.state, JobState::Downloading { have: ByteCount::ZERO, .. }) && !started.effects.is_empty()
+    matches!(started.job.state, JobState::Downloading { have: ByteCount::ZERO, .. })
+        && !started.effects.is_empty()
 }
 
 fn job() -> Option<Job> {
     let release = Release {
+        unpacked_size: None,
         id: "UPD-1".parse().ok()?,
         version: "v5.0.5".parse().ok()?,
         description: String::new(),
