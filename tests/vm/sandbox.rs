@@ -112,12 +112,12 @@ impl Sandbox {
         Ok(())
     }
 
-    /// One start of U-Boot; what it said. It is ended when it starts over.
+    /// One start of U-Boot; what it said.
     #[expect(clippy::disallowed_methods, reason = "the owner of U-Boot's process")]
     fn boot(&self, command: &str) -> anyhow::Result<String> {
-        // A sandbox that resets starts itself anew, for ever: the time-out ends it, after it has said so.
+        // For one that hangs; the prelude lets none start over.
         let output = Command::new("timeout")
-            .args(["--signal=KILL", "5"])
+            .args(["--signal=KILL", "20"])
             .arg(self.uboot.join("u-boot"))
             .arg("-d")
             .arg(self.uboot.join("ota.dtb"))
