@@ -22,18 +22,6 @@ const SLOW: u32 = 40_000_000;
 /// Bytes that may be fetched twice for each cut.
 const TWICE: u64 = 8 << 20;
 
-/// xorshift; the same rounds in every run.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-}
-
 /// When and how a round is cut.
 #[derive(Clone, Copy, Debug)]
 struct Cut {
@@ -42,10 +30,10 @@ struct Cut {
 }
 
 fn cuts(round: u64, whole: Duration) -> Vec<Cut> {
-    let mut random = Random(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(round + 1));
+    let mut random = fastrand::Rng::with_seed(round);
     let micros = u64::try_from(whole.as_micros()).unwrap();
-    let count = 1 + u64::from(random.below(3) == 0);
-    let mut one = || Cut { after: Duration::from_micros(random.below(micros)), power: random.below(3) == 0 };
+    let count = 1 + u64::from(random.u8(..3) == 0);
+    let mut one = || Cut { after: Duration::from_micros(random.u64(..micros)), power: random.u8(..3) == 0 };
     (0..count).map(|_| one()).collect()
 }
 

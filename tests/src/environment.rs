@@ -2,7 +2,7 @@
 //!
 //! The bytes are `ota-boot`'s code, which its own tests hold against U-Boot's tools; the rules are `ota_testkit`'s.
 
-use std::{fs, sync::Arc};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use anyhow::Context as _;
 use ota_boot::{
@@ -19,23 +19,26 @@ const SIZE: usize = 0x4000;
 /// Where the second copy starts; each has an erase block of its own.
 const SECOND: usize = 0x1_0000;
 
-/// The boot environment of a simulated device.
+/// The boot environment of a device that is a file.
 #[derive(Clone)]
 pub struct BootEnvironment {
-    layout: Layout,
+    file: PathBuf,
+    fw_env_config: PathBuf,
     store: EnvStore,
 }
 
 impl BootEnvironment {
-    /// Opens nothing yet.
+    /// That of a simulated device. Opens nothing yet.
     #[must_use]
     pub fn new(layout: &Layout) -> Self {
-        let settings = EnvSettings {
-            fw_env_config: layout.fw_env_config(),
-            lock: layout.run("fw_printenv.lock"),
-            allow_single_copy: false,
-        };
-        Self { layout: layout.clone(), store: EnvStore::new(settings, Arc::new(OsDevices::default())) }
+        Self::at(layout.uboot_env(), layout.fw_env_config(), layout.run("fw_printenv.lock"))
+    }
+
+    /// The one in `file`, as `fw_env_config` says. Opens nothing yet.
+    #[must_use]
+    pub fn at(file: PathBuf, fw_env_config: PathBuf, lock: PathBuf) -> Self {
+        let settings = EnvSettings { fw_env_config: fw_env_config.clone(), lock, allow_single_copy: false };
+        Self { file, fw_env_config, store: EnvStore::new(settings, Arc::new(OsDevices::default())) }
     }
 
     /// Makes both copies as a boot loader that has booted twice leaves them, with a variable of the board's own.
@@ -43,11 +46,11 @@ impl BootEnvironment {
     /// # Errors
     /// What the operating system says.
     pub fn make(&self) -> anyhow::Result<()> {
-        let file = self.layout.uboot_env();
+        let file = &self.file;
         let path = file.display();
         let config =
             format!("# device  offset  size\n{path} {:#x} {SIZE:#x}\n{path} {SECOND:#x} {SIZE:#x}\n", 0);
-        fs::write(self.layout.fw_env_config(), config)?;
+        fs::write(&self.fw_env_config, config)?;
         let mut environment = Environment::default();
         for (name, value) in [("board_name", "igw-5000"), ("ethaddr", "02:00:00:12:34:56")] {
             environment.set(name, value);
@@ -60,7 +63,7 @@ impl BootEnvironment {
         for (flag, start) in [(1, 0), (2, SECOND)] {
             bytes[start..start + SIZE].copy_from_slice(&Format::Redundant.seal(flag, &data));
         }
-        fs::write(&file, bytes).with_context(|| format!("writing {path}"))
+        fs::write(file, bytes).with_context(|| format!("writing {path}"))
     }
 
     /// All variables, as the boot loader reads them: none when both copies are bad.
@@ -108,7 +111,7 @@ impl BootEnvironment {
     /// # Errors
     /// What the operating system says.
     pub fn bytes(&self) -> anyhow::Result<Vec<u8>> {
-        Ok(fs::read(self.layout.uboot_env())?)
+        Ok(fs::read(&self.file)?)
     }
 
     /// What Debian's `fw_printenv` makes of it: `name=value` lines.
@@ -116,8 +119,7 @@ impl BootEnvironment {
     /// # Errors
     /// When it is not installed, fails, or finds no good copy.
     pub fn printed(&self) -> anyhow::Result<Variables> {
-        let config = self.layout.fw_env_config();
-        let output = process::outcome("fw_printenv", ["-c".as_ref(), config.as_os_str()])?;
+        let output = process::outcome("fw_printenv", ["-c".as_ref(), self.fw_env_config.as_os_str()])?;
         let said = String::from_utf8_lossy(&output.stderr);
         // It ends with 0 and a complaint when both copies are bad.
         anyhow::ensure!(output.status.success() && said.trim().is_empty(), "fw_printenv: {}", said.trim());

@@ -22,7 +22,6 @@ depmod -b "$t" "$v"
 cp "$g/usr/bin/fw_printenv" "$t/bin/"
 find "$g" \( -name 'libubootenv.so.0*' -o -name 'libyaml-0.so*' -o -name 'libz.so*' -o -name libc.so.6 \) -exec cp -a {} "$t/lib/" \;
 cp "$g/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" "$t/lib64/"
-mkdir -p "$t/etc/ssl/certs"; cp -L /etc/ssl/certs/ca-certificates.crt "$t/etc/ssl/certs/"
 (cd "$t" && find . | LC_ALL=C sort | cpio -o -H newc -R 0:0 --quiet | gzip -1) > "$w/initrd"
 
 # ---- slots ----

@@ -43,17 +43,17 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         command.arg("--dir").arg(&dir).arg("--boot").arg(scripts.join("boot.sh"));
         command
     };
+    let boot_script = process::root().join("dist/u-boot/ota-boot.cmd");
     process::run(&mut script("get.sh"))?;
     process::run(story().arg("--keys"))?;
-    let loader = process::root().join("dist/u-boot/ota-boot.cmd");
-    process::run(script("make.sh").arg(daemon).arg(loader))?;
+    process::run(script("make.sh").arg(daemon).arg(&boot_script))?;
     process::run(story().args(["--cuts", if args.long { "50" } else { "3" }]))?;
     // Debian's builds keep one copy of the environment. The build with two takes minutes, so it is made for the long run and kept.
     if args.long {
         process::run(&mut script("build-uboot.sh"))?;
     }
     if dir.join("build-sandbox/u-boot").exists() {
-        process::run(script("sandbox.sh").arg(process::root().join("dist/u-boot/ota-boot.cmd")))?;
+        process::run(script("sandbox.sh").arg(&boot_script))?;
         process::run(story().args(["--sandbox", if args.long { "500" } else { "60" }]))?;
     }
     Ok(())

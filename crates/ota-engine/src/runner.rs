@@ -327,6 +327,23 @@ impl Runner {
 
     /// Tells the active job `input`: decides, makes durable, performs.
     pub(crate) async fn feed(&mut self, input: Input) -> Result<Job, FeedError> {
+        if let Some(arrived) = self.arrived_before(&input) {
+            self.advance(arrived).await?;
+        }
+        self.advance(input).await
+    }
+
+    /// A download that is stopped keeps everything that has arrived; its record is to say that, not the last checkpoint.
+    fn arrived_before(&self, input: &Input) -> Option<Input> {
+        let stops = matches!(input, Input::Pause | Input::Blocked(_));
+        let JobState::Downloading { have: known, held: None } = self.active.as_ref()?.state else {
+            return None;
+        };
+        let have = self.shared.live.now()?.current;
+        (stops && have > known).then_some(Input::FetchProgress { have })
+    }
+
+    async fn advance(&mut self, input: Input) -> Result<Job, FeedError> {
         let Some(job) = self.active.clone() else {
             return Err(FeedError::Refused(Refused { state: "(no job)", input: input.name() }));
         };

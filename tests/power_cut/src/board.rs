@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use fastrand::Rng;
 use ota_core::Slot;
 use ota_testkit::bootloader::{self, Boot, Variables};
 
@@ -9,7 +10,6 @@ use crate::{
     disk::{Disk, Place, Step},
     fault::Fault,
     medium,
-    random::Random,
     rig::{End, Operator, Rig},
     scenario::Behaviour,
     world::{Judged, Play, World},
@@ -175,7 +175,7 @@ fn decide(variables: &Variables, wrong: Option<Wrong>) -> Boot {
 
 /// The power is cut `times` times while the boot loader is at work or right after it, each time with another outcome of
 /// what it was saving.
-pub(crate) fn storm(play: &Play, disk: Disk, times: usize, random: &mut Random) -> (Disk, Vec<String>) {
+pub(crate) fn storm(play: &Play, disk: Disk, times: usize, random: &mut Rng) -> (Disk, Vec<String>) {
     let mut disk = disk;
     for _ in 0..times {
         let world = World::new(play.clone(), disk.clone(), None);
@@ -186,11 +186,11 @@ pub(crate) fn storm(play: &Play, disk: Disk, times: usize, random: &mut Random) 
         }
         let log = world.log();
         let mut now = disk;
-        for step in &log[..random.below(log.len() + 1)] {
+        for step in &log[..random.usize(..=log.len())] {
             now.apply(step);
         }
         let fates = medium::choices(now.pending(), 8, random);
-        disk = now.cut(&fates[random.below(fates.len())], random);
+        disk = now.cut(&fates[random.usize(..fates.len())], random);
     }
     (disk, Vec::new())
 }

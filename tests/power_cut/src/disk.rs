@@ -5,12 +5,12 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use fastrand::Rng;
 use ota_core::{Slot, job::JobStatus};
 use ota_testkit::{MemJournal, bootloader::Variables};
 
 use crate::{
     medium::{BLOCK, ENV_BLOCK, Fate, Medium},
-    random::Random,
     saved_env::Places,
     scenario::{Content, EnvStart, Images, Scenario},
     seed,
@@ -189,7 +189,7 @@ impl Disk {
     }
 
     /// The disk after a cut that left this of each pending block.
-    pub(crate) fn cut(&self, fates: &[Fate], random: &mut Random) -> Self {
+    pub(crate) fn cut(&self, fates: &[Fate], random: &mut Rng) -> Self {
         let (a, rest) = fates.split_at(self.slots[0].pending());
         let (b, env) = rest.split_at(self.slots[1].pending());
         Self {
@@ -254,11 +254,10 @@ fn first_env(scenario: &Scenario, copies: usize) -> Vec<u8> {
 }
 
 fn variables(first: Slot) -> Variables {
-    let mut random = Random::new(11);
+    let mut random = Rng::with_seed(11);
     let mut set: Variables = (0..12)
         .map(|n| {
-            let value =
-                (0..240).map(|_| char::from(b'a' + u8::try_from(random.below(26)).unwrap_or(0))).collect();
+            let value = (0..240).map(|_| random.lowercase()).collect();
             (format!("board_note_{n:02}"), value)
         })
         .collect();

@@ -13,6 +13,7 @@ use std::{
     },
 };
 
+use fastrand::Rng;
 use ota_core::{Slot, job::JobState};
 
 use crate::{
@@ -20,7 +21,6 @@ use crate::{
     disk::Disk,
     fault::{Fault, FaultKind, Operation},
     medium::Fate,
-    random::Random,
     rig::Rig,
     scenario::{Behaviour, EnvStart, Images, Kind, Scenario},
     seed, verdict,
@@ -116,7 +116,7 @@ impl Case {
         bad.extend(unnamed(&failed));
         // The medium is repaired, the power comes back; what was not synced is gone.
         let lost = vec![Fate::Lost; failed.disk.pending()];
-        let disk = failed.disk.cut(&lost, &mut Random::new(self.fault.at));
+        let disk = failed.disk.cut(&lost, &mut Rng::with_seed(self.fault.at));
         let repaired = board::run(rig, play, disk, &How { boot: failed.disk.boot, ..How::default() })?;
         bad.extend(repaired.bad.iter().cloned());
         bad.extend(verdict::boots_on(play, &repaired.disk));

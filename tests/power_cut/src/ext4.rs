@@ -15,15 +15,16 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use fastrand::Rng;
 
-use crate::{files, random::Random, trace};
+use crate::{files, trace};
 
 /// Bytes of the file system.
 const SIZE: u64 = 32 << 20;
 /// Rounds that are waited for at most before the power goes.
 const MOST_WAITED: usize = 6;
 /// Longest pause after the last of them, in microseconds: about as long as a round takes.
-const LONGEST_PAUSE: usize = 1500;
+const LONGEST_PAUSE: u64 = 1500;
 
 /// What was tried and what came of it.
 #[derive(Debug, Default)]
@@ -54,7 +55,7 @@ fn loop_rounds(folder: &Path) -> anyhow::Result<()> {
 /// Cuts the power `cuts` times.
 pub(crate) fn run(cuts: u64) -> anyhow::Result<Real> {
     let disk = Disk::make()?;
-    let (mut real, mut random) = (Real::default(), Random::new(4));
+    let (mut real, mut random) = (Real::default(), Rng::with_seed(4));
     let mut last = 0;
     for cut in 1..=cuts {
         let mount = disk.mount()?;
@@ -105,7 +106,7 @@ impl Disk {
 
     /// Lets a child work in `folder` and takes its file system away at some instant; the last round that it acknowledged.
     #[expect(clippy::disallowed_methods, reason = "the process that loses its disk is this program")]
-    fn lose_power(&self, folder: &Path, random: &mut Random) -> anyhow::Result<u64> {
+    fn lose_power(&self, folder: &Path, random: &mut Rng) -> anyhow::Result<u64> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg("write-for-ever")
             .arg(folder)
@@ -125,13 +126,13 @@ impl Disk {
             })
         };
         let heard = || *heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let wanted = 1 + random.below(MOST_WAITED);
+        let wanted = 1 + random.usize(..MOST_WAITED);
         while heard().0 < wanted && !listener.is_finished() {
             // tidy: waits for the rounds of another process
             std::thread::sleep(Duration::from_micros(50));
         }
         // tidy: waits for a random instant of a round
-        std::thread::sleep(Duration::from_micros(u64::try_from(random.below(LONGEST_PAUSE))?));
+        std::thread::sleep(Duration::from_micros(random.u64(..LONGEST_PAUSE)));
         // What is said from now on is said by a machine without power: ext4 may let a sync that is under way return
         // although its journal was just given up.
         let (rounds, last) = heard();

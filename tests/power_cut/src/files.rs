@@ -13,11 +13,11 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use fastrand::Rng;
 
 use crate::{
     calls::{Call, Place},
     medium::{self, BLOCK, Fate},
-    random::Random,
     trace::LeftOut,
 };
 
@@ -250,7 +250,7 @@ impl Files {
 
     /// What a cut now can leave: all of it, or `most` outcomes by chance where there are more; with the corners in any
     /// case: names without data, data without names, both, neither.
-    pub(crate) fn outcomes(&self, most: usize, random: &mut Random) -> Vec<Outcome> {
+    pub(crate) fn outcomes(&self, most: usize, random: &mut Rng) -> Vec<Outcome> {
         let (names, blocks) = (self.namings.len(), self.files.iter().map(|file| file.pending.len()).sum());
         let all = u32::try_from(blocks).ok().and_then(|n| 3_usize.checked_pow(n)?.checked_mul(names + 1));
         if all.is_some_and(|all| all <= most) {
@@ -262,14 +262,14 @@ impl Files {
         let mut some: Vec<Outcome> =
             [0, names].into_iter().flat_map(|n| [corner(n, Fate::Lost), corner(n, Fate::Kept)]).collect();
         while some.len() < most {
-            let fates = (0..blocks).map(|_| Fate::ALL[random.below(3)]).collect();
-            some.push(Outcome { namings: random.below(names + 1), fates });
+            let fates = (0..blocks).map(|_| Fate::ALL[random.usize(..3)]).collect();
+            some.push(Outcome { namings: random.usize(..=names), fates });
         }
         some
     }
 
     /// The files that a cut leaves.
-    pub(crate) fn cut(&self, outcome: &Outcome, random: &mut Random) -> Left {
+    pub(crate) fn cut(&self, outcome: &Outcome, random: &mut Rng) -> Left {
         let mut names = self.durable.clone();
         self.namings[..outcome.namings].iter().for_each(|naming| apply(&mut names, naming));
         let mut fates = outcome.fates.iter();
@@ -353,14 +353,16 @@ impl File {
         self.pending.clear();
     }
 
-    fn cut<'a>(&self, fates: &mut impl Iterator<Item = &'a Fate>, random: &mut Random) -> Vec<u8> {
+    fn cut<'a>(&self, fates: &mut impl Iterator<Item = &'a Fate>, random: &mut Rng) -> Vec<u8> {
         let mut bytes = self.durable.clone();
         for (change, fate) in self.pending.iter().zip(fates) {
             match (change, fate) {
                 (_, Fate::Lost) => {}
                 (Change::Length(len), _) => bytes.resize(*len, 0),
                 (Change::Bytes(at, new), Fate::Kept) => put(&mut bytes, *at, new),
-                (Change::Bytes(at, new), Fate::Torn) => put(&mut bytes, *at, &new[..random.below(new.len())]),
+                (Change::Bytes(at, new), Fate::Torn) => {
+                    put(&mut bytes, *at, &new[..random.usize(..new.len().max(1))])
+                }
             }
         }
         bytes

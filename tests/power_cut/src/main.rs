@@ -16,7 +16,6 @@ mod fault;
 mod files;
 mod ledger;
 mod medium;
-mod random;
 mod reset;
 mod restart;
 mod rig;

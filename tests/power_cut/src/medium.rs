@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::random::Random;
+use fastrand::Rng;
 
 /// Bytes of a slot, or of a file, that are lost, kept or torn together.
 pub(crate) const BLOCK: usize = 4096;
@@ -106,7 +106,7 @@ impl Medium {
 
     /// The medium after a cut that has left this of each pending block, in the order they were written.
     #[must_use]
-    pub(crate) fn cut(&self, fates: &[Fate], random: &mut Random) -> Self {
+    pub(crate) fn cut(&self, fates: &[Fate], random: &mut Rng) -> Self {
         let mut bytes = self.durable.clone();
         for (piece, fate) in self.pending.iter().zip(fates) {
             let old = &mut bytes[piece.offset..piece.offset + piece.bytes.len()];
@@ -125,12 +125,15 @@ const SECTOR: usize = 512;
 
 /// Mixes old and new: of the sectors that differ, which may reach the medium in any order, some are new and some old; one is
 /// new, or new up to some byte and old behind it. A tear is visible where that is possible at all.
-fn tear(old: &mut [u8], new: &[u8], random: &mut Random) {
+fn tear(old: &mut [u8], new: &[u8], random: &mut Rng) {
     let sectors: Vec<usize> =
         (0..old.len()).step_by(SECTOR).filter(|at| sector(old, *at) != sector(new, *at)).collect();
-    let chosen = random.below(sectors.len());
-    let Some(torn) = sectors.get(chosen).copied() else { return };
-    let whole = sectors.len() > 1 && random.below(2) == 0;
+    if sectors.is_empty() {
+        return;
+    }
+    let chosen = random.usize(..sectors.len());
+    let torn = sectors[chosen];
+    let whole = sectors.len() > 1 && random.bool();
     // With a whole new one beside it, one has to be old.
     let spared = sectors[(chosen + 1) % sectors.len()];
     for at in sectors {
@@ -139,18 +142,18 @@ fn tear(old: &mut [u8], new: &[u8], random: &mut Random) {
             _ if at == torn && !whole => random_front(before, after, random),
             _ if at == torn => after.len(),
             _ if at == spared && whole => 0,
-            _ => after.len() * random.below(2),
+            _ => after.len() * random.usize(..2),
         };
         old[at..at + len].copy_from_slice(&new[at..at + len]);
     }
 }
 
 /// Bytes of `after` that are there in front of those of `before`: some that differ and not all of them, where there are two.
-fn random_front(before: &[u8], after: &[u8], random: &mut Random) -> usize {
+fn random_front(before: &[u8], after: &[u8], random: &mut Rng) -> usize {
     let differ = |(a, b): (&u8, &u8)| a != b;
     let first = before.iter().zip(after).position(differ).unwrap_or(0);
     let last = before.iter().zip(after).rposition(differ).unwrap_or(first);
-    if first == last { last } else { first + 1 + random.below(last - first) }
+    if first == last { last } else { first + 1 + random.usize(..last - first) }
 }
 
 fn sector(bytes: &[u8], at: usize) -> &[u8] {
@@ -160,7 +163,7 @@ fn sector(bytes: &[u8], at: usize) -> &[u8] {
 /// Every choice of fates for `blocks` blocks, or `most` of them by chance where there are more; with all lost and all
 /// kept among them in any case.
 #[must_use]
-pub(crate) fn choices(blocks: usize, most: usize, random: &mut Random) -> Vec<Vec<Fate>> {
+pub(crate) fn choices(blocks: usize, most: usize, random: &mut Rng) -> Vec<Vec<Fate>> {
     let all = u32::try_from(blocks).ok().and_then(|n| 3_usize.checked_pow(n)).filter(|all| *all <= most);
     if let Some(all) = all {
         let nth = |mut n: usize| {
@@ -175,7 +178,7 @@ pub(crate) fn choices(blocks: usize, most: usize, random: &mut Random) -> Vec<Ve
     }
     let mut some = vec![vec![Fate::Lost; blocks], vec![Fate::Kept; blocks]];
     while some.len() < most {
-        some.push((0..blocks).map(|_| Fate::ALL[random.below(3)]).collect());
+        some.push((0..blocks).map(|_| Fate::ALL[random.usize(..3)]).collect());
     }
     some
 }
@@ -186,7 +189,7 @@ mod tests {
 
     #[test]
     fn what_was_synced_stays_and_the_rest_is_decided_block_by_block() {
-        let mut random = Random::new(1);
+        let mut random = Rng::with_seed(1);
         let mut medium = Medium::new(vec![0; 3 * BLOCK], BLOCK);
         medium.write(0, &[1; BLOCK]);
         medium.sync();
@@ -212,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_tear_is_visible_whenever_two_bytes_differ() {
-        let mut random = Random::new(7);
+        let mut random = Rng::with_seed(7);
         for _ in 0..200 {
             let (old, new) = ([5, 1, 5, 2, 5], [5, 3, 5, 4, 5]);
             let mut torn = old;
@@ -223,7 +226,7 @@ mod tests {
 
     #[test]
     fn all_choices_are_made_where_they_fit_and_as_many_as_allowed_where_not() {
-        let mut random = Random::new(3);
+        let mut random = Rng::with_seed(3);
         let all = choices(4, 729, &mut random);
         let distinct: std::collections::HashSet<_> = all.iter().collect();
         assert_eq!((all.len(), distinct.len()), (81, 81));

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use fastrand::Rng;
 use ota_core::{ByteCount, Sha256Digest, Slot, release::Release};
 use ota_testkit::samples;
 
-use crate::{medium::BLOCK, random::Random};
+use crate::medium::BLOCK;
 
 /// Bytes of a slot.
 pub(crate) const SLOT_BYTES: usize = 8 * BLOCK;
@@ -153,8 +154,8 @@ pub(crate) struct Whole {
 impl Images {
     pub(crate) fn make() -> Self {
         let image = |seed| {
-            let mut random = Random::new(seed);
-            (0..IMAGE_BYTES).map(|_| random.next().to_le_bytes()[3]).collect()
+            let mut random = Rng::with_seed(seed);
+            (0..IMAGE_BYTES).map(|_| random.u8(..)).collect()
         };
         let bytes: [Arc<[u8]>; 3] = [image(3), image(4), image(5)];
         let releases =

@@ -8,11 +8,12 @@ use std::{
     },
 };
 
+use fastrand::Rng;
+
 use crate::{
     board::{self, How, Run},
     disk::{Disk, Step},
     medium,
-    random::Random,
     rig::Rig,
     scenario::{Images, Scenario},
     seed,
@@ -70,7 +71,7 @@ pub(crate) fn run(scenarios: &[Scenario], wrong: Option<Wrong>, effort: Effort) 
             let number = next.fetch_add(1, Ordering::Relaxed);
             let Some(scenario) = scenarios.get(number) else { break };
             let play = Play { scenario: *scenario, images: Arc::clone(&images), wrong };
-            let random = Random::new(number as u64);
+            let random = Rng::with_seed(number as u64);
             let mut explorer =
                 Explorer { rig: &rig, play, effort, random, counts: Counts::default(), seen: HashSet::new() };
             let operations = explorer.explore()?;
@@ -109,7 +110,7 @@ struct Explorer<'a> {
     rig: &'a Rig,
     play: Play,
     effort: Effort,
-    random: Random,
+    random: Rng,
     counts: Counts,
     seen: HashSet<u64>,
 }
@@ -146,7 +147,7 @@ impl Explorer<'_> {
             self.counts.states += 1;
             let what = format!("cut after step {at} {fates:?}");
             let run = self.turn_on(&what, cut, 1)?;
-            if self.random.below(self.effort.second_cut_in) == 0 {
+            if self.random.usize(..self.effort.second_cut_in) == 0 {
                 self.cut_again(&what, &run, 2)?;
             }
         }
@@ -175,16 +176,16 @@ impl Explorer<'_> {
         if operations.is_empty() || cuts > 6 {
             return Ok(());
         }
-        let at = operations[self.random.below(operations.len())];
+        let at = operations[self.random.usize(..operations.len())];
         let mut disk = run.start.clone();
         run.log[..=at].iter().for_each(|step| disk.apply(step));
         let fates = medium::choices(disk.pending(), 27, &mut self.random);
-        let fates = &fates[self.random.below(fates.len())];
+        let fates = &fates[self.random.usize(..fates.len())];
         let cut = disk.cut(fates, &mut self.random);
         self.counts.more_cuts += 1;
         let what = format!("{what}, then after step {at} of the recovery {fates:?}");
         let run = self.turn_on(&what, cut, cuts)?;
-        if self.random.below(3) == 0 { self.cut_again(&what, &run, cuts + 1) } else { Ok(()) }
+        if self.random.usize(..3) == 0 { self.cut_again(&what, &run, cuts + 1) } else { Ok(()) }
     }
 
     fn turn_on(&mut self, what: &str, cut: Disk, cuts: Cuts) -> anyhow::Result<Run> {

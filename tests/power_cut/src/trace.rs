@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use fastrand::Rng;
 use ota_core::{
     JobId, Timestamp,
     ports::{AuditEntry, AuditLog as _, JobJournal as _, Settings as _},
@@ -25,7 +26,6 @@ use ota_testkit::samples;
 use crate::{
     calls::{self, Call},
     files::{self, Files, Left},
-    random::Random,
 };
 
 /// Rounds of writes that the child makes.
@@ -118,7 +118,7 @@ impl Trace {
     }
 
     fn give(&self, effort: Effort, to: &SyncSender<Cut>, enough: &dyn Fn() -> bool) -> anyhow::Result<usize> {
-        let (mut files, mut random) = (self.files.clone(), Random::new(5));
+        let (mut files, mut random) = (self.files.clone(), Rng::with_seed(5));
         let (mut acknowledged, mut operations, mut seen) = (self.acknowledged, 0, HashSet::new());
         for (at, call) in self.calls.iter().enumerate() {
             if let Call::Acknowledged(number) = call {

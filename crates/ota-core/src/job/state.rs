@@ -119,7 +119,7 @@ pub enum JobState {
     Queued,
     /// Bytes are arriving in staging.
     Downloading {
-        /// Bytes that are durable in staging.
+        /// Bytes that are in staging: durable ones while they arrive, all of them when it stands still.
         have: ByteCount,
         /// Why it stands still.
         #[serde(default)]
@@ -127,7 +127,7 @@ pub enum JobState {
     },
     /// The download stopped by request.
     Paused {
-        /// Bytes that are durable in staging.
+        /// Bytes that are in staging.
         have: ByteCount,
     },
     /// The signature is being checked.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use fastrand::Rng;
 use http::{Method, StatusCode};
 use ota_core::{
     JobId,
@@ -31,42 +32,22 @@ fn upload_of(round: usize) -> String {
     format!("own-{round}.img")
 }
 
-/// xorshift; the same choices in every run, as far as the clients' race allows.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: usize) -> Self {
-        Self(0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(seed as u64 + 1))
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0 >> 11) % limit
-    }
-
-    fn one<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[usize::try_from(self.below(of.len() as u64)).unwrap()]
-    }
-}
-
 /// A request: its name in the count, method, path, token, body.
 type Request = (&'static str, Method, String, &'static str, Value);
 
-fn request(random: &mut Random, job: &str, upload: &str) -> Request {
+fn request(random: &mut Rng, job: &str, upload: &str) -> Request {
     let post = |name, path: &str, body| (name, Method::POST, path.to_owned(), OPERATOR, body);
     let get = |name, path: &str| (name, Method::GET, path.to_owned(), VIEWER, Value::Null);
     // A reboot that is under way ends the round for everybody else.
-    let reboot = random.below(12) == 0;
-    let roll = random.below(4) != 0;
-    match random.below(26) {
+    let reboot = random.u64(..12) == 0;
+    let roll = random.u64(..4) != 0;
+    match random.u64(..26) {
         0..=5 => {
-            let priority = random.one(&["low", "normal", "high", "critical"]);
+            let priority = random.choice(["low", "normal", "high", "critical"]);
             post("download", "/updates/download", json!({"update_id": "rel-v5.0.5", "priority": priority}))
         }
         6..=11 => {
-            let strategy = random.one(&["seamless", "immediate", "maintenance_window"]);
+            let strategy = random.choice(["seamless", "immediate", "maintenance_window"]);
             let body = json!({"job_id": job, "strategy": strategy, "reboot_after": reboot, "rollback_on_failure": roll});
             post("install", "/updates/install", body)
         }
@@ -86,27 +67,27 @@ fn request(random: &mut Random, job: &str, upload: &str) -> Request {
 }
 
 /// What else happens to the device.
-fn mishap(gateway: &Gateway, random: &mut Random) {
+fn mishap(gateway: &Gateway, random: &mut Rng) {
     let cut = || PortErrorKind::Ota(OtaError::Network { what: "the cable was pulled".into() });
     let io = |what: &str| PortErrorKind::Io(what.into());
-    let rare = random.below(16) == 0;
-    match random.below(20) {
+    let rare = random.u64(..16) == 0;
+    match random.u64(..20) {
         0 => gateway.gate.violate("crane_motion", &[SafetyStep::Switch, SafetyStep::Reboot]),
         1 => gateway.gate.violate("crane_motion", &SafetyStep::ALL),
         2..=4 => gateway.gate.clear("crane_motion"),
-        5 => gateway.source.script([FetchScript::FailAt(random.below(200_000), cut())]),
-        6..=8 => gateway.source.script([FetchScript::HoldAt(random.below(200_000))]),
+        5 => gateway.source.script([FetchScript::FailAt(random.u64(..200_000), cut())]),
+        6..=8 => gateway.source.script([FetchScript::HoldAt(random.u64(..200_000))]),
         9 => gateway.verifier.refuse(SignatureFault::Untrusted),
         10..=11 => gateway.verifier.accept(),
         // Rare: one that is planned stays planned until somebody writes.
-        12 if rare => gateway.slots.write_faults.fail_nth(1 + random.below(20), io("bad block")),
-        13 if rare => gateway.boot.write_faults.fail_nth(1 + random.below(4), io("worn out")),
+        12 if rare => gateway.slots.write_faults.fail_nth(1 + random.u64(..20), io("bad block")),
+        13 if rare => gateway.boot.write_faults.fail_nth(1 + random.u64(..4), io("worn out")),
         14 => gateway.rebooter.faults.fail_next(io("inhibited")),
         15 => gateway.health.fail("the fieldbus is silent"),
         16 => gateway.health.pass(),
         _ => gateway.source.go_on(),
     }
-    gateway.gate.set_window(random.below(2) == 0, None);
+    gateway.gate.set_window(random.u64(..2) == 0, None);
     gateway.gate_changes.send_modify(|n| *n += 1);
 }
 
@@ -116,16 +97,16 @@ async fn client(
     round: usize,
     number: usize,
 ) -> (BTreeMap<&'static str, u64>, BTreeMap<String, u64>) {
-    let mut random = Random::new(round * CLIENTS + number);
+    let mut random = Rng::with_seed((round * CLIENTS + number) as u64);
     let upload = upload_of(round);
     let (mut successes, mut refusals) = (BTreeMap::new(), BTreeMap::new());
     for _ in 0..REQUESTS {
-        if random.below(4) == 0 {
+        if random.u64(..4) == 0 {
             mishap(gateway, &mut random);
         }
         // Mostly the active job, sometimes one that ended, rarely one that never was.
         let active = gateway.engine.active().borrow().as_ref().map(|job| job.id.to_string());
-        let job = match random.below(10) {
+        let job = match random.u64(..10) {
             0 => "OTA-JOB-ZZZZZ".to_owned(),
             1 => JobId::from_number(1).to_string(),
             _ => active.unwrap_or_else(|| "OTA-JOB-00000".into()),
@@ -133,7 +114,7 @@ async fn client(
         let idle = job == "OTA-JOB-00000";
         let mut asks = request(&mut random, &job, &upload);
         // Most of the time somebody wants something of an idle gateway.
-        while idle && !["download", "deploy", "status"].contains(&asks.0) && random.below(4) != 0 {
+        while idle && !["download", "deploy", "status"].contains(&asks.0) && random.u64(..4) != 0 {
             asks = request(&mut random, &job, &upload);
         }
         let (name, method, path, token, body) = asks;
