@@ -7,7 +7,7 @@ use crate::{build, process, tools};
 /// How thorough, and where the page goes.
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Six times as many second cuts, and more of the rest.
+    /// Eight times as many second cuts, and more of the rest.
     #[arg(long)]
     long: bool,
     /// Write the page to this file too.

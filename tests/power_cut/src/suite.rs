@@ -46,13 +46,13 @@ pub(crate) struct Effort {
 impl Effort {
     /// What CI runs.
     pub(crate) const CI: Self = Self {
-        second_cut_in: 6,
+        second_cut_in: 8,
         outcomes: MOST_OUTCOMES,
         call_outcomes: 12,
         ext4_cuts: 40,
         stop_at_first: false,
     };
-    /// Six times as many second cuts, and more of the rest.
+    /// Eight times as many second cuts, and more of the rest.
     pub(crate) const LONG: Self = Self { second_cut_in: 1, call_outcomes: 81, ext4_cuts: 400, ..Self::CI };
     /// Enough to find a mistake.
     pub(crate) const SPOT: Self =
@@ -82,7 +82,8 @@ pub(crate) fn run(scenarios: &[Scenario], wrong: Option<Wrong>, effort: Effort) 
         }
         Ok(())
     };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    // A session is handed from thread to thread, and most of them wait at any time.
+    let threads = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         workers.into_iter().try_for_each(|worker| {
