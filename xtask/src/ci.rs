@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::{demo, deny, layers, openapi, power_cut, probe, process, tidy};
+use crate::{demo, deny, layers, openapi, power_cut, probe, process, tidy, vm};
 
 /// One thing that must hold.
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
-const STEPS: [Step; 10] = [
+const STEPS: [Step; 11] = [
     ("fmt", fmt),
     ("layers", layers::run),
     ("tidy", tidy::run),
@@ -19,7 +19,8 @@ const STEPS: [Step; 10] = [
     ("openapi", || openapi::run(&openapi::Args { check: true })),
     // The README's test command; staleness of docs/job-states.md is one of the tests.
     ("test", || process::run(process::cargo().args(["xtask", "test"]))),
-    ("power-cut", || power_cut::run(&power_cut::Args::default())),
+    ("power-cut", power_cut::once),
+    ("vm", vm::once),
     ("demo", || demo::run(&demo::Args::default())),
 ];
 

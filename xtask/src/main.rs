@@ -20,6 +20,7 @@ mod package;
 mod power_cut;
 mod probe;
 mod process;
+mod proven;
 mod test;
 mod tidy;
 mod tools;

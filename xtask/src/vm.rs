@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Context;
 
-use crate::{build, process, workspace::Workspace};
+use crate::{build, process, proven, workspace::Workspace};
 
 /// How long.
 #[derive(clap::Args, Default)]
@@ -22,39 +22,83 @@ const SLOT_MIB: &str = "72";
 
 /// Gets what is missing, makes the disk, plays the story.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    let dir = match &args.dir {
-        Some(dir) => dir.clone(),
-        None => Workspace::read()?.target.join("vm"),
-    };
-    std::fs::create_dir_all(dir.join("keys"))?;
-    let (programs, scripts) = (build::folder()?, process::root().join("tests/vm"));
-    // Both are `target/debug/ota-gatewayd` when they are built: the one that the tests run last, so that it stays.
-    let daemon = dir.join("ota-gatewayd");
-    build::static_daemon(&scripts.join("static.sh"))?;
-    std::fs::copy(programs.join("ota-gatewayd"), &daemon).context("copying the daemon")?;
-    build::programs()?;
-    let script = |name: &str| {
-        let mut command = process::command(scripts.join(name));
-        command.env("OTA_VM_DIR", &dir).env("OTA_SLOT_MIB", SLOT_MIB);
-        command
-    };
-    let story = || {
-        let mut command = process::command(programs.join("ota-vm"));
-        command.arg("--dir").arg(&dir).arg("--boot").arg(scripts.join("boot.sh"));
-        command
-    };
-    let boot_script = process::root().join("dist/u-boot/ota-boot.cmd");
-    process::run(&mut script("get.sh"))?;
-    process::run(story().arg("--keys"))?;
-    process::run(script("make.sh").arg(daemon).arg(&boot_script))?;
-    process::run(story().args(["--cuts", if args.long { "50" } else { "3" }]))?;
-    // Debian's builds keep one copy of the environment. The build with two takes minutes, so it is made for the long run and kept.
-    if args.long {
-        process::run(&mut script("build-uboot.sh"))?;
+    let bench = Bench::build(args)?;
+    bench.play(args)
+}
+
+/// The same, unless this very daemon has passed with these scripts.
+pub(crate) fn once() -> anyhow::Result<()> {
+    let args = Args::default();
+    let bench = Bench::build(&args)?;
+    let mut parts = vec![bench.daemon(), bench.story.clone(), bench.boot_script.clone()];
+    for entry in std::fs::read_dir(&bench.scripts)? {
+        parts.push(entry?.path());
     }
-    if dir.join("build-sandbox/u-boot").exists() {
-        process::run(script("sandbox.sh").arg(&boot_script))?;
-        process::run(story().args(["--sandbox", if args.long { "500" } else { "60" }]))?;
+    parts.sort();
+    proven::once("vm", &parts, |page| {
+        bench.play(&args)?;
+        let told = process::read(
+            process::command("date").args(["--utc", "+vm: the whole story passed on %F %H:%M UTC"]),
+        )?;
+        Ok(std::fs::write(page, told)?)
+    })
+}
+
+/// What takes part.
+struct Bench {
+    dir: PathBuf,
+    scripts: PathBuf,
+    /// The program that plays the story.
+    story: PathBuf,
+    /// What U-Boot runs.
+    boot_script: PathBuf,
+}
+
+impl Bench {
+    fn build(args: &Args) -> anyhow::Result<Self> {
+        let dir = match &args.dir {
+            Some(dir) => dir.clone(),
+            None => Workspace::read()?.target.join("vm"),
+        };
+        std::fs::create_dir_all(dir.join("keys"))?;
+        let (programs, root) = (build::folder()?, process::root());
+        let (story, boot_script) = (programs.join("ota-vm"), root.join("dist/u-boot/ota-boot.cmd"));
+        let bench = Self { dir, scripts: root.join("tests/vm"), story, boot_script };
+        // Both are `target/debug/ota-gatewayd` when they are built: the one that the tests run last, so that it stays.
+        build::static_daemon(&bench.scripts.join("static.sh"))?;
+        std::fs::copy(programs.join("ota-gatewayd"), bench.daemon()).context("copying the daemon")?;
+        build::programs()?;
+        Ok(bench)
     }
-    Ok(())
+
+    fn daemon(&self) -> PathBuf {
+        self.dir.join("ota-gatewayd")
+    }
+
+    fn play(&self, args: &Args) -> anyhow::Result<()> {
+        let script = |name: &str| {
+            let mut command = process::command(self.scripts.join(name));
+            command.env("OTA_VM_DIR", &self.dir).env("OTA_SLOT_MIB", SLOT_MIB);
+            command
+        };
+        let story = || {
+            let mut command = process::command(&self.story);
+            command.arg("--dir").arg(&self.dir).arg("--boot").arg(self.scripts.join("boot.sh"));
+            command
+        };
+        process::run(&mut script("get.sh"))?;
+        process::run(story().arg("--keys"))?;
+        process::run(script("make.sh").arg(self.daemon()).arg(&self.boot_script))?;
+        process::run(story().args(["--cuts", if args.long { "50" } else { "3" }]))?;
+        // Debian's builds keep one copy of the environment. The build with two takes minutes, so it is made for the long run
+        // and kept.
+        if args.long {
+            process::run(&mut script("build-uboot.sh"))?;
+        }
+        if self.dir.join("build-sandbox/u-boot").exists() {
+            process::run(script("sandbox.sh").arg(&self.boot_script))?;
+            process::run(story().args(["--sandbox", if args.long { "500" } else { "60" }]))?;
+        }
+        Ok(())
+    }
 }
