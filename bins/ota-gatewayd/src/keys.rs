@@ -28,11 +28,13 @@ pub(crate) fn open_verifier(
     settings: &Arc<dyn Settings>,
 ) -> anyhow::Result<KeyringVerifier> {
     let verifier = KeyringVerifier::new(load(config)?, strict(config, clock, settings));
-    let floor = serial(&**settings);
+    let floor = serial(&**settings)?;
     match list_of(config, &verifier, floor) {
         Ok(None) if floor == 0 => Ok(verifier),
         Ok(Some(list)) => {
-            settings.set_value(SERIAL, Some(&list.serial().to_string()))?;
+            if list.serial() > floor {
+                settings.set_value(SERIAL, Some(&list.serial().to_string()))?;
+            }
             wire::raise_clock_floor(&**settings, list.issued())?;
             tracing::info!(serial = list.serial(), retired = list.retired().len(), "key list accepted");
             Ok(verifier.with_key_list(list))
@@ -69,8 +71,10 @@ fn strict(config: &Config, clock: &Arc<dyn Clock>, settings: &Arc<dyn Settings>)
     strict
 }
 
-fn serial(settings: &dyn Settings) -> u64 {
-    settings.value(SERIAL).ok().flatten().and_then(|text| text.parse().ok()).unwrap_or(0)
+/// 0 where none was ever accepted. A store that does not read is not the same: it may know of retired keys.
+fn serial(settings: &dyn Settings) -> anyhow::Result<u64> {
+    let known = settings.value(SERIAL).context("reading which key list was accepted")?;
+    known.map_or(Ok(0), |text| text.parse().with_context(|| format!("{SERIAL} is {text:?}, no number")))
 }
 
 fn list_of(
@@ -104,7 +108,7 @@ fn rows(config: &Config, settings: &Arc<dyn Settings>) -> anyhow::Result<Rows> {
     let verifier =
         KeyringVerifier::new(Keyring::load(&config.verify.keys)?, strict(config, &clock, settings));
     let moment = verifier.config().moment();
-    let floor = serial(&**settings);
+    let floor = serial(&**settings)?;
     let list = list_of(config, &verifier, floor).map_err(|error| format!("{error:#}"));
     let list = match list {
         Ok(None) if floor > 0 => Err(format!("list {floor} was accepted once, and there is none now")),

@@ -1,7 +1,7 @@
 //! API tokens on the device itself: the first one, and the local commands.
 
 use std::{
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     io::{IsTerminal as _, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
@@ -45,14 +45,25 @@ pub(crate) fn create(
     if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
         bail!("a token's name has 1 to 64 printable characters");
     }
+    let token = fresh_token()?;
+    record(store, actor, &token, name, role, days)?;
+    Ok(token)
+}
+
+fn record(
+    store: &SqliteStore,
+    actor: &str,
+    token: &str,
+    name: &str,
+    role: Role,
+    days: Option<u32>,
+) -> anyhow::Result<()> {
     let created = SystemClock::new(crate::config::ClockTrust::Always, PathBuf::new()).wall();
     let expires = days.map(|days| Timestamp::from_secs(created.as_secs() + i64::from(days) * 86_400));
-    let token = fresh_token()?;
     // Nothing of this kind happens unrecorded: the record comes first.
     store.append(created, &by(actor, "auth.token.create", format!("{name} as {}", role.as_str())))?;
     let record = TokenRecord { name: name.into(), role, created, expires, last_used: None };
-    store.add(&Sha256Digest::of(token.as_bytes()), &record)?;
-    Ok(token)
+    Ok(store.add(&Sha256Digest::of(token.as_bytes()), &record)?)
 }
 
 pub(crate) fn list(store: &SqliteStore) -> anyhow::Result<String> {
@@ -79,13 +90,14 @@ pub(crate) fn note(store: &SqliteStore, action: &str, what: &str) -> anyhow::Res
     Ok(())
 }
 
-/// On the first start there is nobody who could ask for a token: make one admin token, readable by root alone.
+/// On the first start there is nobody who could ask for a token: make one admin token, readable by root alone. It is on the
+/// disk before it is valid: after a cut in between, the next start makes another one.
 pub(crate) fn first(store: &SqliteStore, folder: &Path) -> anyhow::Result<()> {
     if !store.list()?.is_empty() {
         return Ok(());
     }
     let path = folder.join("admin.token");
-    let token = create(store, "gateway", "admin", Role::Admin, None)?;
+    let token = fresh_token()?;
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
@@ -93,10 +105,51 @@ pub(crate) fn first(store: &SqliteStore, folder: &Path) -> anyhow::Result<()> {
         .mode(0o600)
         .open(&path)
         .with_context(|| format!("writing {}", path.display()))?;
-    file.write_all(token.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
+    let written = writeln!(file, "{token}").and_then(|()| file.sync_all());
+    written
+        .and_then(|()| File::open(folder)?.sync_all())
+        .with_context(|| format!("writing {}", path.display()))?;
+    record(store, "gateway", &token, "admin", Role::Admin, None)?;
     // Once, to whoever sits there; what is no terminal keeps what it is told, and a log is no place for it.
     let shown = if std::io::stdout().is_terminal() { format!(" and is {token}") } else { String::new() };
     crate::cli::say(&format!("first start: the admin token is in {}{shown}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use ota_core::ports::Settings as _;
+
+    use super::*;
+
+    #[test]
+    fn an_admin_token_that_could_not_be_written_down_is_made_again_and_only_what_lies_there_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let text = format!(
+            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{}'\n",
+            state.display()
+        );
+        let config = Config::parse(&text).unwrap();
+        let start = || crate::wire::open_store(&config, Timestamp::from_secs(1)).unwrap();
+        let path = state.join("admin.token");
+        std::fs::create_dir_all(&path).unwrap();
+        let store = start();
+        assert!(store.list().unwrap().is_empty(), "nobody would ever know it");
+        let refused = store.set_value("floor.version", Some("1.0.0")).unwrap_err();
+        assert!(
+            refused.to_string().contains("restart ota-gatewayd"),
+            "it answers and writes nothing: {refused}"
+        );
+        drop(store);
+        std::fs::remove_dir(&path).unwrap();
+        let token_of = |store: &SqliteStore| {
+            let token = std::fs::read_to_string(&path).unwrap();
+            let digest = Sha256Digest::of(token.trim().as_bytes());
+            let record = store.find(&digest, Timestamp::from_secs(2)).unwrap().unwrap();
+            assert_eq!((record.name.as_str(), record.role), ("admin", Role::Admin));
+            token
+        };
+        let token = token_of(&start());
+        assert_eq!(token_of(&start()), token, "made once");
+    }
 }

@@ -1,12 +1,6 @@
 //! Makes the adapters from the configuration and puts them into the engine's ports.
 
-use std::{
-    fs,
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::Path,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, anyhow};
 use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
@@ -143,8 +137,7 @@ fn unfinished(config: &Config, keyring: &Keyring) -> Vec<String> {
 
 /// A second daemon on the same state would recover, and write, what the first is at work on.
 fn lock_state(folder: &Path) -> anyhow::Result<fs::File> {
-    let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
-    made.with_context(|| format!("making {}", folder.display()))?;
+    let folder = ota_store::own_folder(folder)?;
     let path = folder.join("daemon.lock");
     let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;
@@ -152,7 +145,7 @@ fn lock_state(folder: &Path) -> anyhow::Result<fs::File> {
     Ok(file)
 }
 
-fn open_store(config: &Config, now: Timestamp) -> anyhow::Result<SqliteStore> {
+pub(crate) fn open_store(config: &Config, now: Timestamp) -> anyhow::Result<SqliteStore> {
     let folder = &config.state.dir;
     let opened = SqliteStore::open(folder, now)
         .with_context(|| format!("opening the store in {}", folder.display()))?;
@@ -171,10 +164,27 @@ fn open_store(config: &Config, now: Timestamp) -> anyhow::Result<SqliteStore> {
         tracing::error!(seq, "the audit log does not fit its anchor from this record on");
     }
     if !opened.store.is_read_only() {
-        user_data::take_note(config, &opened.store)?;
-        tokens::first(&opened.store, folder)?;
+        begin(config, &opened.store);
     }
     Ok(opened.store)
+}
+
+/// What a store has to have before anything else is written. Where that fails the gateway answers all the same, and changes
+/// nothing: what a reset must not set back may be missing.
+fn begin(config: &Config, store: &SqliteStore) {
+    let first = || {
+        user_data::take_note(config, store)?;
+        tokens::first(store, &config.state.dir)
+    };
+    if let Err(error) = first() {
+        tracing::error!(
+            error = format!("{error:#}"),
+            "the start could not be recorded: nothing will be written"
+        );
+        store.withhold(format!(
+            "the start could not be recorded ({error:#}); mend that and restart ota-gatewayd"
+        ));
+    }
 }
 
 fn open_boot(config: &Config) -> anyhow::Result<UbootBootControl> {
@@ -208,13 +218,17 @@ fn open_inspector(config: &Config, slots: &dyn SlotWriter) -> PackedInspector {
 }
 
 pub(crate) fn stored_floor(settings: &dyn Settings) -> Option<Timestamp> {
-    let text = settings.value(CLOCK_FLOOR).ok().flatten()?;
-    text.parse().ok().map(Timestamp::from_millis)
+    read_floor(settings).ok().flatten()
+}
+
+fn read_floor(settings: &dyn Settings) -> Result<Option<Timestamp>, ota_core::error::PortError> {
+    let text = settings.value(CLOCK_FLOOR)?;
+    Ok(text.and_then(|text| text.parse().ok()).map(Timestamp::from_millis))
 }
 
 /// The time was at least `seen`: signed text says so.
 pub(crate) fn raise_clock_floor(settings: &dyn Settings, seen: Timestamp) -> anyhow::Result<()> {
-    if stored_floor(settings).is_none_or(|floor| floor < seen) {
+    if read_floor(settings)?.is_none_or(|floor| floor < seen) {
         settings.set_value(CLOCK_FLOOR, Some(&seen.as_millis().to_string()))?;
     }
     Ok(())

@@ -127,12 +127,13 @@ impl Acting<'_> {
         let engine = self.engine;
         let (rolled_back, own) = engine
             .blocking(|shared| {
-                let read = |name| shared.ports.settings.value(name).ok().flatten().unwrap_or_default();
+                let read = |name| shared.ports.settings.value(name).map(Option::unwrap_or_default);
+                // Not knowing what was rolled back, it would be installed again.
                 let versions: Vec<Version> =
-                    read(ROLLED_BACK).lines().filter_map(|line| line.parse().ok()).collect();
-                (versions, read(OWN_JOB))
+                    read(ROLLED_BACK)?.lines().filter_map(|line| line.parse().ok()).collect();
+                Ok::<_, ota_core::error::PortError>((versions, read(OWN_JOB)?))
             })
-            .await?;
+            .await??;
         let is_own = active.as_ref().is_some_and(|job| job.id.as_str() == own);
         let policy =
             |release: &Release| self.config.policies.get(&release.source).copied().unwrap_or_default();

@@ -40,11 +40,8 @@ impl Ring {
     /// The first event after `reader.last`, and how many were lost before it: those that the ring dropped, and those that did
     /// not fit into the reader's queue.
     fn after(&self, reader: &Position) -> Option<(u64, &Event)> {
-        let front = self.events.front()?;
         let mut at = self.events.partition_point(|event| event.seq <= reader.last);
-        // Gaps between two runs of the daemon are no loss.
-        let wanted = reader.last.saturating_add(1).max(self.first.unwrap_or_default());
-        let mut lost = front.seq.saturating_sub(wanted);
+        let mut lost = self.dropped_after(reader.last);
         // What a reader asked to have repeated waits in the ring; its queue is what came after that.
         let queued = self.events.partition_point(|event| event.seq <= reader.replay_to).max(at);
         let over = self.events.len().saturating_sub(queued).saturating_sub(reader.queue);
@@ -53,6 +50,12 @@ impl Ring {
             lost += u64::try_from(over).unwrap_or(u64::MAX);
         }
         Some((lost, self.events.get(at)?))
+    }
+
+    /// How many events after `last` the ring no longer has. Gaps between two runs of the daemon are no loss.
+    fn dropped_after(&self, last: u64) -> u64 {
+        let wanted = last.saturating_add(1).max(self.first.unwrap_or_default());
+        self.events.front().map_or(0, |front| front.seq.saturating_sub(wanted))
     }
 }
 
@@ -101,8 +104,10 @@ impl Bus {
     #[must_use]
     pub fn since(&self, since: u64, limit: usize) -> (u64, Vec<Event>) {
         let ring = self.ring();
-        let missed = ring.events.front().map_or(0, |e| e.seq.saturating_sub(since.saturating_add(1)));
-        (missed, ring.events.iter().filter(|e| e.seq > since).take(limit).cloned().collect())
+        (
+            ring.dropped_after(since),
+            ring.events.iter().filter(|e| e.seq > since).take(limit).cloned().collect(),
+        )
     }
 
     /// The number of the newest event.
@@ -253,6 +258,7 @@ mod tests {
         assert!(newest > old + 3, "numbers are reserved in blocks");
         let (lost, events) = waiting(&mut bus.subscribe(Some(old)), newest).await;
         assert_eq!((lost, events.len()), (0, 3));
+        assert_eq!(bus.since(old, 10).0, 0, "asked for in pieces, it is the same");
         let newest = publish(&bus, CAPACITY);
         let (lost, events) = waiting(&mut bus.subscribe(Some(events[0])), newest).await;
         assert_eq!((lost, events.len()), (2, CAPACITY));

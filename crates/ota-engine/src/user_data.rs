@@ -34,8 +34,8 @@ const NOT_CARRIED_OUT: &str = "a factory reset was scheduled and the last boot d
                                ota-factory-reset.service, or take it back with `ota-gatewayd factory-reset --cancel`";
 /// Pause before a reboot that safety holds back, or that did not start, is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Settings that a reset does not set back: they refuse old releases and old times.
-const CARRIED: [&str; 2] = [FLOOR, "clock.floor"];
+/// Settings that a reset does not set back: they refuse old releases, old times and old lists of retired keys.
+const CARRIED: [&str; 3] = [FLOOR, "clock.floor", "keys.list_serial"];
 
 /// What is done with the data of the user, on a device that is set up for it.
 #[derive(Clone, Default)]
@@ -329,11 +329,19 @@ fn announce(shared: &Shared, event: &str, message: String, countdown: Option<u32
 impl Shared {
     /// Whether nothing more is to be done: the reboot is under way, or somebody took the order back. Blocking.
     fn restart_to_reset(&self) -> bool {
-        let pending = self.ports.user_data.reset.as_ref().map(|reset| reset.pending());
-        if !matches!(pending, Some(Ok(Some(_)))) {
-            tracing::warn!("the factory reset was taken back");
-            self.set_claimed(None);
-            return true;
+        match self.ports.user_data.reset.as_ref().map(|reset| reset.pending()) {
+            Some(Ok(Some(_))) => {}
+            // It may still be there, and the next boot erases: nothing may begin meanwhile.
+            Some(Err(error)) => {
+                tracing::error!(error = error.chain(), "the order of a factory reset does not read");
+                return false;
+            }
+            Some(Ok(None)) | None => {
+                tracing::warn!("the factory reset was taken back");
+                self.set_claimed(None);
+                *self.reset.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return true;
+            }
         }
         // Safety in the same breath as the restart.
         if !self.ports.safety.judge(SafetyStep::Reboot).allowed() {

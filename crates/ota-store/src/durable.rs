@@ -65,7 +65,10 @@ pub(crate) fn sync_folder(folder: &Path) -> Result<(), StoreError> {
 
 /// Creates `folder` for us alone (mode 0700), durably, or takes the rights of others from it, and resolves links in its
 /// path.
-pub(crate) fn own_folder(folder: &Path) -> Result<PathBuf, StoreError> {
+///
+/// # Errors
+/// [`StoreError::File`] with what could not be done to which path.
+pub fn own_folder(folder: &Path) -> Result<PathBuf, StoreError> {
     make_folder(folder)?;
     let folder = folder.canonicalize().map_err(StoreError::file("resolve", folder))?;
     restrict(&folder, 0o700)?;
@@ -74,20 +77,21 @@ pub(crate) fn own_folder(folder: &Path) -> Result<PathBuf, StoreError> {
 
 /// With all above it. A folder that a cut takes away again would take along what was acknowledged in it.
 fn make_folder(folder: &Path) -> Result<(), StoreError> {
-    let parent = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let above = folder.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = above.unwrap_or(Path::new("."));
     if folder.is_dir() {
         // Whoever made it may have been killed before this sync. A parent that only others may read is their business.
-        let _ = parent.map(sync_folder);
+        let _ = sync_folder(parent);
         return Ok(());
     }
-    parent.map(make_folder).transpose()?;
+    above.map(make_folder).transpose()?;
     match DirBuilder::new().mode(0o700).create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
             return Err(StoreError::file("create folder", folder)(error));
         }
         _ => {}
     }
-    sync_folder(parent.unwrap_or(Path::new(".")))
+    sync_folder(parent)
 }
 
 /// Sets the mode of `path` to `mode` unless it has it.

@@ -63,6 +63,9 @@ pub enum StoreError {
         /// Newest version known here.
         known: u32,
     },
+    /// Nothing is written because what has to be there first is not; the text says what.
+    #[error("nothing is written to the state store: {0}")]
+    Withheld(String),
     /// An earlier sync failed; nothing is believed to be durable any more until the daemon starts again.
     #[error("an earlier sync of the state store failed")]
     SyncFailed,
@@ -145,6 +148,9 @@ impl StoreError {
                 reason: "store_read_only",
                 what: "the state was written by newer software; install that version again".into(),
             },
+            (Self::Withheld(why), _) => {
+                PortErrorKind::Unavailable { reason: "store_read_only", what: why.clone() }
+            }
             (_, Some(ErrorCode::ReadOnly)) => PortErrorKind::Unavailable {
                 reason: "store_read_only",
                 what: "the state store cannot be written; check how its file system is mounted".into(),

@@ -23,6 +23,7 @@ mod store;
 mod tests;
 mod tokens;
 
+pub use durable::own_folder;
 pub use error::StoreError;
 pub use open::{Condition, Opened};
 pub use retention::Cut;

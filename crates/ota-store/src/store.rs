@@ -3,7 +3,7 @@
 use std::{
     path::PathBuf,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -20,18 +20,31 @@ pub struct SqliteStore {
     pub(crate) key: AuditKey,
     conn: Mutex<Connection>,
     newer: Option<u32>,
+    withheld: OnceLock<String>,
     sync_failed: AtomicBool,
 }
 
 impl SqliteStore {
     /// `newer`: the schema version that is too new to be written.
     pub(crate) const fn new(folder: PathBuf, key: AuditKey, conn: Connection, newer: Option<u32>) -> Self {
-        Self { folder, key, conn: Mutex::new(conn), newer, sync_failed: AtomicBool::new(false) }
+        Self {
+            folder,
+            key,
+            conn: Mutex::new(conn),
+            newer,
+            withheld: OnceLock::new(),
+            sync_failed: AtomicBool::new(false),
+        }
     }
 
-    /// Whether the database is of a newer schema, so that it is only read.
-    pub const fn is_read_only(&self) -> bool {
-        self.newer.is_some()
+    /// Whether the database is only read: because it is of a newer schema, or by [`SqliteStore::withhold`].
+    pub fn is_read_only(&self) -> bool {
+        self.newer.is_some() || self.withheld.get().is_some()
+    }
+
+    /// From now on nothing is written: what has to be there first is not. `why` is for the operator.
+    pub fn withhold(&self, why: String) {
+        let _ = self.withheld.set(why);
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Connection> {
@@ -63,6 +76,9 @@ impl SqliteStore {
     ) -> Result<R, StoreError> {
         if let Some(found) = self.newer {
             return Err(StoreError::NewerSchema { found, known: schema::SCHEMA_VERSION });
+        }
+        if let Some(why) = self.withheld.get() {
+            return Err(StoreError::Withheld(why.clone()));
         }
         if self.sync_failed.load(Ordering::Relaxed) {
             return Err(StoreError::SyncFailed);

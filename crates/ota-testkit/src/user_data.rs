@@ -114,6 +114,8 @@ pub struct FakeReset {
     pub policy: Faults,
     /// Orders that are to fail.
     pub faults: Faults,
+    /// Looks at the order that are to fail.
+    pub reads: Faults,
 }
 
 impl FakeReset {
@@ -129,6 +131,7 @@ impl FactoryReset for FakeReset {
     }
 
     fn pending(&self) -> Result<Option<ResetOrder>, PortError> {
+        self.reads.call()?;
         Ok(self.order.with(|order| order.clone()))
     }
 

@@ -23,7 +23,7 @@ use crate::{
     medium::Fate,
     rig::Rig,
     scenario::{Behaviour, EnvStart, Images, Kind, Scenario},
-    seed, verdict,
+    seed, suite, verdict,
     world::Play,
 };
 
@@ -67,26 +67,21 @@ pub(crate) fn run() -> anyhow::Result<Errors> {
         }
         Ok(())
     };
-    std::thread::scope(|scope| {
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker.join().map_err(|_| anyhow::anyhow!("a thread of the suite panicked"))?
-        })
-    })?;
+    suite::side_by_side(work)?;
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 fn cases(images: &Arc<Images>) -> anyhow::Result<Vec<Case>> {
     let rig = Rig::make()?;
     let mut cases = Vec::new();
-    for (kind, image) in [
-        (Kind::Update, Behaviour::Good),
-        (Kind::Update, Behaviour::Unhealthy),
-        (Kind::Rollback, Behaviour::Good),
-        (Kind::Cancel, Behaviour::Good),
+    for (kind, image, from) in [
+        (Kind::Update, Behaviour::Good, Slot::A),
+        (Kind::Update, Behaviour::Unhealthy, Slot::B),
+        (Kind::Rollback, Behaviour::Good, Slot::A),
+        (Kind::Cancel, Behaviour::Good, Slot::A),
+        (Kind::Confirm, Behaviour::Good, Slot::A),
     ] {
-        let scenario = Scenario { kind, from: Slot::A, image, env: EnvStart::Second, tries: 3 };
+        let scenario = Scenario { kind, from, image, env: EnvStart::Second, tries: 3 };
         let play = Play { scenario, images: Arc::clone(images), wrong: None };
         for (on, kinds) in [(Operation::Durable, &FaultKind::ALL[..]), (Operation::Read, &[FaultKind::Io])] {
             let disk = Disk::new(&scenario, images, 2);

@@ -45,7 +45,7 @@ const ASKED: u64 = 1;
 /// The fresh gateway answers.
 const RESET: u64 = 2;
 /// One state in so many is cut again while it is turned on.
-const AGAIN_IN: u64 = 40;
+const AGAIN_IN: usize = 40;
 /// Who asks.
 const WHO: &str = "ada";
 const FLOOR: (&str, &str) = ("floor.version", "5.0.0");
@@ -332,20 +332,17 @@ impl Recorded {
     /// Plays the reset, with a cut after each call; with `again`, some of what is left is cut once more while it is turned
     /// on.
     pub(crate) fn play(&self, effort: Effort, again: bool) -> anyhow::Result<Resets> {
-        let (seen, erased) = (Mutex::new((0_u64, Vec::new())), AtomicU64::new(0));
+        let (chosen, erased) = (Mutex::new(Vec::new()), AtomicU64::new(0));
         let first = self.trace.play(effort, &|cut| {
-            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            seen.0 += 1;
-            if again && seen.0 % AGAIN_IN == 1 {
-                seen.1.push((cut.left.clone(), cut.acknowledged));
+            if again && cut.number % AGAIN_IN == 1 {
+                let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
+                chosen.push((cut.left.clone(), cut.acknowledged));
             }
-            drop(seen);
             erased.fetch_add(u64::from(self.turn_on(cut)?), Ordering::Relaxed);
             Ok(())
         })?;
         let mut more = Traced::default();
-        let (_, again) = seen.into_inner().unwrap_or_else(PoisonError::into_inner);
-        for (left, acknowledged) in again {
+        for (left, acknowledged) in chosen.into_inner().unwrap_or_else(PoisonError::into_inner) {
             let root = files::scratch()?;
             files::put_into(root.path(), &left)?;
             let files = Files::load(root.path())?;

@@ -1,11 +1,6 @@
 //! A daemon on the device: the real engine over the real boot adapters, until it restarts the gateway or comes to rest.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use ota_boot::{
@@ -30,6 +25,7 @@ use ota_testkit::{
 use crate::{
     disk::Place,
     fault::Operation,
+    files,
     ledger::Ledger,
     medium::BLOCK,
     scenario::{Behaviour, Content, Kind},
@@ -78,8 +74,7 @@ pub(crate) enum Operator {
 
 impl Rig {
     pub(crate) fn make() -> anyhow::Result<Self> {
-        let memory = Path::new("/dev/shm");
-        let dir = if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? };
+        let dir = files::scratch()?;
         let env = path(Place::Env);
         let size = crate::disk::ENV_BYTES;
         let put = |name: &str, text: String| fs::write(dir.path().join(name), text).context(name.to_owned());

@@ -82,15 +82,20 @@ pub(crate) fn run(scenarios: &[Scenario], wrong: Option<Wrong>, effort: Effort) 
         }
         Ok(())
     };
+    side_by_side(work)?;
+    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// Does `work` in several threads, until each has ended.
+pub(crate) fn side_by_side(work: impl Fn() -> anyhow::Result<()> + Sync) -> anyhow::Result<()> {
     // A session is handed from thread to thread, and most of them wait at any time.
     let threads = 2 * std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&work)).collect();
         workers.into_iter().try_for_each(|worker| {
             worker.join().map_err(|_| anyhow::anyhow!("a thread of the suite panicked"))?
         })
-    })?;
-    Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
+    })
 }
 
 /// The undisturbed runs only, for their numbers of operations.

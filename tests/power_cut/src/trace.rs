@@ -9,7 +9,7 @@ use std::{
     collections::HashSet,
     path::Path,
     sync::{
-        Mutex, PoisonError,
+        Arc, Mutex, PoisonError,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
@@ -87,6 +87,8 @@ pub(crate) struct Effort {
 
 /// What a cut left, and how far the work had been acknowledged by then.
 pub(crate) struct Cut {
+    /// Counted from 1 in the order of the calls, whoever judges it.
+    pub(crate) number: usize,
     pub(crate) left: Left,
     pub(crate) acknowledged: u64,
     /// For people.
@@ -103,11 +105,14 @@ impl Trace {
     ) -> anyhow::Result<Traced> {
         let traced = Mutex::new(Traced::default());
         let (give, take) = sync_channel::<Cut>(16);
-        let take = Mutex::new(take);
+        let take = Arc::new(Mutex::new(take));
         let operations = std::thread::scope(|scope| {
             for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-                scope.spawn(|| work(&take, &traced, judge));
+                let (take, traced) = (Arc::clone(&take), &traced);
+                scope.spawn(move || work(&take, traced, judge));
             }
+            // When the last of them has panicked, nobody takes any more, and giving fails.
+            drop(take);
             let played =
                 self.give(effort, &give, &|| effort.left_out.is_some() && !lock(&traced).bad.is_empty());
             drop(give);
@@ -131,7 +136,8 @@ impl Trace {
                 let left = files.cut(&outcome, &mut random);
                 if seen.insert(files::key(&left, acknowledged)) {
                     let what = format!("cut after call {at}, acknowledged {acknowledged}");
-                    to.send(Cut { left, acknowledged, what }).context("nobody judges any more")?;
+                    let cut = Cut { number: seen.len(), left, acknowledged, what };
+                    to.send(cut).context("nobody judges any more")?;
                 }
             }
             if enough() {

@@ -121,9 +121,9 @@ pub(crate) fn run(args: Args, config: &Path) -> anyhow::Result<String> {
     let stdin = std::io::stdin();
     let asking = stdin.is_terminal() && !args.no_questions;
     let answers = if asking {
-        answer(args.clone(), &mut Some((&mut stdin.lock(), &mut std::io::stderr().lock())))?
+        answer(args.clone(), Some((&mut stdin.lock(), &mut std::io::stderr().lock())))?
     } else {
-        answer(args.clone(), &mut None::<(&mut std::io::Empty, &mut std::io::Sink)>)?
+        answer(args.clone(), None)?
     };
     let text = text::render(&answers);
     let parsed =
@@ -170,15 +170,16 @@ fn write(to: &Path, text: &str) -> anyhow::Result<()> {
         .mode(0o640)
         .open(&fresh)
         .with_context(|| format!("writing {}", fresh.display()))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all())?;
-    fs::rename(&fresh, to).with_context(|| format!("writing {}", to.display()))
+    let put =
+        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&fresh, to));
+    if put.is_err() {
+        let _ = fs::remove_file(&fresh);
+    }
+    put.and_then(|()| fs::File::open(dir)?.sync_all()).with_context(|| format!("writing {}", to.display()))
 }
 
 /// Answers by options, by what the system knows and, where there is somebody, by questions.
-fn answer<R: BufRead, W: Write>(
-    mut args: Args,
-    person: &mut Option<(&mut R, &mut W)>,
-) -> anyhow::Result<Args> {
+fn answer(mut args: Args, mut person: Option<(&mut dyn BufRead, &mut dyn Write)>) -> anyhow::Result<Args> {
     let found = Found::on_this_system();
     let mut missing = Vec::new();
     let mut ask = |what: &'static str, option: &'static str, given: Option<String>, known: Option<String>| {
@@ -203,16 +204,14 @@ fn answer<R: BufRead, W: Write>(
         bail!("not known: {}; give it by option, or run this on a terminal", missing.join(", "));
     }
     if let Some((input, output)) = person {
-        let listen = args.listen.map(|listen| listen.to_string());
-        let known = Some(listen.unwrap_or_else(|| "127.0.0.1:8080".into()));
         if args.listen.is_none() {
-            let text = question(*input, *output, "Address and port of the API", known.as_deref())?;
+            let text = question(input, output, "Address and port of the API", Some("127.0.0.1:8080"))?;
             args.listen = text
                 .map(|text| text.parse().with_context(|| format!("{text}: address:port is meant")))
                 .transpose()?;
         }
         if args.source.is_none() {
-            args.source = question(*input, *output, "Update server, empty for none", Some(""))?
+            args.source = question(input, output, "Update server, empty for none", Some(""))?
                 .filter(|url| !url.is_empty());
         }
     }
@@ -220,9 +219,9 @@ fn answer<R: BufRead, W: Write>(
 }
 
 /// One question; the empty answer is what is known.
-fn question<R: BufRead, W: Write>(
-    input: &mut R,
-    output: &mut W,
+fn question(
+    input: &mut dyn BufRead,
+    output: &mut dyn Write,
     what: &str,
     known: Option<&str>,
 ) -> anyhow::Result<Option<String>> {

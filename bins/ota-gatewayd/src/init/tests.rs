@@ -18,7 +18,7 @@ const BOARD: [&str; 8] =
     ["--model", "IGW-5000", "--serial", "SN1", "--slot-a", "/dev/a", "--slot-b", "/dev/b"];
 
 fn unattended(args: Args) -> anyhow::Result<Args> {
-    answer(args, &mut None::<(&mut std::io::Empty, &mut std::io::Sink)>)
+    answer(args, None)
 }
 
 #[test]
@@ -90,14 +90,14 @@ fn a_person_is_asked_for_what_is_missing_only_and_an_empty_answer_takes_what_is_
     let mut input = "\nIGW-5000\n\n".as_bytes();
     let mut asked = Vec::new();
     let args = given(&[&BOARD[2..], &["--source", "https://u.example"]].concat());
-    let args = answer(args, &mut Some((&mut input, &mut asked))).unwrap();
+    let args = answer(args, Some((&mut input, &mut asked))).unwrap();
     assert_eq!(
         (args.model.as_deref(), args.slot_a.as_deref()),
         (Some("IGW-5000"), Some(Path::new("/dev/a")))
     );
     let asked = String::from_utf8(asked).unwrap();
     assert!(asked.contains("Model") && asked.contains("API") && !asked.contains("Serial"), "{asked}");
-    let cut = answer(given(&[]), &mut Some((&mut "\n".as_bytes(), &mut std::io::sink())));
+    let cut = answer(given(&[]), Some((&mut "\n".as_bytes(), &mut std::io::sink())));
     assert!(cut.unwrap_err().to_string().contains("the answers ended"));
 }
 

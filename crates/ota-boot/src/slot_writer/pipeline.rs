@@ -52,7 +52,7 @@ impl Default for Pipeline {
 }
 
 impl Pipeline {
-    fn writers(self) -> usize {
+    pub(super) fn writers(self) -> usize {
         self.writers.max(1)
     }
 

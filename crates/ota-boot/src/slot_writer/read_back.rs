@@ -95,7 +95,7 @@ pub(super) fn start<'scope>(
     let (to, synced) = sync_channel(QUEUE);
     let (tell, news) = channel();
     let synced = Arc::new(Mutex::new(synced));
-    for _ in 0..pipeline.writers.max(1) {
+    for _ in 0..pipeline.writers() {
         let checker = Checker { dev, synced: Arc::clone(&synced), tell: tell.clone() };
         scope.spawn(move || checker.run(pipeline.chunk));
     }

@@ -99,6 +99,29 @@ async fn the_reboot_for_a_reset_waits_for_safety() {
     assert_eq!(gateway.rebooter.until_reboots(1).await, [RebootReason::FactoryReset]);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_reset_that_is_taken_back_while_it_waits_frees_the_gateway_and_one_that_does_not_read_does_not() {
+    let gateway = Gateway::start().await;
+    gateway.gate.violate("crane_motion", &[SafetyStep::Reboot]);
+    gateway.engine().factory_reset(&ada(), false).await.unwrap();
+    gateway.gate.until_judged(SafetyStep::Reboot, 1).await;
+    gateway.reset.reads.fail_next(PortErrorKind::Io("bad block".into()));
+    gateway.gate.clear("crane_motion");
+    gateway.gate_changes.send_modify(|n| *n += 1);
+    // tidy: paused time
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(code(gateway.download().await.unwrap_err()), ErrorCode::SystemBusy);
+    assert!(
+        gateway.engine().status().await.unwrap().reset.is_some() && gateway.rebooter.reasons().is_empty()
+    );
+    gateway.reset.forget();
+    while gateway.engine().status().await.unwrap().reset.is_some() {
+        // tidy: paused time
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    gateway.download().await.unwrap();
+}
+
 #[tokio::test]
 async fn a_boot_that_did_not_carry_the_reset_out_is_not_repeated_and_the_order_can_be_taken_back() {
     let mut gateway = Gateway::start().await;
