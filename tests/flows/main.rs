@@ -28,6 +28,7 @@ mod safety_people;
 mod safety_plant;
 mod safety_reaction;
 mod safety_timings;
+mod scripts;
 mod snapshots;
 mod spec;
 mod stack;

@@ -1,6 +1,8 @@
 //! The command line: global options and the list of commands. Arguments of a command stand in its own file.
 
-use clap::{Parser, Subcommand};
+use std::ffi::OsString;
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::{cmd, connect::Connection, exit, output::Format};
 
@@ -12,22 +14,26 @@ pub(crate) struct Cli {
     #[command(flatten)]
     pub(crate) connection: Connection,
 
-    /// How results are printed.
+    /// How results are printed [default: table].
     // A name of its own: commands have a --format, and one name is one value to clap.
-    #[arg(
-        id = "output",
-        short = 'o',
-        long = "output",
-        value_enum,
-        default_value_t,
-        global = true,
-        env = "OTA_OUTPUT"
-    )]
+    #[arg(id = "output", short = 'o', long = "output", value_enum, global = true, env = "OTA_OUTPUT")]
     #[arg(help_heading = "Global options", hide_env_values = true)]
-    pub(crate) format: Format,
+    pub(crate) format: Option<Format>,
 
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Cli {
+    /// The command line, with what of it was typed told from what comes from the environment.
+    pub(crate) fn read(
+        words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
+    ) -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches_from(words)?;
+        let mut cli = Self::from_arg_matches(&matches)?;
+        cli.connection.trace(&matches);
+        Ok(cli)
+    }
 }
 
 /// What is to be done.
@@ -101,6 +107,8 @@ pub(crate) enum Command {
     Openapi,
     /// Create, list and revoke access tokens.
     Token(cmd::token::Args),
+    /// Keep gateways by name, so that --profile NAME says where one is and who asks.
+    Profile(cmd::profile::Args),
     /// Make keys: a code-signing authority for images, or fresh keys of a repository.
     Keygen(cmd::keygen::Args),
     /// Sign an image; the signature is written beside it, or into it.
@@ -116,4 +124,11 @@ pub(crate) enum Command {
     /// Write the manual pages, for packages.
     #[command(hide = true)]
     Manual(cmd::manual::Args),
+}
+
+impl Command {
+    /// Whether the command is run as a profile says. Those that keep the profiles are not, nor those that packages are built with.
+    pub(crate) const fn heeds_profile(&self) -> bool {
+        !matches!(self, Self::Profile(_) | Self::Completions(_) | Self::Manual(_))
+    }
 }

@@ -1,47 +1,94 @@
-//! Where the gateway is and who asks: options and environment become a client.
+//! Where the gateway is and who asks: options, environment and profile become a client.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Context as _;
-use ota_client::{BaseUrl, Client, Options, Token, Trust};
+use clap::{ArgMatches, parser::ValueSource};
+use ota_client::{BaseUrl, Client, Identity, Options, Token, Trust};
 
-use crate::{exit::Failure, output::Output};
+use crate::{
+    exit::Failure,
+    output::Output,
+    profile::{Chosen, Profile, Secret, TIMEOUT},
+};
+
+/// Where a gateway is when nobody says.
+const HERE: &str = "http://127.0.0.1:8080";
+/// Seconds for one answer when nobody says.
+const PATIENCE: u64 = 30;
 
 /// Options of every command that talks to a gateway.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 #[command(next_help_heading = "Global options")]
 pub(crate) struct Connection {
-    /// Base URL of the gateway, with or without the prefix of its API.
-    #[arg(
-        long,
-        env = "OTA_URL",
-        default_value = "http://127.0.0.1:8080",
-        global = true,
-        hide_env_values = true
-    )]
-    pub(crate) url: BaseUrl,
+    /// Profile of the gateway, in ~/.config/ota-admin/profiles.toml; options and variables win over what it says.
+    #[arg(long, env = "OTA_PROFILE", value_name = "NAME", global = true, hide_env_values = true)]
+    pub(crate) profile: Option<String>,
+
+    /// Base URL of the gateway, with or without the prefix of its API [default: http://127.0.0.1:8080].
+    #[arg(long, env = "OTA_URL", global = true, hide_env_values = true)]
+    pub(crate) url: Option<BaseUrl>,
 
     /// File that holds the access token; otherwise OTA_TOKEN, otherwise the file that OTA_TOKEN_FILE names.
     #[arg(long, value_name = "FILE", global = true)]
     pub(crate) token_file: Option<PathBuf>,
 
-    /// Seconds to wait for one answer.
-    #[arg(long, env = "OTA_TIMEOUT", default_value = "30", value_name = "SECONDS", global = true)]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..=3600), hide_env_values = true)]
-    pub(crate) timeout: u64,
+    /// Seconds to wait for one answer [default: 30].
+    #[arg(long, env = "OTA_TIMEOUT", value_name = "SECONDS", global = true, hide_env_values = true)]
+    #[arg(value_parser = clap::value_parser!(u64).range(TIMEOUT))]
+    pub(crate) timeout: Option<u64>,
 
     /// Believe only the certificate authorities in this PEM file.
     #[arg(long, env = "OTA_CA", value_name = "FILE", global = true, hide_env_values = true)]
     pub(crate) ca: Option<PathBuf>,
+
+    /// Show the certificate in this PEM file to the gateway.
+    #[arg(long, env = "OTA_CLIENT_CERT", value_name = "FILE", global = true, hide_env_values = true)]
+    pub(crate) client_cert: Option<PathBuf>,
+
+    /// Its private key (PEM), when it is not in the same file.
+    #[arg(long, env = "OTA_CLIENT_KEY", value_name = "FILE", global = true, hide_env_values = true)]
+    pub(crate) client_key: Option<PathBuf>,
+
+    /// Names of the options that were typed and do not come from the environment.
+    #[arg(skip)]
+    typed: Vec<String>,
 }
 
-/// What the environment says about the token. Never an option: command lines are seen by every process.
+impl Connection {
+    /// Nothing but a profile.
+    pub(crate) fn named(profile: Option<String>) -> Self {
+        Self { profile, ..Self::default() }
+    }
+
+    /// Remembers which options were typed.
+    pub(crate) fn trace(&mut self, matches: &ArgMatches) {
+        let is_typed = |id: &&clap::Id| matches.value_source(id.as_str()) == Some(ValueSource::CommandLine);
+        self.typed = matches.ids().filter(is_typed).map(ToString::to_string).collect();
+    }
+
+    /// Whether an option was typed.
+    pub(crate) fn is_typed(&self, id: &str) -> bool {
+        self.typed.iter().any(|typed| typed == id)
+    }
+}
+
+/// What the environment says beside the options. A token is never an option: command lines are seen by every process.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Environment {
     /// `OTA_TOKEN`.
     pub(crate) token: Option<String>,
     /// `OTA_TOKEN_FILE`.
     pub(crate) token_file: Option<PathBuf>,
+    /// The file of profiles: below `XDG_CONFIG_HOME`, otherwise below `~/.config`.
+    pub(crate) profiles: Option<PathBuf>,
+    /// `HOME`.
+    pub(crate) home: Option<PathBuf>,
 }
 
 impl Environment {
@@ -49,46 +96,116 @@ impl Environment {
     pub(crate) fn of_process() -> Self {
         #[expect(clippy::disallowed_methods, reason = "ota-admin owns its environment variables")]
         let set = |name: &str| std::env::var(name).ok().filter(|text| !text.is_empty());
-        Self { token: set("OTA_TOKEN"), token_file: set("OTA_TOKEN_FILE").map(PathBuf::from) }
+        let home = set("HOME").map(PathBuf::from);
+        // The specification of XDG: a relative path is to be ignored.
+        let config = set("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        let config = config.or_else(|| home.as_ref().map(|home| home.join(".config")));
+        Self {
+            token: set("OTA_TOKEN"),
+            token_file: set("OTA_TOKEN_FILE").map(PathBuf::from),
+            profiles: config.map(|config| config.join("ota-admin/profiles.toml")),
+            home,
+        }
     }
 }
 
-/// A client as the options and the environment say.
+/// A client as options, environment and profile say, in this order.
 pub(crate) fn client(
     connection: &Connection,
     environment: &Environment,
+    chosen: Option<&Chosen>,
     out: &mut Output,
 ) -> Result<Client, Failure> {
-    let mut options = Options::new(connection.url.clone());
-    options.timeout = Duration::from_secs(connection.timeout);
-    options.token = token(connection, environment, out)?;
-    if let Some(path) = &connection.ca {
+    let nothing = Profile::default();
+    let profile = chosen.map_or(&nothing, |chosen| &chosen.profile);
+    let base = match connection.url.as_ref().or(profile.url.as_ref()) {
+        Some(url) => url.clone(),
+        None => HERE.parse().context("the built-in URL")?,
+    };
+    let mut options = Options::new(base.clone());
+    options.timeout = Duration::from_secs(connection.timeout.or(profile.timeout).unwrap_or(PATIENCE));
+    let token = token(connection, environment, profile);
+    let lent = token.as_ref().is_some_and(|(_, lent)| *lent).then_some(chosen).flatten();
+    options.token = token.map(|(place, _)| read(&place, out)).transpose()?;
+    if let Some(path) = connection.ca.as_ref().or(profile.ca.as_ref()) {
         options.trust = Some(Trust::from_pem_file(path).map_err(anyhow::Error::new)?);
     }
-    let base = &connection.url;
+    options.identity = identity(connection, profile, out)?;
+    let elsewhere = |chosen: &&Chosen| chosen.profile.url.as_ref().is_some_and(|theirs| *theirs != base);
+    if let Some(chosen) = lent.filter(elsewhere) {
+        out.note(&format!("the token is that of profile {}, and {base} is not its gateway", chosen.name))?;
+    }
     if options.token.is_some() && !base.is_encrypted() && !base.is_loopback() {
         out.note("the token travels unencrypted; use an https URL")?;
     }
     Ok(Client::new(options)?)
 }
 
-fn token(
-    connection: &Connection,
-    environment: &Environment,
-    out: &mut Output,
-) -> Result<Option<Token>, Failure> {
-    let text = match (&connection.token_file, &environment.token, &environment.token_file) {
-        (None, Some(text), _) => text.clone(),
-        (Some(path), _, _) | (None, None, Some(path)) => {
+/// Where the token is, and whether it is the profile's.
+fn token(connection: &Connection, environment: &Environment, profile: &Profile) -> Option<(Place, bool)> {
+    if let Some(path) = &connection.token_file {
+        return Some((Place::File(path.clone()), false));
+    }
+    if let Some(text) = &environment.token {
+        return Some((Place::Text(text.clone()), false));
+    }
+    if let Some(path) = &environment.token_file {
+        return Some((Place::File(path.clone()), false));
+    }
+    let place = match profile.token.as_ref()? {
+        Secret::Here(token) => Place::Parsed(token.clone()),
+        Secret::File(path) => Place::File(path.clone()),
+    };
+    Some((place, true))
+}
+
+/// Where a token stands.
+enum Place {
+    Text(String),
+    Parsed(Token),
+    File(PathBuf),
+}
+
+fn read(place: &Place, out: &mut Output) -> Result<Token, Failure> {
+    let text = match place {
+        Place::Parsed(token) => return Ok(token.clone()),
+        Place::Text(text) => text.clone(),
+        Place::File(path) => {
             let text = fs::read_to_string(path)
                 .with_context(|| format!("cannot read the token file {}", path.display()))?;
-            let mode = fs::metadata(path).map(|m| m.permissions().mode()).unwrap_or(0);
-            if mode & 0o044 != 0 {
-                out.note(&format!("others can read the token file {}; chmod 600 it", path.display()))?;
-            }
+            note_readers(path, "token file", out)?;
             text
         }
-        (None, None, None) => return Ok(None),
     };
-    Ok(Some(Token::parse(&text).map_err(anyhow::Error::new)?))
+    Ok(Token::parse(&text).map_err(anyhow::Error::new)?)
+}
+
+fn identity(
+    connection: &Connection,
+    profile: &Profile,
+    out: &mut Output,
+) -> Result<Option<Identity>, Failure> {
+    let (certificate, key) = match (&connection.client_cert, &profile.client_cert) {
+        // A key goes with its certificate, from wherever that is.
+        (Some(certificate), _) => (certificate, connection.client_key.as_ref()),
+        (None, Some(certificate)) => {
+            (certificate, connection.client_key.as_ref().or(profile.client_key.as_ref()))
+        }
+        (None, None) if connection.client_key.is_some() => {
+            return Err(Failure::Usage("--client-key needs --client-cert".into()));
+        }
+        (None, None) => return Ok(None),
+    };
+    let identity = Identity::from_pem_files(certificate, key.map(PathBuf::as_path));
+    let identity = identity.map_err(anyhow::Error::new)?;
+    note_readers(key.unwrap_or(certificate), "private key", out)?;
+    Ok(Some(identity))
+}
+
+fn note_readers(path: &Path, what: &str, out: &mut Output) -> Result<(), Failure> {
+    let mode = fs::metadata(path).map(|m| m.permissions().mode()).unwrap_or(0);
+    if mode & 0o044 != 0 {
+        out.note(&format!("others can read the {what} {}; chmod 600 it", path.display()))?;
+    }
+    Ok(())
 }

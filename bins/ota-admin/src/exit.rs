@@ -193,7 +193,9 @@ fn client(error: &ClientError) -> Exit {
         | ClientError::TooLarge { .. }
         | ClientError::Stream { .. }
         | ClientError::StreamEnded { .. } => Exit::Unreachable,
-        ClientError::File { .. } | ClientError::Encode(_) | ClientError::Setup(_) => Exit::General,
+        ClientError::File { .. } | ClientError::Encode(_) | ClientError::Tls(_) | ClientError::Setup(_) => {
+            Exit::General
+        }
     }
 }
 

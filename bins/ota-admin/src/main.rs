@@ -10,27 +10,31 @@ mod exit;
 mod follow;
 mod keep;
 mod output;
+mod profile;
 #[cfg(test)]
 mod tests;
 mod view;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use anyhow::Context as _;
 use ota_core::Timestamp;
 
-use crate::{cli::Cli, cmd::Context, connect::Environment, output::Output};
+use crate::{
+    cli::Cli,
+    connect::Environment,
+    output::{Format, Output},
+};
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let mut context = Context {
-        connection: cli.connection,
-        environment: Environment::of_process(),
-        out: Output::to_process(cli.format),
-        now: Timestamp::from_millis(jiff::Timestamp::now().as_millisecond()),
-        pace: follow::Pace::default(),
+    let cli = Cli::read(std::env::args_os()).unwrap_or_else(|error| error.exit());
+    let now = Timestamp::from_millis(jiff::Timestamp::now().as_millisecond());
+    let run = cmd::start(cli, Environment::of_process(), Output::to_process, now, follow::Pace::default());
+    let (mut out, outcome) = match block_on(run) {
+        Ok(ended) => ended,
+        Err(error) => (Output::to_process(Format::default()), Err(error.into())),
     };
-    match block_on(cmd::run(cli.command, &mut context)) {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         // `ota-admin jobs | head`: who reads has enough, which is no failure.
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
@@ -38,13 +42,13 @@ fn main() -> ExitCode {
         Err(exit::Failure::Command { code }) => code.into(),
         Err(failure) => {
             // Nothing is left to say it with when standard error is gone, too.
-            let _ = context.out.fail(&failure);
+            let _ = out.fail(&failure);
             failure.exit().into()
         }
     }
 }
 
-fn block_on(work: impl Future<Output = Result<(), exit::Failure>>) -> Result<(), exit::Failure> {
+fn block_on<T>(work: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    runtime.map_err(|e| anyhow::Error::new(e).context("cannot start the runtime"))?.block_on(work)
+    Ok(runtime.context("cannot start the runtime")?.block_on(work))
 }

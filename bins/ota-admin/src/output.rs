@@ -7,13 +7,14 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
 
 /// How results are printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
     /// For people.
     #[default]
@@ -22,6 +23,17 @@ pub(crate) enum Format {
     Json,
     /// JSON lines, one document on each.
     Jsonl,
+}
+
+impl Format {
+    /// As it is typed.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Table => "table",
+            Self::Json => "json",
+            Self::Jsonl => "jsonl",
+        }
+    }
 }
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -218,7 +230,7 @@ fn advice(failure: &Failure) -> Vec<String> {
     let Some(api) = error.api() else {
         return match failure.exit() {
             crate::exit::Exit::Unreachable => {
-                vec!["is the gateway running, and is --url (OTA_URL) right?".into()]
+                vec!["is the gateway running, and is --url (OTA_URL, or that of the profile) right?".into()]
             }
             _ => Vec::new(),
         };
@@ -228,7 +240,7 @@ fn advice(failure: &Failure) -> Vec<String> {
     lines.sort_unstable();
     lines.extend(api.suggested_actions.iter().map(|action| format!("- {action}")));
     if api.status == 401 {
-        lines.push("- name a token with --token-file, OTA_TOKEN or OTA_TOKEN_FILE".into());
+        lines.push("- name a token with --token-file, OTA_TOKEN or OTA_TOKEN_FILE, or in a profile".into());
     }
     if let Some(wait) = api.retry_after {
         lines.push(format!("- try again in {} s", wait.as_secs()));

@@ -140,7 +140,10 @@ pub enum ClientError {
     /// The request cannot be written as JSON.
     #[error("the request cannot be encoded")]
     Encode(#[source] serde_json::Error),
-    /// TLS cannot be set up.
+    /// TLS lacks what the crypto provider should have.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    /// The HTTP client cannot be made, mostly for want of any root certificate on the system.
     #[error("the HTTP client cannot be set up")]
     Setup(#[source] reqwest::Error),
 }
@@ -187,6 +190,7 @@ impl ClientError {
             | Self::TooLarge { .. }
             | Self::File { .. }
             | Self::Encode(_)
+            | Self::Tls(_)
             | Self::Setup(_) => false,
         }
     }

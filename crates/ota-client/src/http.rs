@@ -1,13 +1,13 @@
 //! One request, one answer: headers, time-outs, and telling the server's refusals from broken connections.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, Method, header};
 use reqwest::{Body, Response, Url, redirect};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-use crate::{BaseUrl, ClientError, Token, Trust, error::transport};
+use crate::{BaseUrl, ClientError, Identity, Token, Trust, error::transport, tls};
 
 /// Largest answer that is read into memory; the longest real one (a page of jobs, an audit page) stays far below.
 const ANSWER_MAX: usize = 16 * 1024 * 1024;
@@ -23,13 +23,15 @@ pub struct Options {
     pub timeout: Duration,
     /// Authorities instead of those of the operating system.
     pub trust: Option<Trust>,
+    /// Certificate to show to a gateway that asks for one.
+    pub identity: Option<Identity>,
 }
 
 impl Options {
-    /// Thirty seconds for an answer, the operating system's authorities, no token.
+    /// Thirty seconds for an answer, the operating system's authorities, no token, no certificate.
     #[must_use]
     pub fn new(base: BaseUrl) -> Self {
-        Self { base, token: None, timeout: Duration::from_secs(30), trust: None }
+        Self { base, token: None, timeout: Duration::from_secs(30), trust: None, identity: None }
     }
 }
 
@@ -40,13 +42,15 @@ impl Options {
 pub struct Client {
     pub(crate) http: reqwest::Client,
     pub(crate) options: Options,
+    /// What the options say of TLS, for the event stream.
+    pub(crate) tls: Option<Arc<rustls::ClientConfig>>,
 }
 
 impl Client {
     /// Makes a client; nothing is sent yet. Installs the crypto provider when nobody has.
     ///
     /// # Errors
-    /// [`ClientError::Setup`] when TLS cannot be set up, for example for https without any root certificate on the system.
+    /// [`ClientError::Tls`] and [`ClientError::Setup`] when TLS cannot be set up, for example for https without any root certificate on the system.
     pub fn new(options: Options) -> Result<Self, ClientError> {
         crate::install_crypto_provider();
         let mut builder = reqwest::Client::builder()
@@ -54,14 +58,15 @@ impl Client {
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(options.timeout.min(Duration::from_secs(10)));
-        if let Some(trust) = &options.trust {
-            builder = builder.tls_backend_preconfigured((*trust.config()).clone());
+        let tls = tls::config(options.trust.as_ref(), options.identity.as_ref()).map_err(ClientError::Tls)?;
+        if let Some(config) = &tls {
+            builder = builder.tls_backend_preconfigured(rustls::ClientConfig::clone(config));
         } else if !options.base.is_encrypted() {
             // Nobody need be believed: a system without CA certificates will do.
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(ClientError::Setup)?;
-        Ok(Self { http, options })
+        Ok(Self { http, options, tls })
     }
 
     /// Where the gateway is.

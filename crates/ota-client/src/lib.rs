@@ -19,5 +19,5 @@ pub use error::{ApiError, ClientError};
 pub use http::{Client, Options, Sink};
 pub use provider::install_crypto_provider;
 pub use requests::UploadFile;
-pub use tls::{BadTrust, Trust};
+pub use tls::{BadIdentity, BadTrust, Identity, Trust};
 pub use token::{BadToken, Token};

@@ -197,7 +197,7 @@ async fn connect(
     if let Some(token) = &client.options.token {
         headers.insert(header::AUTHORIZATION, token.header());
     }
-    let connector = client.options.trust.as_ref().map(|trust| Connector::Rustls(trust.config()));
+    let connector = client.tls.clone().map(Connector::Rustls);
     let config = WebSocketConfig::default().max_message_size(Some(MESSAGE_MAX));
     let connecting = connect_async_tls_with_config(request, Some(config), true, connector);
     let deadline = Instant::now() + client.options.timeout;

@@ -25,10 +25,8 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let confirmation = match args.confirmation {
         Some(sentence) => sentence,
         None => {
-            let question = format!(
-                "This erases all data and settings of {}. Type: {RESET_CONFIRMATION}",
-                context.connection.url
-            );
+            let question =
+                format!("This erases all data and settings of {}. Type: {RESET_CONFIRMATION}", client.base());
             ask::line(&mut context.out, &question, "--confirmation")?
         }
     };

@@ -22,6 +22,7 @@ pub(crate) mod manual;
 pub(crate) mod pause;
 pub(crate) mod pin;
 pub(crate) mod probe;
+pub(crate) mod profile;
 pub(crate) mod progress;
 pub(crate) mod repo;
 pub(crate) mod report;
@@ -43,19 +44,24 @@ use ota_client::Client;
 use ota_core::Timestamp;
 
 use crate::{
-    cli::Command,
+    cli::{Cli, Command},
     connect::{self, Connection, Environment},
     exit::Failure,
     follow::Pace,
-    output::Output,
+    output::{Format, Output},
+    profile::{Chosen, choose},
 };
 
 /// What every command is given.
 pub(crate) struct Context {
     /// Where the gateway is.
     pub(crate) connection: Connection,
-    /// What the environment says about the token.
+    /// What the environment says beside the options.
     pub(crate) environment: Environment,
+    /// The profile that is in use.
+    pub(crate) profile: Option<Chosen>,
+    /// `-o` as the command line and the environment have it.
+    pub(crate) typed_format: Option<Format>,
     /// Where results go.
     pub(crate) out: Output,
     /// The system clock when the program was started.
@@ -67,12 +73,34 @@ pub(crate) struct Context {
 impl Context {
     /// A client of the gateway.
     pub(crate) fn client(&mut self) -> Result<Client, Failure> {
-        connect::client(&self.connection, &self.environment, &mut self.out)
+        connect::client(&self.connection, &self.environment, self.profile.as_ref(), &mut self.out)
     }
 }
 
+/// Runs a command line: chooses the profile, makes the output, runs the command. The output comes back with the outcome, to say
+/// what went wrong.
+pub(crate) async fn start(
+    cli: Cli,
+    environment: Environment,
+    output: impl FnOnce(Format) -> Output,
+    now: Timestamp,
+    pace: Pace,
+) -> (Output, Result<(), Failure>) {
+    let Cli { connection, format: typed_format, command } = cli;
+    let chosen = if command.heeds_profile() { choose(&connection, &environment) } else { Ok(None) };
+    let told = chosen.as_ref().ok().and_then(Option::as_ref).and_then(|chosen| chosen.profile.output);
+    let out = output(typed_format.or(told).unwrap_or_default());
+    let profile = match chosen {
+        Ok(profile) => profile,
+        Err(error) => return (out, Err(error.into())),
+    };
+    let mut context = Context { connection, environment, profile, typed_format, out, now, pace };
+    let outcome = run(command, &mut context).await;
+    (context.out, outcome)
+}
+
 /// Runs one command.
-pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), Failure> {
+async fn run(command: Command, context: &mut Context) -> Result<(), Failure> {
     match command {
         Command::Status => status::run(context).await,
         Command::Check => check::run(context).await,
@@ -108,6 +136,7 @@ pub(crate) async fn run(command: Command, context: &mut Context) -> Result<(), F
         Command::Metrics => probe::metrics(context).await,
         Command::Openapi => probe::openapi(context).await,
         Command::Token(args) => token::run(args, context).await,
+        Command::Profile(args) => profile::run(args, context),
         Command::Keygen(args) => keygen::run(args, context),
         Command::Sign(args) => sign::run(args, context),
         Command::Verify(args) => verify::run(args, context),

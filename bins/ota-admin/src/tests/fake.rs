@@ -31,6 +31,8 @@ pub(super) struct World {
     /// Answers of `METHOD path`, in turn; the last one stays.
     answers: Mutex<HashMap<String, VecDeque<Answer>>>,
     requests: Mutex<Vec<String>>,
+    /// `Authorization` of every request.
+    tokens: Mutex<Vec<String>>,
     /// Messages of each coming event connection; it is closed after them.
     pub(super) events: Mutex<VecDeque<Vec<Value>>>,
     off: Notify,
@@ -72,6 +74,11 @@ impl Fake {
         all
     }
 
+    /// What the requests proved themselves with, one each.
+    pub(super) fn tokens(&self) -> Vec<String> {
+        self.world.tokens.lock().unwrap().clone()
+    }
+
     /// Waits for the power to go off, closes the port for real, and opens it again.
     pub(super) async fn reboot(&mut self) {
         self.world.off.notified().await;
@@ -108,6 +115,8 @@ async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
     let target = head.uri.to_string().replace("/api/v1/ota/", "");
     let body = String::from_utf8_lossy(&body);
     world.requests.lock().unwrap().push(format!("{} {target} {body}", head.method).trim_end().into());
+    let token = head.headers.get(header::AUTHORIZATION).map(|value| value.to_str().unwrap().to_owned());
+    world.tokens.lock().unwrap().extend(token);
     let name = format!("{} {}", head.method, target.split('?').next().unwrap_or_default());
     let answer = {
         let mut answers = world.answers.lock().unwrap();

@@ -32,7 +32,7 @@ fn the_format_of_a_file_is_not_the_format_of_the_output() {
     use clap::Parser as _;
     for words in ["report --file x --format csv", "audit export --file x --format csv"] {
         let all = ["ota-admin", "-o", "jsonl"].into_iter().chain(words.split(' '));
-        assert_eq!(Cli::try_parse_from(all).unwrap().format, crate::output::Format::Jsonl);
+        assert_eq!(Cli::try_parse_from(all).unwrap().format, Some(crate::output::Format::Jsonl));
     }
 }
 

@@ -4,6 +4,7 @@ mod commands;
 mod endpoints;
 mod fake;
 mod help;
+mod profiles;
 mod release;
 mod safety;
 mod update;
@@ -16,18 +17,11 @@ use std::{
     time::Duration,
 };
 
-use clap::Parser as _;
 use ota_api::updates::ProgressResponse;
 use ota_core::Timestamp;
 use serde_json::json;
 
-use crate::{
-    cli::Cli,
-    cmd::{self, Context},
-    connect::Environment,
-    follow::Pace,
-    output::Output,
-};
+use crate::{cli::Cli, cmd, connect::Environment, follow::Pace, output::Output};
 
 /// 2025-03-15T10:30:45Z.
 const NOW: Timestamp = Timestamp::from_secs(1_742_034_645);
@@ -83,22 +77,28 @@ async fn run(args: &[&str]) -> Run {
 
 /// The same at another time.
 async fn run_at(args: &[&str], now: Timestamp) -> Run {
-    let cli = Cli::try_parse_from([&["ota-admin"], args].concat()).unwrap_or_else(|e| panic!("{e}"));
-    let (out, seen) = Output::captured(cli.format);
-    let mut context = Context {
-        connection: cli.connection,
-        environment: Environment { token: Some("s3cret".into()), token_file: None },
-        out,
-        now,
-        pace: Pace { poll: Duration::from_millis(2), give_up: Duration::from_secs(20) },
+    run_in(args, Environment { token: Some("s3cret".into()), ..Environment::default() }, now).await
+}
+
+/// The same in another environment.
+async fn run_in(args: &[&str], environment: Environment, now: Timestamp) -> Run {
+    let cli = Cli::read([&["ota-admin"], args].concat()).unwrap_or_else(|e| panic!("{e}"));
+    let pace = Pace { poll: Duration::from_millis(2), give_up: Duration::from_secs(20) };
+    let mut kept = None;
+    let output = |format| {
+        let (out, seen) = Output::captured(format);
+        kept = Some(seen);
+        out
     };
-    let exit = match cmd::run(cli.command, &mut context).await {
+    let (mut out, outcome) = cmd::start(cli, environment, output, now, pace).await;
+    let exit = match outcome {
         Ok(()) => 0,
         Err(failure) => {
-            context.out.fail(&failure).unwrap();
+            out.fail(&failure).unwrap();
             failure.exit().number()
         }
     };
+    let seen = kept.unwrap();
     Run { exit, out: seen.results(), err: seen.messages() }
 }
 

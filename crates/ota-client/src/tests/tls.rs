@@ -1,26 +1,34 @@
-//! TLS: only the named authority is believed, for requests and events alike.
+//! TLS: only the named authority is believed and the named certificate shown, for requests and events alike.
 
 use std::sync::Arc;
 
+use rustls::{RootCertStore, server::WebPkiClientVerifier};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
 };
 
 use crate::{
-    Client, ClientError, Options, Trust, install_crypto_provider,
+    Client, ClientError, Identity, Options, Trust, install_crypto_provider,
     ws::{EventStream, Patience},
 };
 
-/// A server with a certificate of its own for `localhost`; answers every request with the same empty check.
-async fn server() -> (u16, String) {
+/// A server with a certificate of its own for `localhost`; answers every request with the same empty check. It lets in who shows
+/// the certificate `guest`, when there is one.
+async fn server(guest: Option<&rcgen::Certificate>) -> (u16, String) {
     install_crypto_provider();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = rustls::pki_types::PrivatePkcs8KeyDer::from(made.signing_key.serialize_der());
-    let config = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key.into())
-        .unwrap();
+    let builder = match guest {
+        None => rustls::ServerConfig::builder().with_no_client_auth(),
+        Some(guest) => {
+            let mut roots = RootCertStore::empty();
+            roots.add(guest.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build().unwrap();
+            rustls::ServerConfig::builder().with_client_cert_verifier(verifier)
+        }
+    };
+    let config = builder.with_single_cert(vec![made.cert.der().clone()], key.into()).unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -38,24 +46,48 @@ async fn server() -> (u16, String) {
     (port, made.cert.pem())
 }
 
-fn client(port: u16, trust: Option<Trust>) -> Client {
+fn client(port: u16, trust: Option<Trust>, identity: Option<Identity>) -> Client {
     let options = Options::new(format!("https://localhost:{port}").parse().unwrap());
-    Client::new(Options { trust, ..options }).unwrap()
+    Client::new(Options { trust, identity, ..options }).unwrap()
+}
+
+fn trust(pem: &str) -> Trust {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pem).unwrap();
+    Trust::from_pem_file(file.path()).unwrap()
+}
+
+#[tokio::test]
+async fn a_server_that_wants_a_certificate_is_shown_the_named_one_and_lets_nobody_else_in() {
+    let made = rcgen::generate_simple_self_signed(["ada".to_owned()]).unwrap();
+    let (port, pem) = server(Some(&made.cert)).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), made.cert.pem() + &made.signing_key.serialize_pem()).unwrap();
+    let ada = Identity::from_pem_files(file.path(), None).unwrap();
+
+    assert!(!client(port, Some(trust(&pem)), Some(ada.clone())).check().await.unwrap().available);
+    let known = client(port, Some(trust(&pem)), Some(ada.clone()));
+    let error = EventStream::open(&known, None, Patience::default()).await.unwrap_err();
+    assert!(matches!(error, ClientError::NotAGateway { status: 200, .. }), "{error:?}");
+
+    client(port, Some(trust(&pem)), None).check().await.unwrap_err();
+    // A certificate to show is no reason to believe the server.
+    let error = client(port, None, Some(ada)).check().await.unwrap_err();
+    assert!(error.chain().contains("certificate"), "{}", error.chain());
 }
 
 #[tokio::test]
 async fn the_named_authority_is_believed_and_the_systems_are_not_enough() {
-    let (port, pem) = server().await;
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), pem).unwrap();
-    let trust = Trust::from_pem_file(file.path()).unwrap();
+    let (port, pem) = server(None).await;
+    let trust = trust(&pem);
 
-    assert!(!client(port, Some(trust.clone())).check().await.unwrap().available);
+    assert!(!client(port, Some(trust.clone()), None).check().await.unwrap().available);
     // Past TLS, the event stream finds that this server does not upgrade.
-    let error = EventStream::open(&client(port, Some(trust)), None, Patience::default()).await.unwrap_err();
+    let client_of = |trust| client(port, trust, None);
+    let error = EventStream::open(&client_of(Some(trust)), None, Patience::default()).await.unwrap_err();
     assert!(matches!(error, ClientError::NotAGateway { status: 200, .. }), "{error:?}");
 
-    let error = client(port, None).check().await.unwrap_err();
+    let error = client_of(None).check().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
     assert!(error.chain().contains("certificate"), "{}", error.chain());
 }

@@ -1,0 +1,138 @@
+//! What scripts rely on: the real `ota-admin` on a real gateway, with profiles, and with the JSON lines that docs/cli.md promises.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+use crate::{
+    watching::root,
+    world::{Offer, TestDevice, binary, device},
+};
+
+/// Runs `ota-admin WORDS` in a home of its own, with nothing else in its environment.
+async fn admin(home: &Path, variables: &[(&str, &str)], words: &[&str]) -> Output {
+    #[expect(clippy::disallowed_methods, reason = "what scripts run is run as they do")]
+    let mut command = Command::new(binary("ota-admin"));
+    command.args(words).env_clear().env("HOME", home).envs(variables.iter().copied());
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+}
+
+fn said(output: &Output) -> String {
+    let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    text.concat()
+}
+
+/// The device under the name `crane`.
+async fn crane(device: &TestDevice, home: &Path) {
+    let token = device.layout.admin_token().display().to_string();
+    let add = ["profile", "add", "crane", "--url", &device.api.url, "--token-file", &token];
+    let done = admin(home, &[], &add).await;
+    assert!(done.status.success(), "{}", said(&done));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_names_a_gateway_and_option_and_environment_win_over_it() {
+    let device = device(Offer::Small).await;
+    let home = tempfile::tempdir().unwrap();
+    let nowhere = "http://127.0.0.1:9";
+    crane(&device, home.path()).await;
+    let status = ["status", "-o", "json"];
+    let code = |output: &Output| output.status.code();
+
+    let unnamed = admin(home.path(), &[], &status).await;
+    assert_ne!(code(&unnamed), Some(0), "a profile that nobody named is used");
+    for (variables, words) in [
+        (&[("OTA_PROFILE", "crane")][..], &[][..]),
+        (&[], &["--profile", "crane"]),
+        // What is typed wins over a variable left over from yesterday.
+        (&[("OTA_PROFILE", "crane"), ("OTA_URL", nowhere)], &["--url", &device.api.url]),
+        (&[("OTA_PROFILE", "nobody")], &["--profile", "crane"]),
+    ] {
+        let told = admin(home.path(), variables, &[words, &status].concat()).await;
+        let answer: Value =
+            serde_json::from_slice(&told.stdout).unwrap_or_else(|_| panic!("{}", said(&told)));
+        assert_eq!(answer["gateway"]["name"], "iot-gateway-01", "{variables:?} {words:?}");
+    }
+    let environment = [("OTA_PROFILE", "crane"), ("OTA_URL", nowhere)];
+    assert_eq!(code(&admin(home.path(), &environment, &status).await), Some(3));
+    let contradiction = admin(home.path(), &[("OTA_URL", nowhere)], &["--profile", "crane", "status"]).await;
+    assert_eq!(code(&contradiction), Some(2), "{}", said(&contradiction));
+    assert!(said(&contradiction).contains("is another gateway than that of profile crane"));
+    let unknown = admin(home.path(), &[("OTA_PROFILE", "pump")], &["status"]).await;
+    assert_eq!((code(&unknown), said(&unknown).contains("no profile pump; it has crane")), (Some(2), true));
+
+    assert_eq!(code(&admin(home.path(), &[], &["profile", "use", "crane"]).await), Some(0));
+    assert_eq!(code(&admin(home.path(), &[], &status).await), Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_token_stands_in_the_file_of_profiles_only_where_nobody_else_reads_it() {
+    let device = device(Offer::Small).await;
+    let config = tempfile::tempdir().unwrap();
+    let file = config.path().join("ota-admin/profiles.toml");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let (url, token) = (&device.api.url, &device.api.token);
+    let text = format!("default = \"crane\"\n[profile.crane]\nurl = \"{url}\"\ntoken = \"{token}\"\n");
+    fs::write(&file, text).unwrap();
+    let variables = [("XDG_CONFIG_HOME", config.path().to_str().unwrap())];
+    for (mode, code) in [(0o600, Some(0)), (0o644, Some(2))] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let told = admin(config.path(), &variables, &["token", "list"]).await;
+        assert_eq!(told.status.code(), code, "{}", said(&told));
+        assert!(!said(&told).contains(token), "{}", said(&told));
+    }
+}
+
+/// A row of the table in docs/cli.md: the words of the command, whether it is one line, and the keys.
+fn promises() -> Vec<(String, bool, Vec<String>)> {
+    let page = fs::read_to_string(root().join("docs/cli.md")).unwrap();
+    let (_, table) = page.split_once("| with `-o jsonl` | lines | keys |\n|---|---|---|\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let row = |line: &str| {
+        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+        let [command, lines, keys] = cells[..] else { panic!("{line}") };
+        let keys = keys.split(", ").map(|key| key.trim_matches('`').to_owned()).collect();
+        (command.trim_matches('`').to_owned(), lines == "one", keys)
+    };
+    rows.map(row).collect()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_that_lists_or_follows_prints_the_json_lines_that_the_page_promises() {
+    let device = device(Offer::Small).await;
+    let home = tempfile::tempdir().unwrap();
+    crane(&device, home.path()).await;
+    let variables = [("OTA_PROFILE", "crane")];
+    let mut listed = Vec::new();
+    for (command, one, keys) in promises() {
+        listed.push(command.split(' ').next().unwrap().to_owned());
+        let job = device.newest().await.unwrap().map(|job| job.job_id).unwrap_or_default();
+        let command = command.replace("JOB", &job);
+        let words: Vec<&str> = ["-o", "jsonl"].into_iter().chain(command.split(' ')).collect();
+        let told = admin(home.path(), &variables, &words).await;
+        assert!(told.status.success(), "{command}: {}", said(&told));
+        let text = String::from_utf8(told.stdout.clone()).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(lines.len() == 1 || (!one && !lines.is_empty()), "{command}: {text}");
+        for key in &keys {
+            assert!(lines[lines.len() - 1].get(key).is_some(), "{command} has no {key}: {text}");
+        }
+        if one && !["cancel"].contains(&words[2]) {
+            let words: Vec<&str> = ["-o", "json"].into_iter().chain(command.split(' ')).collect();
+            let told = admin(home.path(), &variables, &words).await;
+            let document: Value = serde_json::from_slice(&told.stdout).unwrap();
+            let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+            assert_eq!(names(&document), names(&lines[0]), "{command}");
+        }
+    }
+    for command in
+        ["check", "jobs", "audit", "watch", "update", "events", "top", "token", "upload", "snapshot"]
+    {
+        assert!(listed.iter().any(|listed| listed == command), "the page promises nothing of {command}");
+    }
+}
