@@ -1,0 +1,308 @@
+//! The commands of the book are real: what stands in a `console` block is run on a simulated device, and what the page shows of its
+//! output is in it; what needs a board (`console board`) or runs for ever (`console demo`) is parsed by the real programs; what a
+//! sentence or a table names is in their help. No other place of a page may hold a command.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{BESIDE, contents, read};
+use crate::world::{Offer, binary, device_with_pin, settings};
+
+/// Pages with scripts that are run by tests of their own: `ota-verify`'s of the trailer.
+const RUN_ELSEWHERE: [&str; 1] = ["docs/image-trailer.md"];
+
+/// Languages of blocks that hold no command.
+const NO_COMMANDS: [&str; 6] = ["text", "toml", "json", "yaml", "rust", ""];
+
+/// Programs of the system that a page may show for a board.
+const SYSTEM: &str = "systemctl journalctl fw_printenv fw_setenv dpkg mkdir printf age tar mdbook";
+
+/// A block of commands.
+#[derive(Debug, Default)]
+struct Block {
+    page: String,
+    line: usize,
+    /// What stands behind `console`.
+    kind: String,
+    commands: String,
+    /// Lines of output that the page shows.
+    shown: Vec<String>,
+}
+
+/// The blocks of a page; `Err` names a line with a command that would not be run.
+fn blocks_of(page: &str, text: &str) -> Result<Vec<Block>, String> {
+    let mut found = Vec::new();
+    let mut open: Option<(Block, bool)> = None;
+    for (number, line) in text.lines().enumerate() {
+        let at = |what: &str| Err(format!("{page}:{}: {what}", number + 1));
+        match (&mut open, line.trim_start().strip_prefix("```")) {
+            (None, None) => {}
+            (_, Some(_)) if !line.starts_with("```") => return at("an indented block is not looked into"),
+            (Some((_, commands)), Some(_)) => {
+                let commands = *commands;
+                found.extend(open.take().map(|(block, _)| block).filter(|_| commands));
+            }
+            (None, Some(language)) => {
+                let console = language.strip_prefix("console").map(str::trim);
+                let elsewhere = language == "sh" && RUN_ELSEWHERE.contains(&page);
+                if console.is_none() && !elsewhere && !NO_COMMANDS.contains(&language) {
+                    return at("commands belong into a console block");
+                }
+                let kind = console.unwrap_or_default().to_owned();
+                let block = Block { page: page.to_owned(), line: number + 1, kind, ..Block::default() };
+                open = Some((block, console.is_some()));
+            }
+            (Some((block, true)), None) => match line.strip_prefix("$ ") {
+                Some(command) if command.ends_with('\\') => return at("a command is one line"),
+                Some(command) => block.commands.push_str(&format!("{command}\n")),
+                None => block.shown.push(line.to_owned()),
+            },
+            (Some((_, false)), None) if line.starts_with("$ ") => {
+                return at("commands belong into a console block");
+            }
+            (Some((_, false)), None) => {}
+        }
+    }
+    Ok(found)
+}
+
+fn blocks() -> Vec<Block> {
+    let pages = BESIDE.iter().map(|page| (*page).to_owned()).chain(contents());
+    pages.flat_map(|page| blocks_of(&page, &read(&page)).unwrap_or_else(|why| panic!("{why}"))).collect()
+}
+
+pub(super) fn bash(script: &str, folder: &Path, environment: &[(&str, PathBuf)]) -> Result<String, String> {
+    #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script]).current_dir(folder).stdin(Stdio::null());
+    for (name, value) in environment {
+        bash.env(name, value);
+    }
+    let output = bash.output().unwrap();
+    let said =
+        format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if output.status.success() { Ok(said) } else { Err(said) }
+}
+
+/// Where and with what blocks are run.
+#[derive(Clone)]
+struct Shell {
+    programs: PathBuf,
+    folder: PathBuf,
+    /// The folder of the documentation's gateway is this one.
+    device: PathBuf,
+    environment: Vec<(&'static str, PathBuf)>,
+}
+
+impl Shell {
+    /// Runs a block as a person would who stops at the first failure; `Err` says what is wrong with it.
+    async fn run(&self, block: &Block) -> Result<(), String> {
+        let commands = block.commands.replace("/tmp/gw", &self.device.display().to_string());
+        if commands.contains("||") && block.shown.is_empty() {
+            return Err("what is allowed to fail shows with what".to_owned());
+        }
+        let script = format!("set -eu -o pipefail\nPATH={}:$PATH\n{commands}", self.programs.display());
+        let shell = self.clone();
+        let run = move || bash(&script, &shell.folder, &shell.environment);
+        let said = tokio::task::spawn_blocking(run).await.unwrap()?;
+        let missing: Vec<&String> = block.shown.iter().filter(|line| !said.contains(*line)).collect();
+        if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} is not in\n{said}")) }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_command_of_the_book_runs_on_a_simulated_device() {
+    let device = device_with_pin(Offer::Good, settings()).await;
+    std::fs::write(device.layout.url(), format!("{}\n", device.api.url)).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::copy(&device.release.image, folder.path().join("rootfs.squashfs")).unwrap();
+    let shell = Shell {
+        programs: binary("ota-admin").parent().unwrap().to_path_buf(),
+        folder: folder.path().to_path_buf(),
+        device: device.layout.dir().to_path_buf(),
+        environment: vec![
+            ("OTA_URL", PathBuf::from(&device.api.url)),
+            ("OTA_TOKEN_FILE", device.layout.admin_token()),
+            ("OTA_GATEWAYD_CONFIG", device.layout.gateway_toml()),
+            ("HOME", folder.path().join("home")),
+        ],
+    };
+    // The test of the test: what is wrong is noticed.
+    for wrong in [
+        "$ ota-admin statuss",
+        "$ ota-admin status --fast",
+        "$ ota-admin status\n$ nobody",
+        "$ nobody | cat",
+        "$ ota-admin jobs nothing | cat",
+        "$ ota-admin install nothing || echo refused",
+        "$ ota-admin install nothing || echo \"refused with $?\"\nrefused with 12",
+        "$ ota-admin status\nanother-gateway",
+        "$ cat /tmp/gw/nothing",
+    ] {
+        let page = format!("```console\n{wrong}\n```\n");
+        let block = blocks_of("a page", &page).unwrap().remove(0);
+        assert!(shell.run(&block).await.is_err(), "{wrong} is taken");
+    }
+    let run: Vec<Block> = blocks().into_iter().filter(|block| block.kind.is_empty()).collect();
+    assert!(run.len() > 15, "the book shows few commands: {}", run.len());
+    for block in run {
+        let ended = shell.run(&block).await;
+        assert!(ended.is_ok(), "{}:{}: {}\n{}", block.page, block.line, block.commands, ended.unwrap_err());
+    }
+}
+
+#[test]
+fn a_command_outside_of_a_console_block_is_found() {
+    for hidden in [
+        "```sh\nota-admin status\n```\n",
+        "```bash\nota-admin status\n```\n",
+        "```text\n$ ota-admin status\n```\n",
+        "```\n$ ota-admin status\n```\n",
+        "1. so:\n   ```console\n   $ ota-admin status\n   ```\n",
+        "```console\n$ ota-admin status \\\n  -o json\n```\n",
+    ] {
+        assert!(blocks_of("a page", hidden).is_err(), "{hidden}");
+    }
+}
+
+#[test]
+fn every_command_for_a_board_is_one_that_the_programs_know() {
+    let programs = binary("ota-admin").parent().unwrap().to_path_buf();
+    // `--help` behind the words: clap has taken every word before it, or has refused one.
+    let ours = format!(
+        "ours() {{ local program=$1 words=(); shift; for word; do [ \"$word\" = -- ] && break; words+=(\"$word\"); done
+         \"{0}/$program\" \"${{words[@]}}\" --help >/dev/null; }}
+         ota-admin() {{ ours ota-admin \"$@\"; }}
+         ota-gatewayd() {{ ours ota-gatewayd \"$@\"; }}
+         cargo() {{ [ \"$1\" = xtask ] || return 1; shift; ours xtask \"$@\"; }}
+         for program in {SYSTEM}; do eval \"$program() {{ :; }}\"; done
+         PATH=\n",
+        programs.display()
+    );
+    let folder = tempfile::tempdir().unwrap();
+    for wrong in
+        ["ota-admin statuss", "ota-admin update --fast", "cargo xtask dists", "ota-gatewayd pins", "nobody"]
+    {
+        assert!(bash(&format!("set -eu\n{ours}{wrong}"), folder.path(), &[]).is_err(), "{wrong} is taken");
+    }
+    let shown: Vec<Block> = blocks().into_iter().filter(|block| !block.kind.is_empty()).collect();
+    assert!(shown.len() > 5, "{}", shown.len());
+    for block in shown {
+        assert!(
+            ["board", "demo"].contains(&&*block.kind),
+            "{}:{}: console {}",
+            block.page,
+            block.line,
+            block.kind
+        );
+        for command in block.commands.lines() {
+            // Nothing is written where the page says.
+            let command = command.split(" > ").next().unwrap().replace(" && systemctl", "\nsystemctl");
+            let ended = bash(&format!("set -eu -o pipefail\n{ours}{command}"), folder.path(), &[]);
+            assert!(ended.is_ok(), "{}:{}: {command}\n{}", block.page, block.line, ended.unwrap_err());
+        }
+    }
+}
+
+/// A command that a sentence names: the program, the words that lead to the command, the options.
+type Mention = (&'static str, Vec<String>, BTreeSet<String>);
+
+/// What a piece of code in a sentence says of a command of ours; `create|list` is two.
+fn mentions(code: &str) -> Vec<Mention> {
+    let programs =
+        [("ota-admin ", "ota-admin"), ("ota-gatewayd ", "ota-gatewayd"), ("cargo xtask ", "xtask")];
+    let Some((rest, program)) =
+        programs.into_iter().find_map(|(start, program)| Some((code.strip_prefix(start)?, program)))
+    else {
+        return Vec::new();
+    };
+    let is_word = |word: &&str| {
+        word.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '|') && !word.starts_with('-')
+    };
+    let words: Vec<&str> = rest.split(' ').take_while(is_word).collect();
+    let options: BTreeSet<String> = rest
+        .split(|c: char| c.is_whitespace() || "[]=…".contains(c))
+        .take_while(|word| *word != "--")
+        .filter(|word| word.starts_with("--"))
+        .map(str::to_owned)
+        .collect();
+    let mut paths = vec![Vec::new()];
+    for word in words {
+        paths = paths
+            .into_iter()
+            .flat_map(|path: Vec<String>| {
+                word.split('|').map(move |one| [path.clone(), vec![one.to_owned()]].concat())
+            })
+            .collect();
+    }
+    paths.into_iter().map(|path| (program, path, options.clone())).collect()
+}
+
+/// Why the programs do not know a command that is named.
+fn unknown(
+    (program, path, options): &Mention,
+    helps: &mut BTreeMap<(&'static str, Vec<String>), Option<String>>,
+) -> Option<String> {
+    let key = (*program, path.clone());
+    let help = helps.entry(key).or_insert_with(|| {
+        #[expect(clippy::disallowed_methods, reason = "the program says what it takes")]
+        let output = Command::new(binary(program)).args(path).arg("--help").env_clear().output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    });
+    let Some(help) = help else { return Some(format!("{program} has no {path:?}")) };
+    let takes = |option: &&String| {
+        !help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).any(|word| word == *option)
+    };
+    options.iter().find(takes).map(|option| format!("{program} {path:?} has no {option}"))
+}
+
+/// Pieces of code outside of blocks; those of the commands' own page say the program by their place.
+fn named(page: &str, text: &str) -> Vec<String> {
+    let mut block = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let fence = line.starts_with("```");
+        block ^= fence;
+        if block || fence {
+            continue;
+        }
+        let pieces = line.split('`').skip(1).step_by(2);
+        found.extend(pieces.clone().map(str::to_owned));
+        if page == "docs/cli.md"
+            && line.starts_with("| `")
+            && !line.starts_with("| `--")
+            && !line.starts_with("| `-o")
+        {
+            let first = line.split(" | ").next().unwrap_or_default();
+            let commands = first.split('`').skip(1).step_by(2);
+            found.extend(commands.map(|command| format!("ota-admin {command}")));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_that_a_sentence_names_is_one_that_the_programs_know() {
+    let mut helps = BTreeMap::new();
+    for wrong in
+        ["ota-admin statuss", "ota-admin update --fast", "cargo xtask dists", "ota-gatewayd token create|lst"]
+    {
+        let found = mentions(wrong).iter().filter_map(|mention| unknown(mention, &mut helps)).count();
+        assert_eq!(found, 1, "{wrong} is taken");
+    }
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for page in BESIDE.iter().map(|page| (*page).to_owned()).chain(contents()) {
+        // Made from the programs' own words.
+        if page.starts_with("docs/reference/") {
+            continue;
+        }
+        for mention in named(&page, &read(&page)).iter().flat_map(|code| mentions(code)) {
+            seen += 1;
+            wrong.extend(unknown(&mention, &mut helps).map(|why| format!("{page}: {why}")));
+        }
+    }
+    assert!(wrong.is_empty() && seen > 150, "{seen} named: {wrong:#?}");
+}
