@@ -2,7 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { accessible, listen, live, logIn, open, picture } from './page.js';
+import { accessible, listen, live, logIn, open, picture, until } from './page.js';
 
 const BUDGET = 150 * 1024;
 
@@ -60,8 +60,8 @@ export default function arriving(world) {
     await drawing.waitFor();
     await page.getByText('Updates may be installed now').waitFor();
     await page.getByText('Redundant, two copies').waitFor();
-    assert.equal(await page.locator('.lamp.ok').count(), 2);
-    assert.equal(await page.locator('#gateway-name').textContent(), 'iot-gateway-01');
+    await until(() => page.locator('.lamp.ok').count(), (count) => count === 2, 'lamps');
+    await page.locator('#gateway-name').getByText('iot-gateway-01', { exact: true }).waitFor();
     await page.reload();
     await live(page);
     await drawing.waitFor();
@@ -77,7 +77,7 @@ export default function arriving(world) {
     await page.locator('body[data-view="updates"]').waitFor();
     await page.waitForFunction(() => document.activeElement?.tagName === 'H1');
     assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Updates');
-    assert.equal(await page.title(), 'Updates · iot-gateway-01');
-    assert.equal(await page.locator('#nav [aria-current="page"]').textContent(), 'Updates');
+    await page.waitForFunction(() => document.title === 'Updates · iot-gateway-01');
+    await page.locator('#nav [aria-current="page"]').getByText('Updates', { exact: true }).waitFor();
   });
 }

@@ -49,8 +49,20 @@ export async function start({ size, bytesPerSecond, safety = '' }) {
     sensor: (name, value) => fs.writeFileSync(path.join(dir, 'sensors', name), value),
     /** The API, asked past the browser. */
     api: async (route, options = {}) => {
-      const answer = await fetch(`${url}/api/v1/ota${route}`, { ...options, headers: { Authorization: `Bearer ${read('admin.token')}`, ...options.headers } });
+      const ask = () => fetch(`${url}/api/v1/ota${route}`, { ...options, headers: { Authorization: `Bearer ${read('admin.token')}`, ...options.headers } });
+      // Between two boots nobody listens.
+      let answer = null;
+      for (const end = Date.now() + 60_000; answer === null;) {
+        answer = await ask().catch((error) => { if (Date.now() > end) { throw error; } return null; });
+        if (answer === null) { await new Promise((again) => { setTimeout(again, 50); }); }
+      }
       return { status: answer.status, body: await answer.json() };
+    },
+    /** Signs a file as the publisher does, beside it. */
+    sign: (file) => {
+      const key = path.join(dir, 'keys/release');
+      fs.rmSync(`${file}.p7s`, { force: true });
+      execFileSync(program('ota-admin'), ['sign', file, '--key', path.join(key, 'signer.key'), '--cert', path.join(key, 'signer.pem')], { stdio: 'ignore' });
     },
     stop: () => new Promise((resolve) => { child.on('exit', resolve); child.stdin.end(); }),
   };

@@ -11,7 +11,7 @@ const axe = fs.readFileSync(createRequire(import.meta.url).resolve('axe-core/axe
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find((file) => fs.existsSync(file));
 
 /** Patience with a busy machine. */
-export const PATIENCE = Number(process.env.OTA_BROWSER_PATIENCE || 30000);
+export const PATIENCE = Number(process.env.OTA_BROWSER_PATIENCE || 60000);
 export const VIEWS = ['overview', 'updates', 'safety', 'upload', 'history', 'audit', 'system'];
 
 export async function launch() {
@@ -51,6 +51,23 @@ export async function view(page, name) {
   await page.evaluate((hash) => { location.hash = hash; }, `#/${name}`);
   await page.locator(`body[data-view="${name.split('/')[0]}"] #view .card`).first().waitFor();
   await page.locator('#view .loading').first().waitFor({ state: 'detached' });
+}
+
+/** For a test that goes on where an earlier one ended: says so, when that one has failed. */
+export function needs(world, what, test) {
+  assert.ok(world[what] !== undefined, `this test goes on where "${test}" ended, and that has failed`);
+  return world[what];
+}
+
+/** Waits until a question has the right answer. */
+export async function until(ask, holds, what) {
+  const end = Date.now() + PATIENCE;
+  for (;;) {
+    const answer = await ask();
+    if (holds(answer)) { return answer; }
+    assert.ok(Date.now() < end, `${what}: ${JSON.stringify(answer)}`);
+    await new Promise((again) => { setTimeout(again, 50); });
+  }
 }
 
 /** A picture, kept with the results; `doc` is its name in the documentation. */

@@ -12,7 +12,7 @@ export default function resetting(world) {
     await page.getByRole('button', { name: 'Factory reset…' }).click();
     const dialog = page.getByRole('dialog', { name: 'Factory reset' });
     await dialog.getByLabel('Type: I understand').fill('I understand this will erase all data');
-    await dialog.getByLabel('PIN').fill('84210');
+    await dialog.getByLabel('PIN').fill(world.pin ?? device.pin);
     await picture(page, 'system-reset', 'dashboard-reset');
     await dialog.getByRole('button', { name: 'Erase everything' }).click();
     await dialog.waitFor({ state: 'detached' });

@@ -2,7 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { accessible, picture, view } from './page.js';
+import { accessible, picture, until, view } from './page.js';
 
 export default function safety(world) {
   test('a violation lights up within a second with what to do', async () => {
@@ -22,6 +22,9 @@ export default function safety(world) {
 
   test('the override asks for PIN, reason and consent, tells a wrong PIN, counts down, and ends on demand', async () => {
     const { page, device } = world;
+    await view(page, 'safety');
+    device.sensor('crane_motion', 'moving\n');
+    await page.locator('#safety-light[data-status="held"]').waitFor();
     await page.getByRole('button', { name: 'Override…' }).click();
     const dialog = page.getByRole('dialog', { name: 'Override safety constraints' });
     await accessible(page, 'override dialog');
@@ -42,7 +45,7 @@ export default function safety(world) {
     await page.locator('#safety-light[data-status="overridden"]').waitFor();
     const left = page.locator('#override-left');
     const before = await left.textContent();
-    assert.match(before, /^0[45]:\d\d$/);
+    assert.match(before, /^0\d:\d\d$/);
     await page.waitForFunction((was) => document.getElementById('override-left')?.textContent !== was, before);
     await page.getByText('Emergency security update').first().waitFor();
     await accessible(page, 'active override');
@@ -61,16 +64,18 @@ export default function safety(world) {
     const strip = page.getByRole('img', { name: /^Windows of the next 7 days: .*update night from .*service calibration from/ });
     await strip.waitFor();
     // Each is there on every day but, early and late, the first.
-    for (const kind of ['update', 'service']) { assert.ok((await strip.locator(`rect.window.${kind}`).count()) >= 7, kind); }
+    for (const kind of ['update', 'service']) { await strip.locator(`rect.window.${kind}`).nth(6).waitFor({ state: 'attached' }); }
     assert.equal(await strip.locator('line.now-line').count(), 1);
     const rows = page.getByRole('table', { name: 'Next windows' }).locator('tbody tr');
-    assert.equal(await rows.count(), 10);
+    await until(() => rows.count(), (count) => count === 10, 'openings');
     assert.match(await rows.first().textContent(), /night.*Update.*in \d+ (h|hours?|min)/i);
     assert.match(await rows.nth(1).textContent(), /calibration.*Service/i);
   });
 
   test('an inhibitor is taken, holds updates back, is renewed and released', async () => {
     const { page, device } = world;
+    await view(page, 'safety');
+    await page.locator('#safety-light[data-status="ok"]').waitFor();
     await page.getByText('Hold updates back', { exact: true }).click();
     await page.getByLabel('Who').fill('Quay 7 <b>crew</b>');
     await page.getByLabel('Reason').fill('calibration of the scale');

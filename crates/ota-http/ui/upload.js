@@ -8,7 +8,11 @@ import { loadJob, loadStatus, state } from './store.js';
 import { showNotification } from './spec.js';
 import { ago, bytes, span, speed } from './text.js';
 
-const SIGNATURES = /\.(sig|asc|p7s)$/i;
+const SIGNATURES = /\.(sig|asc|p7s|gpg|sign)$/i;
+// SHA256SUMS, sha512sum.txt, image.img.sums, image.img.sha256: what coreutils' tools are told to write.
+const CHECKSUMS = /((^|[._-])sha(256|512)sums?|\.sha(256|512)|\.sums)(\.txt)?$/i;
+/** What each file is to the gateway, and to people. */
+const PARTS = { file: 'Image', signature: 'Signature', checksums: 'Checksum file', checksums_signature: 'Signature of the checksum file' };
 let running = null;
 
 export function show(root) {
@@ -24,18 +28,39 @@ export function show(root) {
 /** A version label from a file name: `custom-v5.1.0.img` gives `v5.1.0`. */
 export const guess = (name) => (/v?\d+\.\d+(?:\.\d+)?(?:-[A-Za-z0-9.]+)?(?=[._-]|$)/.exec(name.replace(/\.(img|squashfs|tar\.gz|gz)$/i, '')) || [''])[0];
 
+/** Which part of the form a file is, by its name. */
+export function part(name) {
+  const of = name.replace(SIGNATURES, '');
+  const signed = of !== name;
+  if (CHECKSUMS.test(of)) { return signed ? 'checksums_signature' : 'checksums'; }
+  return signed ? 'signature' : 'file';
+}
+
+/** What is chosen, with what is missing; `clear` forgets it. */
+function choosing(files, clear) {
+  const names = Object.keys(PARTS).filter((name) => files[name]);
+  if (!names.length) { return []; }
+  return [
+    files.file ? null : h('p', { class: 'bad-text' }, 'The image is still missing.'),
+    files.checksums_signature && !files.checksums ? h('p', { class: 'bad-text' }, 'The checksum file that the signature is of is still missing.') : null,
+    ...names.map((name) => h('p', `${PARTS[name]}: `, h('strong', files[name].name), name === 'file' ? ` ${bytes(files[name].size)}` : '')),
+    h('button', { type: 'button', class: 'button', onclick: clear }, 'Choose others'),
+  ];
+}
+
 function sender(list) {
-  let image = null, signature = null;
+  let files = {};
   const chosen = h('div', { class: 'chosen', role: 'status' });
   const progress = h('div');
-  const input = h('input', { id: 'file', name: 'file', type: 'file', multiple: true, class: 'file', accept: '.img,.squashfs,.gz,.tgz,.sig,.asc,.p7s' });
-  const drop = h('div', { class: 'drop' }, h('p', h('label', { class: 'button', for: 'file' }, 'Choose files'), input, ' or drop them here'), h('p', { class: 'hint' }, 'An image (.img, .squashfs, .tar.gz) and, if it is not inside, its detached signature (.sig, .asc, .p7s).'), chosen);
+  const input = h('input', { id: 'file', name: 'file', type: 'file', multiple: true, class: 'file' });
+  const drop = h('div', { class: 'drop' }, h('p', h('label', { class: 'button', for: 'file' }, 'Choose files'), input, ' or drop them here'), h('p', { class: 'hint' }, 'An image (.img, .squashfs, .tar.gz) and, if it is not inside, its detached signature (.sig, .asc, .p7s). A checksum file (SHA256SUMS, SHA512SUMS) with its own signature is taken, too.'), chosen);
   const version = field({ name: 'version', label: 'Version label', required: true, maxlength: 64 });
-  const take = (files) => {
-    for (const file of files) { if (SIGNATURES.test(file.name)) { signature = file; } else { image = file; } }
+  const clear = () => { files = {}; input.value = ''; put(chosen); };
+  const take = (given) => {
+    for (const file of given) { files[part(file.name)] = file; }
     const label = version.querySelector('input');
-    if (image && !label.value) { label.value = guess(image.name); }
-    put(chosen, image ? h('p', h('strong', image.name), ` ${bytes(image.size)}`) : h('p', { class: 'bad-text' }, 'The image is still missing.'), signature ? h('p', 'Signature: ', h('strong', signature.name)) : null);
+    if (files.file && !label.value) { label.value = guess(files.file.name); }
+    put(chosen, choosing(files, clear));
   };
   input.addEventListener('change', () => take(input.files));
   drop.addEventListener('dragover', (event) => { event.preventDefault(); drop.classList.add('over'); });
@@ -45,11 +70,10 @@ function sender(list) {
     field({ name: 'description', label: 'Description', type: 'area', rows: 2, maxlength: 500 }),
     field({ name: 'sha256', label: 'SHA-256', maxlength: 71, hint: 'If you have it: what arrives is compared with it.' }),
     progress], 'Upload and verify', async (given, self) => {
-    if (!image) { throw Object.assign(new Error('No image is chosen.'), { actions: ['Choose a file or drop one'] }); }
-    const sent = await send(progress, image, signature, given);
-    image = null; signature = null;
+    if (!files.file) { throw Object.assign(new Error('No image is chosen.'), { actions: ['Choose a file or drop one'] }); }
+    const sent = await send(progress, files, given);
+    clear();
     self.reset();
-    put(chosen);
     showNotification(`${sent.file.name} is on the gateway`, 'success');
     await refresh(list);
     await verify(sent.file.name, list);
@@ -58,14 +82,14 @@ function sender(list) {
 }
 
 /** Sends one form; its progress is shown in `place`. */
-async function send(place, image, signature, given) {
+async function send(place, files, given) {
   const body = new FormData();
   // Text first: the gateway refuses a bad label before the bytes come.
   body.append('version', given.version ?? '');
   if (given.description) { body.append('description', given.description); }
   if (given.sha256) { body.append('sha256', given.sha256.replace(/^sha256:/, '')); }
-  if (signature) { body.append('signature', signature, signature.name); }
-  body.append('file', image, image.name);
+  // The image last: what is wrong with the small parts is told before the large one is sent.
+  for (const name of Object.keys(PARTS).reverse()) { if (files[name]) { body.append(name, files[name], files[name].name); } }
   const bar = h('div', { class: 'bar-fill' }), text = h('span', { class: 'figure' }), track = h('div', { class: 'bar', role: 'progressbar', 'aria-label': 'Upload', 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 0 }, bar);
   const began = Date.now();
   const { promise, abort } = upload('/upload', body, (sent, total) => {
