@@ -1,7 +1,7 @@
 //! The accept loop: admits connections within the limits, speaks TLS where configured, serves requests on each.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
@@ -53,8 +53,8 @@ impl Registry {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits a connection; over a limit, the one that has waited longest for its client makes room. `None`: nobody
-    /// can. Also says whether one was closed.
+    /// Admits a connection; over a limit one that waits for its client makes room: of the address that has the most, so that a
+    /// flood costs those it comes from, the one that has waited longest. `None`: nobody can. Also says whether one was closed.
     fn admit(&self, address: IpAddr, limits: &Limits) -> Option<(u64, Arc<Conn>, bool)> {
         let mut open = self.open();
         let own = open.1.values().filter(|conn| conn.address == address).count();
@@ -79,8 +79,14 @@ impl Registry {
 }
 
 fn evict(open: &mut BTreeMap<u64, Arc<Conn>>, among: impl Fn(&Conn) -> bool) -> Option<()> {
-    let waiting =
-        open.iter().filter(|(_, conn)| among(conn)).filter_map(|(id, conn)| Some((conn.waiting()?, *id)));
+    let mut held = HashMap::<IpAddr, usize>::new();
+    for conn in open.values() {
+        *held.entry(conn.address).or_default() += 1;
+    }
+    let waiting = open.iter().filter(|(_, conn)| among(conn)).filter_map(|(id, conn)| {
+        let held = held.get(&conn.address).copied().unwrap_or_default();
+        Some(((held, conn.waiting()?), *id))
+    });
     let (_, id) = waiting.max()?;
     open.remove(&id)?.evicted.cancel();
     Some(())
@@ -274,6 +280,18 @@ mod tests {
         assert!(!evicted);
         let (_, _, evicted) = registry.admit(address(3), &limits).unwrap();
         assert!(evicted && first.evicted.is_cancelled() && !second.evicted.is_cancelled());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_flood_from_many_addresses_costs_none_of_who_holds_few() {
+        let registry = Registry::default();
+        let limits = limits(8, 4);
+        let (_, honest, _) = registry.admit(address(1), &limits).unwrap();
+        for n in 0..100 {
+            tokio::time::advance(Duration::from_millis(10)).await;
+            registry.admit(address(2 + n % 3), &limits).unwrap();
+        }
+        assert!(!honest.evicted.is_cancelled());
     }
 
     #[tokio::test]
