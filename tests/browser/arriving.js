@@ -65,6 +65,8 @@ export default function arriving(world) {
     await page.reload();
     await live(page);
     await drawing.waitFor();
+    await page.getByText('Updates may be installed now').waitFor();
+    await picture(page, 'overview', 'dashboard-overview-light');
     const stored = await page.evaluate(() => JSON.stringify([{ ...localStorage }, { ...sessionStorage }, document.cookie]));
     assert.ok(!stored.includes(device.token), 'the token is kept where scripts can read it');
   });

@@ -70,8 +70,8 @@ export async function until(ask, holds, what) {
   }
 }
 
-/** A picture, kept with the results; `doc` is its name in the documentation. */
-export async function picture(page, name, doc) {
+/** A picture, kept with the results; `doc` is its name in the documentation, which shows only `part` of it when there is one. */
+export async function picture(page, name, doc, part) {
   const file = path.join(out, `${name}.png`);
   // Notices come and go; they are tested elsewhere.
   await page.evaluate(() => document.getElementById('notifications').replaceChildren());
@@ -81,6 +81,7 @@ export async function picture(page, name, doc) {
   const fullPage = (await page.locator('dialog[open]').count()) === 0;
   await page.screenshot({ path: file, fullPage, animations: 'disabled' });
   if (docs && doc) { fs.mkdirSync(docs, { recursive: true }); fs.copyFileSync(file, path.join(docs, `${doc}.png`)); }
+  if (docs && doc && part) { await part.screenshot({ path: path.join(docs, `${doc}.png`), animations: 'disabled' }); }
 }
 
 /** No finding of axe that is serious or critical. */

@@ -52,7 +52,7 @@ export default function updating(world) {
     await page.locator('#job-badge').getByText('Paused').waitFor();
     const there = await page.locator('#progress-text').textContent();
     await page.getByRole('img', { name: /^Throughput, now/ }).waitFor();
-    await picture(page, 'updates-download', 'dashboard-download');
+    await picture(page, 'updates-download', 'dashboard-download', page.locator('#job'));
     assert.equal((await limit(null)).status, 200);
     await page.locator('#job').getByRole('button', { name: 'Resume' }).click();
     await page.locator('#job-badge').getByText('Downloaded').waitFor();
@@ -69,7 +69,7 @@ export default function updating(world) {
     await page.getByRole('radio', { name: 'Seamless' }).check();
     await page.getByLabel('Restart by itself').check();
     await accessible(page, 'install');
-    await picture(page, 'updates-install', 'dashboard-install');
+    await picture(page, 'updates-install', 'dashboard-install', page.locator('#view .card').first());
     // The simulated board is quicker than a picture: what is said meanwhile is written down by the page.
     await page.evaluate(() => {
       window.told = [];

@@ -81,7 +81,10 @@ const ROWS: [Row; 15] = [
     row(
         ErrorCode::InvalidPin,
         &["attempts_left"],
-        &["Enter the PIN again", "Set or unlock the PIN on the device with ota-admin"],
+        &[
+            "Enter the PIN again",
+            "Unlock or set it on the device: ota-gatewayd pin unlock, ota-gatewayd pin set",
+        ],
     ),
     row(
         ErrorCode::FactoryResetNotAllowed,

@@ -318,9 +318,10 @@ const fn ota_actions(code: ErrorCode) -> &'static [&'static str] {
         ErrorCode::ChecksumMismatch => &["Transfer the image again"],
         ErrorCode::InvalidPartition => &["Leave target_partition out: the inactive partition is taken"],
         ErrorCode::ServerUnreachable => &["Verify network settings", "Check that the update server is up"],
-        ErrorCode::InvalidPin => {
-            &["Enter the PIN again", "Set or unlock the PIN on the device with ota-admin"]
-        }
+        ErrorCode::InvalidPin => &[
+            "Enter the PIN again",
+            "Unlock or set it on the device: ota-gatewayd pin unlock, ota-gatewayd pin set",
+        ],
         ErrorCode::FactoryResetNotAllowed => {
             &["Send the confirmation sentence exactly", "Ask who sets this device's policy"]
         }

@@ -126,7 +126,7 @@ export function columns(data, { width, height = 150, label }) {
     data.map((c, i) => {
       let top = 0;
       const cx = left + slot * (i + 0.5);
-      return [c.parts.map((p) => { const y1 = y(top + p.n), y0 = y(top); top += p.n; return p.n ? s('rect', { class: `bar ${p.tone}`, x: cx - bar / 2, y: y1, width: bar, height: Math.max(0, y0 - y1 - 1) }, s('title', {}, `${c.label}: ${p.n} ${p.name}`)) : null; }),
+      return [c.parts.map((p) => { const y1 = y(top + p.n), y0 = y(top); top += p.n; return p.n ? s('rect', { class: `column ${p.tone}`, x: cx - bar / 2, y: y1, width: bar, height: Math.max(0, y0 - y1 - 1) }, s('title', {}, `${c.label}: ${p.n} ${p.name}`)) : null; }),
         i % every === 0 ? s('text', { class: 'axis', x: cx, y: height - 6, 'text-anchor': 'middle' }, c.label) : null];
     }));
 }
