@@ -99,14 +99,13 @@ impl SafetyEngine {
 
     /// Reads every source and watches the clock until `shutdown` is ready. Sources never block one another.
     pub async fn run(self: Arc<Self>, shutdown: impl Future<Output = ()> + Send) {
-        let mut tasks = tokio::task::JoinSet::new();
-        for (index, source) in self.sources.iter().enumerate() {
+        let feeds = self.sources.iter().enumerate().map(|(index, source)| {
             let engine = Arc::clone(&self);
-            let feed = sources::Feed::new(Arc::clone(&self.env.clock), move |sample| {
-                engine.observe(SourceId(index), sample);
-            });
-            tasks.spawn(sources::supervise(source.clone(), self.env.clone(), feed));
-        }
+            let sink = move |sample| engine.observe(SourceId(index), sample);
+            (source, sources::Feed::new(Arc::clone(&self.env.clock), sink))
+        });
+        // They end with this.
+        let _running = sources::start(feeds, &self.env);
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let pause = self.look();
@@ -189,9 +188,7 @@ impl SafetyEngine {
 
     /// Brings everything up to now and says how long it stays so by itself.
     pub(crate) fn look(&self) -> Duration {
-        let now = self.now();
-        let mut state = self.lock();
-        let changed = state.refresh_all(&self.rules, now);
+        let (now, state, changed) = self.up_to_now();
         let pause = state.next_look.saturating_sub(now.monotonic);
         drop(state);
         self.tell(changed);
@@ -209,15 +206,22 @@ impl SafetyEngine {
         Now::read(&*self.env.clock)
     }
 
+    /// Looks at everything as it is now, and says whether anything has changed. Only here the clock is asked whether it may be
+    /// believed: that can cost a look at a file, which a sample does not need.
+    fn up_to_now(&self) -> (Now, MutexGuard<'_, State>, bool) {
+        let (now, trusted) = (self.now(), self.env.clock.wall_is_trusted());
+        let mut state = self.lock();
+        let changed = state.refresh_all(&self.rules, now, trusted);
+        (now, state, changed)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs `look` on the world as it is now.
     fn with_world<R>(&self, look: impl FnOnce(World<'_>, &State, Now) -> R) -> R {
-        let now = self.now();
-        let mut state = self.lock();
-        let changed = state.refresh_all(&self.rules, now);
+        let (now, state, changed) = self.up_to_now();
         let nothing = BTreeSet::new();
         let world = World {
             rules: &self.rules,
@@ -260,7 +264,7 @@ impl SafetyGate for SafetyEngine {
                 next_window: None,
                 inhibitors: state.inhibitors.reports(now.monotonic, now.wall),
                 service_window: state.service.clone(),
-                clock_trusted: now.trusted,
+                clock_trusted: state.trusted,
             }
         });
         report.next_window = self.lock().windows.next(WindowKind::Update, self.now().wall);

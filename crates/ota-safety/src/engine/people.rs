@@ -81,9 +81,7 @@ impl SafetyEngine {
 
     /// Brings everything up to now, then does `act`; tells when that has changed something.
     fn change<T, E>(&self, act: impl FnOnce(&mut State, Now) -> Result<T, E>) -> Result<T, E> {
-        let now = self.now();
-        let mut state = self.lock();
-        let refreshed = state.refresh_all(&self.rules, now);
+        let (now, mut state, refreshed) = self.up_to_now();
         let outcome = act(&mut state, now);
         drop(state);
         self.tell(refreshed || outcome.is_ok());

@@ -25,12 +25,11 @@ const LOOK_AT_LEAST: Duration = Duration::from_secs(1);
 pub(super) struct Now {
     pub(super) monotonic: Duration,
     pub(super) wall: Timestamp,
-    pub(super) trusted: bool,
 }
 
 impl Now {
     pub(super) fn read(clock: &dyn Clock) -> Self {
-        Self { monotonic: clock.monotonic(), wall: clock.wall(), trusted: clock.wall_is_trusted() }
+        Self { monotonic: clock.monotonic(), wall: clock.wall() }
     }
 
     /// When a later instant of the wall clock is, on the monotonic one.
@@ -50,6 +49,8 @@ pub(super) struct State {
     /// The windows that are open.
     pub(super) update: Option<Opening>,
     pub(super) service: Option<Opening>,
+    /// Whether the wall clock could be believed at the last look.
+    pub(super) trusted: bool,
     pub(super) next_look: Duration,
 }
 
@@ -82,12 +83,14 @@ impl State {
             windows,
             update: None,
             service: None,
+            trusted: false,
             next_look: now.monotonic,
         }
     }
 
-    /// Whether anything has changed by `now`. Also plans the next look.
-    pub(super) fn refresh_all(&mut self, rules: &[Rule], now: Now) -> bool {
+    /// Whether anything has changed by `now`. Also plans the next look. `trusted`: whether the wall clock is to be believed.
+    pub(super) fn refresh_all(&mut self, rules: &[Rule], now: Now, trusted: bool) -> bool {
+        self.trusted = trusted;
         let mut changed = self.end_override(now);
         changed |= self.inhibitors.expire(now.monotonic);
         changed |= self.refresh_windows(now);
@@ -126,7 +129,7 @@ impl State {
     }
 
     fn refresh_windows(&mut self, now: Now) -> bool {
-        let mut open = |kind| self.windows.open(kind, now.wall).filter(|_| now.trusted);
+        let mut open = |kind| self.windows.open(kind, now.wall).filter(|_| self.trusted);
         let (update, service) = (open(WindowKind::Update), open(WindowKind::Service));
         let changed = update != self.update || service != self.service;
         if changed {

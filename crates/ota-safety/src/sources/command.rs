@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    Env, Polled, Probe, Source, Taken, check_period,
+    Env, Opened, Polled, Probe, Taken, check_period,
     payload::{self, JsonConfig, MAX_DOCUMENT},
 };
 use crate::reading::Fault;
@@ -46,13 +46,13 @@ fn default_timeout() -> Duration {
 }
 
 impl CommandConfig {
-    pub(super) fn source(&self, env: &Env) -> Result<Box<dyn Source>, String> {
+    pub(super) fn source(&self, env: &Env) -> Result<Opened, String> {
         check_period(self.every, self.timeout)?;
         if !self.program.is_absolute() {
             return Err("program must be an absolute path".into());
         }
         let probe = CommandProbe { config: self.clone(), env: env.clone() };
-        Ok(Box::new(Polled { probe, every: self.every, timeout: self.timeout, back_off: false }))
+        Ok(Polled { probe, every: self.every, timeout: self.timeout, back_off: false }.into())
     }
 }
 

@@ -8,7 +8,7 @@ use reqwest::{Certificate, Client, Url, redirect::Policy};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Env, Polled, Probe, Source, Taken, check_period,
+    Env, Opened, Polled, Probe, Taken, check_period,
     payload::{self, JsonConfig, MAX_DOCUMENT},
 };
 use crate::reading::Fault;
@@ -45,14 +45,14 @@ fn default_timeout() -> Duration {
 }
 
 impl HttpConfig {
-    pub(super) fn source(&self, env: &Env) -> Result<Box<dyn Source>, String> {
+    pub(super) fn source(&self, env: &Env) -> Result<Opened, String> {
         check_period(self.every, self.timeout)?;
         let url: Url = self.url.parse().map_err(|error| format!("url: {error}"))?;
         if !["http", "https"].contains(&url.scheme()) || url.password().is_some() {
             return Err("url must be http or https, without a password".into());
         }
         let probe = HttpProbe { config: self.clone(), url, env: env.clone(), client: None };
-        Ok(Box::new(Polled { probe, every: self.every, timeout: self.timeout, back_off: true }))
+        Ok(Polled { probe, every: self.every, timeout: self.timeout, back_off: true }.into())
     }
 }
 

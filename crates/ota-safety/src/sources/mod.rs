@@ -1,4 +1,5 @@
-//! Where values come from: one module per kind behind one trait, each in its own task, started again with growing pauses.
+//! Where values come from: one module per kind. What talks with others is a task of its own, started again with growing pauses;
+//! what only blocks a thread (files, the gateway's own figures) is read in [`rounds`].
 //!
 //! A source only reads and delivers; what a value means is left to [`crate::rules`].
 
@@ -10,6 +11,7 @@ mod mqtt;
 mod payload;
 #[cfg(test)]
 mod peers;
+mod rounds;
 mod system;
 #[cfg(test)]
 mod test_feed;
@@ -22,6 +24,7 @@ use ota_core::{
     ports::{BoxFuture, Clock, SystemProbe},
 };
 use serde::{Deserialize, Serialize};
+use tokio::task::JoinSet;
 
 pub use command::CommandConfig;
 pub use file::FileConfig;
@@ -31,6 +34,7 @@ pub use mqtt::{Availability, MqttConfig, MqttTls};
 pub use payload::JsonConfig;
 pub use system::{Figure, HwmonConfig, PowerConfig, SystemConfig, UnitConfig};
 
+use self::rounds::{Reading, Rounds};
 use crate::{
     config::SafetyConfigError,
     reading::{Fault, Sample, Value},
@@ -85,7 +89,7 @@ impl SourceConfig {
     }
 
     /// The source it describes. Touches nothing of the outside yet.
-    fn open(&self, env: &Env) -> Result<Box<dyn Source>, String> {
+    fn open(&self, env: &Env) -> Result<Opened, String> {
         let kinds = [
             self.file.as_ref().map(FileConfig::source),
             self.command.as_ref().map(|command| command.source(env)),
@@ -105,7 +109,15 @@ impl SourceConfig {
     }
 }
 
-/// A way to get values.
+/// How a source gets its values.
+pub(crate) enum Opened {
+    /// By itself: it waits for others, never for a disk.
+    Task(Box<dyn Source>),
+    /// By a call that blocks its thread.
+    Blocking(Reading),
+}
+
+/// A way to get values that is a task of its own.
 pub(crate) trait Source: Send {
     /// Delivers values into `feed` for as long as it can, and then says why it cannot go on.
     fn follow<'a>(&'a mut self, feed: &'a Feed) -> BoxFuture<'a, Fault>;
@@ -145,16 +157,34 @@ impl Feed {
     }
 }
 
+/// Starts every source. They end when what is returned is dropped.
+pub(crate) fn start<'a>(
+    sources: impl IntoIterator<Item = (&'a SourceConfig, Feed)>,
+    env: &Env,
+) -> JoinSet<()> {
+    let mut tasks = JoinSet::new();
+    let mut rounds = Rounds::default();
+    for (config, mut feed) in sources {
+        feed.scale = config.scale.unwrap_or(1.0);
+        feed.offset = config.offset.unwrap_or(0.0);
+        match config.open(env) {
+            Ok(Opened::Task(source)) => drop(tasks.spawn(supervise(config.name.clone(), source, feed))),
+            Ok(Opened::Blocking(reading)) => rounds.add(reading, feed),
+            // Was checked before: `SourceConfig::check`. Without samples its constraints count as violated.
+            Err(why) => tracing::error!(source = config.name, why, "no such sensor"),
+        }
+    }
+    tasks.spawn(rounds.run());
+    tasks
+}
+
 /// Keeps one source going for ever, with growing, jittered pauses while it fails.
-pub(crate) async fn supervise(config: SourceConfig, env: Env, mut feed: Feed) {
-    let Ok(mut source) = config.open(&env) else { return };
-    feed.scale = config.scale.unwrap_or(1.0);
-    feed.offset = config.offset.unwrap_or(0.0);
+async fn supervise(name: String, mut source: Box<dyn Source>, feed: Feed) {
     let mut pauses = pauses();
     loop {
         let began = feed.now();
         let fault = source.follow(&feed).await;
-        tracing::warn!(source = config.name, fault = %fault, detail = fault.detail(), "sensor lost");
+        tracing::warn!(source = name, fault = %fault, detail = fault.detail(), "sensor lost");
         feed.deliver(Err(fault), feed.now());
         if feed.now().saturating_sub(began) > LONGEST_PAUSE {
             pauses = self::pauses();
@@ -217,6 +247,12 @@ impl<P: Probe> Source for Polled<P> {
                 }
             }
         })
+    }
+}
+
+impl<P: Probe + 'static> From<Polled<P>> for Opened {
+    fn from(polled: Polled<P>) -> Self {
+        Self::Task(Box::new(polled))
     }
 }
 

@@ -11,7 +11,7 @@ use tokio_modbus::{
     client::{Context, Reader, tcp},
 };
 
-use super::{Polled, Probe, Source, Taken, check_period};
+use super::{Opened, Polled, Probe, Taken, check_period};
 use crate::reading::{Fault, Value};
 
 /// One coil, input or number of a PLC and how often it is asked. One connection each, kept open.
@@ -99,7 +99,7 @@ fn default_timeout() -> Duration {
 }
 
 impl ModbusConfig {
-    pub(super) fn source(&self) -> Result<Box<dyn Source>, String> {
+    pub(super) fn source(&self) -> Result<Opened, String> {
         check_period(self.every, self.timeout)?;
         if self.bit.is_some_and(|bit| bit > 15 || self.number != Number::U16 || !self.in_registers()) {
             return Err("bit is 0 to 15, of a single register".into());
@@ -108,7 +108,7 @@ impl ModbusConfig {
             return Err("the number reaches beyond the last register".into());
         }
         let probe = ModbusProbe { config: self.clone(), connection: None };
-        Ok(Box::new(Polled { probe, every: self.every, timeout: self.timeout, back_off: true }))
+        Ok(Polled { probe, every: self.every, timeout: self.timeout, back_off: true }.into())
     }
 
     fn in_registers(&self) -> bool {

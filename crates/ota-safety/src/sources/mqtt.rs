@@ -11,7 +11,7 @@ use rumqttc::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Feed, Source,
+    Feed, Opened, Source,
     payload::{self, JsonConfig, MAX_DOCUMENT},
 };
 use crate::reading::Fault;
@@ -82,7 +82,7 @@ fn default_online() -> String {
 }
 
 impl MqttConfig {
-    pub(super) fn source(&self) -> Result<Box<dyn Source>, String> {
+    pub(super) fn source(&self) -> Result<Opened, String> {
         let topics = [Some(&self.topic), self.availability.as_ref().map(|a| &a.topic)];
         if topics.into_iter().flatten().any(|topic| topic.is_empty() || topic.contains(['+', '#', '\0'])) {
             return Err("a topic must not be empty or hold wildcards".into());
@@ -96,7 +96,7 @@ impl MqttConfig {
         if self.keep_alive_seconds == 0 {
             return Err("keep_alive_seconds must not be zero".into());
         }
-        Ok(Box::new(MqttSource { config: self.clone() }))
+        Ok(Opened::Task(Box::new(MqttSource { config: self.clone() })))
     }
 
     fn options(&self) -> Result<MqttOptions, Fault> {

@@ -9,13 +9,15 @@ use std::{
 };
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
-use ota_core::{
-    ports::{BoxFuture, Clock, SystemProbe},
-    safety::Resources,
-};
+use ota_core::safety::Resources;
 use serde::{Deserialize, Serialize};
 
-use super::{Env, Polled, Probe, Source, Taken, check_period, command::CommandConfig, file::FileConfig};
+use super::{
+    Env, Opened, check_period,
+    command::CommandConfig,
+    file::{self, FileConfig},
+    rounds::Reading,
+};
 use crate::reading::{Fault, Value};
 
 /// What of the gateway itself is measured.
@@ -109,36 +111,20 @@ fn default_power() -> PathBuf {
 const TIMEOUT: Duration = Duration::from_secs(1);
 
 impl SystemConfig {
-    pub(super) fn source(&self, env: &Env) -> Result<Box<dyn Source>, String> {
+    pub(super) fn source(&self, env: &Env) -> Result<Opened, String> {
         check_period(self.every, TIMEOUT)?;
-        let probe = match self.figure {
-            Figure::ClockTrusted => FigureProbe::Clock(Arc::clone(&env.clock)),
-            figure => {
-                let system = env.system.clone().ok_or("the gateway's own figures are not available here")?;
-                FigureProbe::Resources(system, figure)
-            }
-        };
-        Ok(Box::new(Polled { probe, every: self.every, timeout: TIMEOUT, back_off: false }))
-    }
-}
-
-enum FigureProbe {
-    Clock(Arc<dyn Clock>),
-    Resources(Arc<dyn SystemProbe>, Figure),
-}
-
-impl Probe for FigureProbe {
-    fn read(&mut self) -> BoxFuture<'_, Result<Taken, Fault>> {
-        Box::pin(async {
-            let (system, figure) = match self {
-                Self::Clock(clock) => return Ok(Value::Bool(clock.wall_is_trusted()).into()),
-                Self::Resources(system, figure) => (Arc::clone(system), *figure),
-            };
-            let measured = tokio::task::spawn_blocking(move || system.resources()).await;
-            let measured = measured.map_err(|error| Fault::Unreadable(error.to_string()))?;
-            let resources = measured.map_err(|error| Fault::Unreadable(error.chain()))?;
+        let figure = self.figure;
+        if figure == Figure::ClockTrusted {
+            let clock = Arc::clone(&env.clock);
+            let read = move || Ok(Value::Bool(clock.wall_is_trusted()).into());
+            return Ok(Opened::Blocking(Reading::new(self.every, TIMEOUT, read)));
+        }
+        let system = env.system.clone().ok_or("the gateway's own figures are not available here")?;
+        let read = move || {
+            let resources = system.resources().map_err(|error| Fault::Unreadable(error.chain()))?;
             Ok(Value::Number(number(&resources, figure)).into())
-        })
+        };
+        Ok(Opened::Blocking(Reading::new(self.every, TIMEOUT, read)))
     }
 }
 
@@ -152,7 +138,7 @@ fn number(resources: &Resources, figure: Figure) -> f64 {
 }
 
 impl UnitConfig {
-    pub(super) fn source(&self, env: &Env) -> Result<Box<dyn Source>, String> {
+    pub(super) fn source(&self, env: &Env) -> Result<Opened, String> {
         let fine = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
         if self.unit.is_empty() || self.unit.starts_with('-') || !self.unit.chars().all(fine) {
             return Err(format!("{:?} is not the name of a systemd unit", self.unit));
@@ -170,35 +156,19 @@ impl UnitConfig {
 }
 
 impl PowerConfig {
-    pub(super) fn source(&self) -> Result<Box<dyn Source>, String> {
+    pub(super) fn source(&self) -> Result<Opened, String> {
         let path = self.root.join(plain(&self.supply)?).join(plain(&self.property)?);
         FileConfig { path, every: self.every, timeout: TIMEOUT, stamp_by_mtime: false }.source()
     }
 }
 
 impl HwmonConfig {
-    pub(super) fn source(&self) -> Result<Box<dyn Source>, String> {
+    pub(super) fn source(&self) -> Result<Opened, String> {
         check_period(self.every, TIMEOUT)?;
         plain(&self.channel)?;
-        let probe = HwmonProbe { config: self.clone() };
-        Ok(Box::new(Polled { probe, every: self.every, timeout: TIMEOUT, back_off: false }))
-    }
-}
-
-struct HwmonProbe {
-    config: HwmonConfig,
-}
-
-impl Probe for HwmonProbe {
-    fn read(&mut self) -> BoxFuture<'_, Result<Taken, Fault>> {
-        let HwmonConfig { chip, channel, root, .. } = self.config.clone();
-        Box::pin(async move {
-            let reading = tokio::task::spawn_blocking(move || {
-                let dir = chip_dir(&root, &chip)?;
-                super::file::read(&dir.join(channel), false)
-            });
-            reading.await.unwrap_or_else(|error| Err(Fault::Unreadable(error.to_string())))
-        })
+        let Self { chip, channel, root, .. } = self.clone();
+        let read = move || file::read(&chip_dir(&root, &chip)?.join(&channel), false);
+        Ok(Opened::Blocking(Reading::new(self.every, TIMEOUT, read)))
     }
 }
 

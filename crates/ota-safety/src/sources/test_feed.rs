@@ -3,9 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use ota_testkit::{FakeClock, FakeProbe};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::JoinSet};
 
-use super::{Env, Feed, Source, SourceConfig, supervise};
+use super::{Env, Feed, Opened, SourceConfig, rounds::Rounds, start};
 use crate::reading::{Fault, Sample, Value};
 
 /// A gateway whose clock stands still.
@@ -19,14 +19,23 @@ fn feed(env: &Env) -> (Feed, mpsc::UnboundedReceiver<Sample>) {
 }
 
 /// The first thing that a source says, be it a value or why there is none.
-pub(super) async fn one_sample(
-    open: impl FnOnce(&Env) -> Result<Box<dyn Source>, String>,
-) -> Result<Value, Fault> {
+pub(super) async fn one_sample(open: impl FnOnce(&Env) -> Result<Opened, String>) -> Result<Value, Fault> {
     let env = env();
-    let mut source = open(&env).unwrap();
+    let opened = open(&env).unwrap();
     let (feed, mut samples) = feed(&env);
+    let source = async {
+        match opened {
+            Opened::Task(mut source) => source.follow(&feed).await,
+            Opened::Blocking(reading) => {
+                let mut rounds = Rounds::default();
+                rounds.add(reading, feed);
+                rounds.run().await;
+                Fault::NoSample
+            }
+        }
+    };
     tokio::select! {
-        fault = source.follow(&feed) => Err(fault),
+        fault = source => Err(fault),
         Some(sample) = samples.recv() => sample.outcome,
     }
 }
@@ -34,7 +43,7 @@ pub(super) async fn one_sample(
 /// A source under supervision, as in the engine.
 pub(super) struct Followed {
     samples: mpsc::UnboundedReceiver<Sample>,
-    task: tokio::task::JoinHandle<()>,
+    _running: JoinSet<()>,
 }
 
 impl Followed {
@@ -44,7 +53,7 @@ impl Followed {
         let env = env();
         config.check(&env).unwrap();
         let (feed, samples) = feed(&env);
-        Self { samples, task: tokio::spawn(supervise(config, env, feed)) }
+        Self { samples, _running: start([(&config, feed)], &env) }
     }
 
     /// Waits until it says something that `wanted` takes.
@@ -77,11 +86,5 @@ impl Followed {
             }
         };
         tokio::time::timeout(wait, heard).await.is_ok()
-    }
-}
-
-impl Drop for Followed {
-    fn drop(&mut self) {
-        self.task.abort();
     }
 }
