@@ -8,7 +8,7 @@ use super::{
     media::room,
     meter::{Cost, Urgency, measured, urgent},
 };
-use crate::{process, tools, workspace::Workspace};
+use crate::{build::Profile, process, tools, workspace::Workspace};
 
 /// How the bench is run.
 #[derive(clap::Args)]
@@ -42,11 +42,10 @@ const CONFIG: &str = "[req]\ndistinguished_name=n\n[n]\n[ca]\nbasicConstraints=c
 /// Runs the bench.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
     tools::debian_for(&["openssl"])?;
-    let profile = if args.dev { "dev" } else { "release" };
-    let build = ["build", "--quiet", "--workspace", "--example", "bench_verify", "--profile", profile];
-    process::run(process::cargo().args(build))?;
+    let profile = Profile::of(args.dev);
+    profile.build(&["--example", "bench_verify"])?;
     let target = Workspace::read()?.target;
-    let program = target.join(if args.dev { "debug" } else { "release" }).join("examples/bench_verify");
+    let program = profile.folder(&target).join("examples/bench_verify");
     let memory = Path::new("/dev/shm");
     let place = if room(memory).is_ok_and(|mib| mib >= u64::from(args.mib) * 2) { memory } else { &target };
     let dir = place.join(format!("bench-verify-{}", std::process::id()));
@@ -100,7 +99,7 @@ fn make(dir: &Path, mib: u32) -> anyhow::Result<String> {
 
 fn print(dir: &Path, args: &Args, costs: &[Vec<Cost>]) {
     let bytes = f64::from(args.mib) * f64::from(1 << 20);
-    let build = if args.dev { "development build" } else { "release build" };
+    let build = Profile::of(args.dev).sentence();
     println!("{} MiB in {}, {} rounds, medians, {build}", args.mib, dir.display(), args.runs);
     println!("{:<34} {:>10} {:>9} {:>8}   bar", "", "MB/s", "x floor", "CPU s");
     let wall = |costs: &[Cost]| median(costs.iter().map(|cost| cost.wall.as_secs_f64()));

@@ -1,10 +1,10 @@
-//! The release engineer's way, from keys to a published release. Needs the Debian package openssl.
+//! The release engineer's way, from keys to a published release. Needs the Debian packages openssl, e2fsprogs, tar, gzip and zstd.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use super::run;
+use super::{run, verdict::shell};
 
 #[tokio::test]
 async fn keys_signature_and_release_end_in_a_repository_that_can_be_served() {
@@ -53,13 +53,64 @@ async fn keys_signature_and_release_end_in_a_repository_that_can_be_served() {
 
     let timestamp = fs::read_to_string(folder.path().join("repo/metadata/timestamp.json")).unwrap();
     assert!(timestamp.contains("2025-03-29T10:30:45Z"), "{timestamp}");
-    let manifests = fs::read_dir(folder.path().join("repo/targets/channels/IGW-5000")).unwrap();
-    let manifest = fs::read_to_string(manifests.last().unwrap().unwrap().path()).unwrap();
-    let manifest: Value = serde_json::from_str(&manifest).unwrap();
+    let manifest = manifest(&folder.path().join("repo/targets/channels/IGW-5000"));
     let release = &manifest["releases"][0];
     assert_eq!(release["signatures"][0]["type"], "cms");
     assert_eq!(release["rollout"]["salt"], "igw-5000-5.0.5");
     assert_eq!(release["release_date"], "2025-03-15T10:30:45Z");
+}
+
+/// A channel's manifest, one of its versions: there is only one.
+fn manifest(folder: &Path) -> Value {
+    let last = fs::read_dir(folder).unwrap().last().unwrap().unwrap();
+    serde_json::from_slice(&fs::read(last.path()).unwrap()).unwrap()
+}
+
+#[tokio::test]
+async fn a_release_says_how_long_a_packed_image_is_unpacked_and_nothing_of_another_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let make = "mkdir root; head -c 300000 /dev/urandom > root/f; tar -C root -cf rootfs.tar .; gzip -k rootfs.tar; \
+        truncate -s 3M rootfs.img; PATH=$PATH:/usr/sbin:/sbin mkfs.ext4 -q -F -d root rootfs.img; zstd -q rootfs.img";
+    shell(folder.path(), make);
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let length = |name: &str| fs::metadata(path(name)).unwrap().len();
+    for (number, (image, wanted)) in [
+        ("rootfs.tar.gz", Some(length("rootfs.tar"))),
+        ("rootfs.img.zst", Some(length("rootfs.img"))),
+        ("rootfs.img", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (image, repo, keys) =
+            (path(image), path(&format!("repo{number}")), path(&format!("keys{number}")));
+        let place = ["--repo", &repo, "--keys", &keys];
+        assert_eq!(run(&[&["repo", "init"], &place[..]].concat()).await.exit, 0);
+        let add = ["repo", "add", &image, "--model", "m", "--release-version", "v5.0.5", "--publish"];
+        let added = run(&[&add, &place[..]].concat()).await;
+        assert_eq!(added.exit, 0, "{}", added.err);
+        let manifest = manifest(&Path::new(&repo).join("targets/channels/m"));
+        let said = manifest["releases"][0].get("unpacked_size").and_then(Value::as_u64);
+        assert_eq!(said, wanted, "{image}: {manifest}");
+    }
+    // What a device could not unpack is not published.
+    shell(folder.path(), "head -c 200000 rootfs.tar.gz > cut.tar.gz");
+    let (cut, repo, keys) = (path("cut.tar.gz"), path("repo0"), path("keys0"));
+    let add = [
+        "repo",
+        "add",
+        &cut,
+        "--model",
+        "m",
+        "--release-version",
+        "v5.0.6",
+        "--repo",
+        &repo,
+        "--keys",
+        &keys,
+    ];
+    let refused = run(&add).await;
+    assert!(refused.exit != 0 && refused.err.contains("cut.tar.gz"), "{}", refused.err);
 }
 
 #[tokio::test]

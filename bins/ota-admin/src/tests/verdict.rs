@@ -21,7 +21,7 @@ fn clock() -> Timestamp {
 }
 
 #[track_caller]
-fn shell(folder: &Path, line: &str) {
+pub(super) fn shell(folder: &Path, line: &str) {
     #[expect(clippy::disallowed_methods, reason = "the tests are the owner of these programs")]
     let output = Command::new("sh").args(["-ec", line]).current_dir(folder).output().unwrap();
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
