@@ -71,6 +71,13 @@ impl AuditLog for SqliteStore {
         Ok(rows.iter().filter_map(Link::to_record).collect())
     }
 
+    fn newest(&self) -> Result<u64, PortError> {
+        self.read(|conn| {
+            conn.query_row("SELECT coalesce(max(seq), 0) FROM audit", [], |row| row.get(0))
+                .map_err(StoreError::sql("read the end of the audit log"))
+        })
+    }
+
     fn verify_chain(&self) -> Result<Result<u64, u64>, PortError> {
         self.read(|conn| {
             // The anchor first: it is never ahead of what is committed.

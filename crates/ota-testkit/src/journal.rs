@@ -195,6 +195,10 @@ impl AuditLog for MemJournal {
         })
     }
 
+    fn newest(&self) -> Result<u64, PortError> {
+        self.read(|state| state.audit.last().map_or(0, |record| record.seq))
+    }
+
     fn verify_chain(&self) -> Result<Result<u64, u64>, PortError> {
         self.read(|state| {
             let mut previous = None;

@@ -110,6 +110,10 @@ impl AuditLog for Ledger {
         self.read(|journal| journal.records(after, limit))
     }
 
+    fn newest(&self) -> Result<u64, PortError> {
+        self.read(AuditLog::newest)
+    }
+
     fn verify_chain(&self) -> Result<Result<u64, u64>, PortError> {
         self.read(AuditLog::verify_chain)
     }

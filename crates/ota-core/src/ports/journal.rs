@@ -140,6 +140,12 @@ pub trait AuditLog: Send + Sync {
     /// `Io`.
     fn records(&self, after: u64, limit: u32) -> Result<Vec<AuditRecord>, PortError>;
 
+    /// Sequence number of the newest record: so many were ever written. 0 without any.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn newest(&self) -> Result<u64, PortError>;
+
     /// Checks the chain; `Err` inside is the sequence number of the first record that does not fit.
     ///
     /// # Errors

@@ -279,6 +279,19 @@ fn an_audit_that_cannot_be_written_says_so_and_keeps_no_record() {
     assert_eq!(store.verify_chain().unwrap(), Ok(2));
 }
 
+#[test]
+fn the_newest_record_is_numbered_by_what_was_ever_written_also_behind_one_that_does_not_read() {
+    let dir = folder();
+    let store = store(dir.path());
+    assert_eq!(store.newest().unwrap(), 0);
+    for n in 1..=5 {
+        store.append(now(), &entry(n)).unwrap();
+    }
+    assert_eq!(store.newest().unwrap(), 5);
+    intruder(dir.path()).execute("UPDATE audit SET record = 'x' WHERE seq > 3", []).unwrap();
+    assert_eq!((store.newest().unwrap(), store.records(0, 10).unwrap().len()), (5, 3));
+}
+
 /// 100 % of the records: the whole-store walks above would take hours for each of them, so every link is spoiled in its
 /// place and the same check of a link is asked.
 #[test]
