@@ -36,9 +36,7 @@ fn promtool(args: &[&str], input: &str) -> String {
 }
 
 async fn metrics(device: &TestDevice) -> String {
-    let mut text = Vec::new();
-    device.client.metrics(&mut |bytes| text.write_all(bytes)).await.unwrap();
-    String::from_utf8(text).unwrap()
+    String::from_utf8(device.client.metrics().await.unwrap()).unwrap()
 }
 
 /// The families of a text.

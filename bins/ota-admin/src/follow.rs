@@ -8,8 +8,9 @@ use ota_core::ErrorCode;
 use tokio::time::{Instant, sleep};
 
 use crate::{
+    cmd::Context,
     exit::{Failure, JobEnded},
-    view::View,
+    view::{Scale, View},
 };
 
 /// How often a job is looked at, and how long a gateway may stay away.
@@ -37,6 +38,28 @@ pub(crate) enum Goal {
     Installed,
     /// Until the job has ended.
     Ended,
+}
+
+/// Follows `job` until its goal in front of the user; gives its last state.
+///
+/// # Errors
+/// As [`follow`].
+pub(crate) async fn wait_for(
+    client: &Client,
+    job: &str,
+    goal: Goal,
+    context: &mut Context,
+) -> Result<ProgressResponse, Failure> {
+    let scale = if goal == Goal::Downloaded { Scale::Phase } else { Scale::Whole };
+    let mut view = View::new(&mut context.out, scale);
+    let end = follow(client, job, goal, context.pace, &mut view).await;
+    view.end();
+    end
+}
+
+/// How a job that was waited for stands, in a line.
+pub(crate) fn line(end: &ProgressResponse) -> String {
+    format!("{} {}: {}", end.job_id, end.status, end.current_operation)
 }
 
 /// Follows `job` until its goal; gives its last state.

@@ -148,18 +148,40 @@ impl Client {
 pub type Sink<'a> = &'a mut (dyn FnMut(&[u8]) -> std::io::Result<()> + Send);
 
 impl Client {
-    /// The answer as it comes, for what is kept in a file: memory stays constant. There is no limit on the time as a whole.
-    pub(crate) async fn pour(&self, method: Method, url: Url, sink: Sink<'_>) -> Result<(), ClientError> {
-        let mut response = self.request(method, url.clone()).send().await.map_err(|e| transport(&url, e))?;
+    /// A whole answer that is not JSON.
+    pub(crate) async fn text(&self, url: Url) -> Result<Vec<u8>, ClientError> {
+        let request = self.request(Method::GET, url.clone()).timeout(self.options.timeout);
+        let response = request.send().await.map_err(|e| transport(&url, e))?;
         if !response.status().is_success() {
-            return answer::<Value>(&url, response).await.map(drop);
+            return answer::<Value>(&url, response).await.map(|_| Vec::new());
         }
-        let chunk = |chunk: Result<_, reqwest::Error>| chunk.map_err(|e| transport(&url, e));
+        body(&url, response).await
+    }
+
+    /// The answer as it comes, for what is kept in a file: memory stays constant. There is no limit on the time as a whole,
+    /// but [`Options::timeout`] on that until it begins, and then on each silence.
+    pub(crate) async fn pour(&self, method: Method, url: Url, sink: Sink<'_>) -> Result<(), ClientError> {
+        let mut response = self.in_time(&url, self.request(method, url.clone()).send()).await?;
+        if !response.status().is_success() {
+            let late = |_| ClientError::TimedOut { url: url.to_string() };
+            let refused = tokio::time::timeout(self.options.timeout, answer::<Value>(&url, response)).await;
+            return refused.map_err(late)?.map(drop);
+        }
         let failed = |source| ClientError::File { path: "the file that is written".into(), source };
-        while let Some(bytes) = chunk(response.chunk().await)? {
+        while let Some(bytes) = self.in_time(&url, response.chunk()).await? {
             sink(&bytes).map_err(failed)?;
         }
         Ok(())
+    }
+
+    async fn in_time<T>(
+        &self,
+        url: &Url,
+        work: impl Future<Output = Result<T, reqwest::Error>>,
+    ) -> Result<T, ClientError> {
+        let late = |_| ClientError::TimedOut { url: url.to_string() };
+        let done = tokio::time::timeout(self.options.timeout, work).await.map_err(late)?;
+        done.map_err(|error| transport(url, error))
     }
 }
 

@@ -38,6 +38,8 @@ use crate::{
 
 /// Longest wait for a verification: an hour for an image of many GiB on a slow medium.
 const VERIFICATION: Duration = Duration::from_secs(3600);
+/// Events of a page when all are wanted: the most that a gateway gives at a time.
+const EVENTS: u32 = 1000;
 
 /// Asks, downloads, installs, judges.
 impl Client {
@@ -195,6 +197,22 @@ impl Client {
         self.query(&["events"], query).await
     }
 
+    /// `GET events`, page by page: all that is still remembered after `since`.
+    pub async fn all_events(&self, since: Option<u64>) -> Result<EventPage, ClientError> {
+        let mut all = EventPage { events: Vec::new(), next: since.unwrap_or(0), missed: 0 };
+        let mut position = since;
+        loop {
+            let page = self.events(&EventsQuery { since: position, limit: Some(EVENTS) }).await?;
+            let short = page.events.len() < EVENTS as usize;
+            position = Some(page.next);
+            all.events.extend(page.events);
+            (all.next, all.missed) = (page.next, all.missed + page.missed);
+            if short {
+                return Ok(all);
+            }
+        }
+    }
+
     /// `GET /healthz`: whether the process lives. Open to all.
     pub async fn alive(&self) -> Result<Probe, ClientError> {
         self.call(Method::GET, self.base().outside("/healthz"), None).await
@@ -206,8 +224,8 @@ impl Client {
     }
 
     /// `GET /metrics`: Prometheus text.
-    pub async fn metrics(&self, sink: Sink<'_>) -> Result<(), ClientError> {
-        self.pour(Method::GET, self.base().outside("/metrics"), sink).await
+    pub async fn metrics(&self) -> Result<Vec<u8>, ClientError> {
+        self.text(self.base().outside("/metrics")).await
     }
 
     /// `GET /openapi.json`.

@@ -9,8 +9,7 @@ use ota_core::{Slot, job};
 use super::Context;
 use crate::{
     exit::Failure,
-    follow::{Goal, follow},
-    view::{Scale, View},
+    follow::{Goal, wait_for},
 };
 
 /// Speed and IO share, as it is typed.
@@ -64,9 +63,6 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
             format!("{} {} (about {}): {}", s.job_id, s.status, s.estimated_duration, s.message)
         });
     }
-    let mut view = View::new(&mut context.out, Scale::Phase);
-    let end = follow(&client, &started.job_id, Goal::Downloaded, context.pace, &mut view).await;
-    view.end();
-    let end = end?;
+    let end = wait_for(&client, &started.job_id, Goal::Downloaded, context).await?;
     context.out.show(&end, |p| format!("{} {}: install it with `ota-admin install {0}`", p.job_id, p.status))
 }

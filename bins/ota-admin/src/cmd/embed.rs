@@ -73,7 +73,7 @@ pub(super) fn embed(
         kind: ManifestKind(args.kind.map_or_else(|| kind_by_name(image), ImageKind::from)),
         size: measured.size,
         sha256: measured.sha256,
-        unpacked_size: file::unpacked_size(image, measured)?,
+        unpacked_size: file::unpacked_size(image, || Ok(measured))?,
         requires_reboot: true,
         block_size: args.block_size,
         blocks: file::blocks(image, measured.size, args.block_size.max(1 << 16))?,

@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use ota_core::{
     ByteCount, Sha256Digest,
     error::PortError,
-    ports::{Flow, ImageExpectation, ImageInspector as _, ImageReader},
+    ports::{Flow, Front, ImageExpectation, ImageFacts, ImageInspector as _, ImageReader},
     release::Vouched,
 };
 use ota_image::{ArchivePolicy, PackedInspector};
@@ -54,16 +54,41 @@ pub(super) fn measure(path: &Path) -> anyhow::Result<ImageExpectation> {
     Ok(ImageExpectation { size: content.size, sha256: content.sha256 })
 }
 
-/// How long what is in a packed image is; none where it is not packed, or no image that a device takes.
-pub(super) fn unpacked_size(path: &Path, measured: ImageExpectation) -> anyhow::Result<Option<ByteCount>> {
-    let vouched = Vouched { sha256: measured.sha256, size: measured.size, signers: Vec::new() };
+/// How long what is in a packed image is; none where it is not packed, or no image that a device takes. `measured`: what the
+/// file is, asked for only where it is packed, because that reads all of it.
+pub(super) fn unpacked_size(
+    path: &Path,
+    measured: impl FnOnce() -> anyhow::Result<ImageExpectation>,
+) -> anyhow::Result<Option<ByteCount>> {
+    let length = std::fs::metadata(path).with_context(|| format!("reading {}", path.display()))?.len();
+    let inspector = inspector();
+    let head = head(path, inspector.head_len())?;
+    // Of the image, its length is all that counts here.
+    let of_length = vouched(ImageExpectation { size: ByteCount(length), sha256: Sha256Digest::of(&head) });
+    let packed = inspector.inspect(&of_length, &head).is_ok_and(|facts| facts.packing.is_some());
+    if !packed {
+        return Ok(None);
+    }
+    Ok(facts(path, measured()?)?.unpacked.map(|unpacked| unpacked.size))
+}
+
+/// What the image is that lies at the beginning of a file, and what is in it where it is packed.
+pub(super) fn facts(path: &Path, image: ImageExpectation) -> anyhow::Result<ImageFacts> {
+    let (inspector, vouched) = (inspector(), vouched(image));
+    let facts = inspector.inspect(&vouched, &head(path, inspector.head_len())?)?;
+    let mut reader = Front::new(FileReader::open(path)?, image.size);
+    let facts = inspector.look_inside(facts, &vouched, &mut reader, None, &mut |_| Flow::Continue);
+    facts.with_context(|| format!("unpacking {}", path.display()))
+}
+
+fn inspector() -> PackedInspector {
     let archives = ArchivePolicy { device_nodes: true, capacity: ByteCount(u64::MAX) };
-    let inspector = PackedInspector::new(Arc::new(HeadInspector), archives);
-    let Ok(facts) = inspector.inspect(&vouched, &head(path, inspector.head_len())?) else { return Ok(None) };
-    let mut image = FileReader::open(path)?;
-    let facts = inspector.look_inside(facts, &vouched, &mut image, None, &mut |_| Flow::Continue);
-    let facts = facts.with_context(|| format!("unpacking {}", path.display()))?;
-    Ok(facts.unpacked.map(|unpacked| unpacked.size))
+    PackedInspector::new(Arc::new(HeadInspector), archives)
+}
+
+/// For people who made the image: nobody has vouched for it.
+fn vouched(image: ImageExpectation) -> Vouched {
+    Vouched { sha256: image.sha256, size: image.size, signers: Vec::new() }
 }
 
 /// Digests of the blocks of a file.
@@ -95,4 +120,18 @@ pub(super) fn head(path: &Path, length: usize) -> anyhow::Result<Vec<u8>> {
     let mut head = Vec::new();
     file.take(length as u64).read_to_end(&mut head).with_context(|| format!("reading {}", path.display()))?;
     Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_not_packed_is_not_read_to_its_end_to_learn_that() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("image");
+        std::fs::write(&path, [0; 8192]).unwrap();
+        let found = unpacked_size(&path, || anyhow::bail!("all of it was read"));
+        assert_eq!(found.unwrap(), None);
+    }
 }

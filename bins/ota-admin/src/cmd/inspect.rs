@@ -1,14 +1,9 @@
 //! `ota-admin inspect`: what an image file is. For people who made it; a device looks at nothing before the signature holds.
 
-use std::{path::PathBuf, sync::Arc};
+use std::path::PathBuf;
 
-use ota_core::{
-    ByteCount,
-    ports::{Flow, Front, ImageInspector as _},
-    release::{SignatureKind, Vouched},
-};
-use ota_image::{ArchivePolicy, PackedInspector};
-use ota_verify::{HeadInspector, Manifest, Trailer};
+use ota_core::{ByteCount, ports::ImageExpectation, release::SignatureKind};
+use ota_verify::{Manifest, Trailer};
 use serde_json::{Value, json};
 
 use super::{Context, file, verify::table};
@@ -75,16 +70,10 @@ fn of_trailer(args: &Args, trailer: &Trailer, size: ByteCount) -> Result<Value, 
 fn format(args: &Args, size: ByteCount) -> anyhow::Result<Value> {
     let mut hasher = ota_verify::digest::ContentHasher::new([]);
     file::pieces(&args.file, size.get(), 1 << 20, |bytes| hasher.update(bytes))?;
-    let vouched = Vouched { sha256: hasher.finish().sha256, size, signers: Vec::new() };
-    let archives = ArchivePolicy { device_nodes: true, capacity: ByteCount(u64::MAX) };
-    let inspector = PackedInspector::new(Arc::new(HeadInspector), archives);
-    let mut facts = inspector.inspect(&vouched, &file::head(&args.file, inspector.head_len())?)?;
-    if facts.packing.is_some() {
-        let mut image = Front::new(file::FileReader::open(&args.file)?, size);
-        facts = inspector.look_inside(facts, &vouched, &mut image, None, &mut |_| Flow::Continue)?;
-    }
+    let image = ImageExpectation { size, sha256: hasher.finish().sha256 };
+    let facts = file::facts(&args.file, image)?;
     Ok(json!({
-        "format": facts.format, "partition_layout": facts.partition_layout, "actual_sha256": vouched.sha256.to_string(),
+        "format": facts.format, "partition_layout": facts.partition_layout, "actual_sha256": image.sha256.to_string(),
         "unpacked_size": facts.unpacked.as_ref().map(|unpacked| unpacked.size),
         "unpacked_sha256": facts.unpacked.as_ref().map(|unpacked| unpacked.sha256.to_string()),
     }))

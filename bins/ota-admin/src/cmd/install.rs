@@ -7,8 +7,7 @@ use super::Context;
 use crate::{
     ask::OptionalPin,
     exit::Failure,
-    follow::{Goal, follow},
-    view::{Scale, View},
+    follow::{Goal, line, wait_for},
 };
 
 /// When and how, as it is typed.
@@ -70,9 +69,6 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         });
     }
     let goal = if args.reboot_after { Goal::Ended } else { Goal::Installed };
-    let mut view = View::new(&mut context.out, Scale::Whole);
-    let end = follow(&client, &started.job_id, goal, context.pace, &mut view).await;
-    view.end();
-    let end = end?;
-    context.out.show(&end, |p| format!("{} {}: {}", p.job_id, p.status, p.current_operation))
+    let end = wait_for(&client, &started.job_id, goal, context).await?;
+    context.out.show(&end, line)
 }

@@ -1,7 +1,5 @@
 //! `ota-admin health`, `metrics`, `openapi` and `events`: what monitoring and programs ask a gateway for.
 
-use std::io::Write as _;
-
 use ota_api::ws::EventsQuery;
 use serde_json::{Value, json};
 
@@ -13,7 +11,7 @@ pub(crate) struct Events {
     /// Only what came after this event.
     #[arg(long, value_name = "SEQ")]
     pub(crate) since: Option<u64>,
-    /// Most events to show, 1 to 1000.
+    /// Most events to show, 1 to 1000: the newest ones, or the first after --since.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1000))]
     pub(crate) limit: Option<u32>,
 }
@@ -29,9 +27,7 @@ pub(crate) async fn health(context: &mut Context) -> Result<(), Failure> {
 
 /// The text of `/metrics`, as it is in every format.
 pub(crate) async fn metrics(context: &mut Context) -> Result<(), Failure> {
-    let client = context.client()?;
-    let mut text = Vec::new();
-    client.metrics(&mut |bytes| text.write_all(bytes)).await?;
+    let text = context.client()?.metrics().await?;
     context.out.verbatim(&text)
 }
 
@@ -43,6 +39,17 @@ pub(crate) async fn openapi(context: &mut Context) -> Result<(), Failure> {
 
 /// What is still in the ring, oldest first.
 pub(crate) async fn events(args: Events, context: &mut Context) -> Result<(), Failure> {
-    let page = context.client()?.events(&EventsQuery { since: args.since, limit: args.limit }).await?;
+    let client = context.client()?;
+    let page = match args {
+        Events { since: Some(_), limit: Some(_) } => {
+            client.events(&EventsQuery { since: args.since, limit: args.limit }).await?
+        }
+        Events { since, limit } => {
+            let mut page = client.all_events(since).await?;
+            let most = limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+            page.events.drain(..page.events.len().saturating_sub(most));
+            page
+        }
+    };
     context.out.show(&page, |page| page.events.iter().map(|event| watch::line(event) + "\n").collect())
 }

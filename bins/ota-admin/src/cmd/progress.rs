@@ -5,9 +5,8 @@ use ota_api::updates::ProgressResponse;
 use super::Context;
 use crate::{
     exit::Failure,
-    follow::{Goal, follow},
+    follow::{Goal, wait_for},
     output::facts,
-    view::{Scale, View},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -23,10 +22,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let client = context.client()?;
     let mut progress = client.progress(args.job.as_deref()).await?;
     if args.wait {
-        let mut view = View::new(&mut context.out, Scale::Whole);
-        let end = follow(&client, &progress.job_id, Goal::Ended, context.pace, &mut view).await;
-        view.end();
-        progress = end?;
+        progress = wait_for(&client, &progress.job_id, Goal::Ended, context).await?;
     }
     context.out.show(&progress, text)
 }

@@ -236,7 +236,8 @@ fn release(args: AddArgs, now: Timestamp) -> Result<AddRelease, Failure> {
     // The manifest of a one-file image says it itself.
     let (tail, length) = file::tail(&args.image)?;
     let plain = matches!(Trailer::decode(&tail, length), Ok(None));
-    let unpacked = if plain { file::unpacked_size(&args.image, file::measure(&args.image)?)? } else { None };
+    let unpacked =
+        if plain { file::unpacked_size(&args.image, || file::measure(&args.image))? } else { None };
     let mut release = AddRelease::new(args.image, &args.model, args.release_version, now)?;
     release.unpacked_size = unpacked.map(ByteCount::get);
     release.channel = args.channel;

@@ -6,8 +6,7 @@ use super::Context;
 use crate::{
     ask::PinArgs,
     exit::Failure,
-    follow::{Goal, follow},
-    view::{Scale, View},
+    follow::{Goal, line, wait_for},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -33,9 +32,6 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     if !args.wait {
         return context.out.show(&started, |s| format!("{} {}: {}", s.job_id, s.status, s.message));
     }
-    let mut view = View::new(&mut context.out, Scale::Whole);
-    let end = follow(&client, &started.job_id, Goal::Ended, context.pace, &mut view).await;
-    view.end();
-    let end = end?;
-    context.out.show(&end, |p| format!("{} {}: {}", p.job_id, p.status, p.current_operation))
+    let end = wait_for(&client, &started.job_id, Goal::Ended, context).await?;
+    context.out.show(&end, line)
 }

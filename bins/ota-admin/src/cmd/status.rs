@@ -55,11 +55,6 @@ fn partitions(status: &SystemStatus) -> String {
 }
 
 fn partition(role: &str, slot: &PartitionInfo, status: &SystemStatus) -> [String; 7] {
-    let next = match &status.boot {
-        Some(boot) if boot.trial == Some(slot.name) => "trial",
-        Some(boot) if boot.first == slot.name => "boots next",
-        _ => "",
-    };
     [
         slot.name.to_string(),
         role.into(),
@@ -67,6 +62,15 @@ fn partition(role: &str, slot: &PartitionInfo, status: &SystemStatus) -> [String
         slot.state.to_string(),
         slot.boot_count.to_string(),
         slot.last_boot.map(|at| at.to_string()).unwrap_or_default(),
-        next.into(),
+        next(slot, status).into(),
     ]
+}
+
+/// What the boot loader does with a slot at the next boot.
+pub(super) fn next(slot: &PartitionInfo, status: &SystemStatus) -> &'static str {
+    match &status.boot {
+        Some(boot) if boot.trial == Some(slot.name) => "trial",
+        Some(boot) if boot.first == slot.name => "boots next",
+        _ => "",
+    }
 }

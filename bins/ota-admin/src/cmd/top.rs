@@ -5,19 +5,14 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use ota_api::{
-    safety::SafetyStatus,
-    system::{PartitionInfo, SystemStatus},
-    updates::ProgressResponse,
-    ws::{EventPage, EventsQuery},
-};
+use ota_api::{safety::SafetyStatus, system::SystemStatus, updates::ProgressResponse, ws::EventPage};
 use ota_client::{Client, ClientError};
 use serde::Serialize;
 
-use super::{Context, watch};
+use super::{Context, status::next, watch};
 use crate::{
     exit::Failure,
-    output::{Format, facts, plain, table},
+    output::{facts, plain, table},
 };
 
 /// Speeds that the curve shows.
@@ -84,10 +79,8 @@ async fn look_on(client: &Client, args: &Args, context: &mut Context, screen: bo
         }
         if screen {
             context.out.frame(&frame(&picture))?;
-        } else if context.out.format() == Format::Table {
-            context.out.element(&picture, |picture| frame(picture) + "\n")?;
         } else {
-            context.out.element(&picture, |_| String::new())?;
+            context.out.element(&picture, |picture| frame(picture) + "\n")?;
         }
         left = left.map(|n| n.saturating_sub(1));
         if left == Some(0) {
@@ -107,7 +100,7 @@ impl Picture {
         };
         self.status = Some(status);
         self.safety = Some(client.safety().await?);
-        let page = client.events(&EventsQuery { since: self.seen, limit: None }).await?;
+        let page = client.all_events(self.seen).await?;
         self.take(page);
         let speed = self.progress.as_ref().map_or(0, |progress| progress.progress.bytes_per_second);
         self.speeds.push_back(speed);
@@ -177,16 +170,11 @@ fn head(status: &SystemStatus) -> String {
 }
 
 fn slots(status: &SystemStatus) -> String {
-    let next = |slot: &PartitionInfo| match &status.boot {
-        Some(boot) if boot.trial == Some(slot.name) => "trial",
-        Some(boot) if boot.first == slot.name => "boots next",
-        _ => "",
-    };
     let pairs = [("running", &status.partitions.active), ("other", &status.partitions.inactive)];
     let rows = pairs.into_iter().filter_map(|(role, slot)| {
         let slot = slot.as_ref()?;
         let version = slot.version.clone().unwrap_or_else(|| "unknown".into());
-        Some([slot.name.to_string(), role.into(), version, slot.state.to_string(), next(slot).into()])
+        Some([slot.name.to_string(), role.into(), version, slot.state.to_string(), next(slot, status).into()])
     });
     table(["SLOT", "ROLE", "VERSION", "STATE", "NEXT"], rows)
 }

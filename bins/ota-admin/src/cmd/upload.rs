@@ -9,9 +9,8 @@ use super::{Context, install::StrategyArg};
 use crate::{
     ask::OptionalPin,
     exit::Failure,
-    follow::{Goal, follow},
+    follow::{Goal, line, wait_for},
     output::table,
-    view::{Scale, View},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -134,16 +133,11 @@ async fn deploy(args: Deploy, context: &mut Context) -> Result<(), Failure> {
     };
     let started = client.deploy(&request).await?;
     if !args.wait {
-        let line = |s: &ota_api::upload::DeployResponse| {
-            format!("{} ({}): {}", s.deployment_id, s.job_id, s.message)
-        };
-        return context.out.show(&started, line);
+        return context.out.show(&started, |s| format!("{} ({}): {}", s.deployment_id, s.job_id, s.message));
     }
     let goal = if args.no_reboot { Goal::Installed } else { Goal::Ended };
-    let mut view = View::new(&mut context.out, Scale::Whole);
-    let end = follow(&client, &started.job_id, goal, context.pace, &mut view).await;
-    view.end();
-    context.out.show(&end?, |p| format!("{} {}: {}", p.job_id, p.status, p.current_operation))
+    let end = wait_for(&client, &started.job_id, goal, context).await?;
+    context.out.show(&end, line)
 }
 
 fn verdict(found: &VerifyResponse) -> String {

@@ -397,3 +397,36 @@ async fn top_draws_the_gateway_and_goes_on_while_it_is_away() {
     let away = super::run(&["--url", &url, "top", "--count", "1"]).await;
     assert!(away.exit == 0 && away.out.starts_with("AWAY"), "{}", away.out);
 }
+
+/// So many events in a page, from number `first` on.
+fn events(first: u64, count: u64) -> Value {
+    let event = |seq| {
+        json!({"type": "system_event", "event": "notice", "message": format!("notice {seq}"),
+            "timestamp": "2025-03-15T10:30:45Z", "seq": seq})
+    };
+    let events: Vec<Value> = (first..first + count).map(event).collect();
+    json!({"events": events, "next": first + count - 1, "missed": 0})
+}
+
+#[tokio::test]
+async fn events_and_top_show_the_newest_of_more_than_one_page() {
+    let pages = || [Answer::Ok(events(1, 1000)), Answer::Ok(events(1001, 24))];
+    let fake = Fake::start().await;
+    fake.on("GET events", pages());
+    let run = run(&["--url", &fake.url(), "events"]).await;
+    assert_eq!((run.exit, run.out.lines().count()), (0, 1024), "{}", run.err);
+    assert!(run.out.lines().last().unwrap().contains("notice 1024"));
+    assert_eq!(fake.requests(), ["GET events?limit=1000", "GET events?limit=1000&since=1000"]);
+    fake.on("GET events", pages());
+    let few = super::run(&["--url", &fake.url(), "events", "--limit", "2"]).await;
+    let lines: Vec<&str> = few.out.lines().collect();
+    assert!(lines.len() == 2 && lines[0].contains("notice 1023") && lines[1].contains("notice 1024"));
+    let fake = Fake::start().await;
+    fake.on("GET events", pages());
+    fake.answers("GET system/status", status());
+    let window = json!({"active": false, "next_window": null});
+    let safety = json!({"update_allowed": true, "constraints": [], "maintenance_window": window});
+    fake.answers("GET safety/status", safety);
+    let top = super::run(&["--url", &fake.url(), "top", "--count", "1"]).await;
+    assert!(top.out.contains("notice 1024"), "{}", top.out);
+}

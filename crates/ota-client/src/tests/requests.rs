@@ -13,6 +13,10 @@ use ota_api::{
     ws::EventsQuery,
 };
 use ota_core::ErrorCode;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use super::fake::Fake;
 use crate::{Client, ClientError, Options, UploadFile};
@@ -242,4 +246,50 @@ async fn a_gateway_that_does_not_answer_times_out() {
     options.timeout = Duration::from_millis(50);
     let error = Client::new(options).unwrap().check().await.unwrap_err();
     assert!(matches!(error, ClientError::TimedOut { .. }), "{error:?}");
+}
+
+/// A client, patient for a fifth of a second, of a gateway that begins an answer and falls silent.
+async fn of_a_silent_gateway() -> Client {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = [0; 4096];
+            let _ = stream.read(&mut head).await;
+            let begun = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nota_up 1\n";
+            let _ = stream.write_all(begun).await;
+            held.push(stream);
+        }
+    });
+    let mut options = Options::new(format!("http://{address}").parse().unwrap());
+    options.timeout = Duration::from_millis(200);
+    Client::new(options).unwrap()
+}
+
+#[tokio::test]
+async fn an_answer_that_stops_in_the_middle_is_given_up_whether_it_is_read_or_poured() {
+    let client = of_a_silent_gateway().await;
+    let patient = Duration::from_secs(20);
+    let read = tokio::time::timeout(patient, client.metrics()).await.expect("it waits for ever");
+    assert!(matches!(read, Err(ClientError::TimedOut { .. })), "{read:?}");
+    let mut taken = 0;
+    let mut sink = |bytes: &[u8]| {
+        taken += bytes.len();
+        Ok(())
+    };
+    let poured = tokio::time::timeout(patient, client.debug_bundle(&mut sink)).await;
+    let poured = poured.expect("it waits for ever");
+    assert!(matches!(poured, Err(ClientError::TimedOut { .. })), "{poured:?}");
+    assert_eq!(taken, "ota_up 1\n".len());
+}
+
+#[tokio::test]
+async fn metrics_without_end_do_not_fill_the_memory() {
+    let fake = Fake::start().await;
+    fake.answers(200, &"x".repeat(17 << 20));
+    let read = fake.client().metrics().await;
+    assert!(matches!(read, Err(ClientError::TooLarge { .. })));
+    fake.answers(200, "ota_up 1\n");
+    assert_eq!(fake.client().metrics().await.unwrap(), b"ota_up 1\n");
 }
