@@ -32,6 +32,9 @@ use crate::{FetchError, error::at};
 /// Largest detached signature.
 pub(crate) const SIGNATURE_MAX: u64 = 64 * 1024;
 
+/// Largest checksum file: room for a release of thousands of files. The verifier has the same limit.
+pub(crate) const SUMS_MAX: u64 = 1 << 20;
+
 /// Endings of signature files, in the order in which they are looked for.
 pub(crate) const ENDINGS: [(&str, SignatureKind); 3] =
     [("sig", SignatureKind::Openpgp), ("asc", SignatureKind::Openpgp), ("p7s", SignatureKind::Cms)];
@@ -150,13 +153,14 @@ impl Staging {
         fsync(&self.folder.handle).map_err(|e| at("sync", &self.folder.path)(e.into()))
     }
 
-    /// Replaces the detached signatures of an image: temp file, sync, rename. The folder is not synced.
+    /// Replaces what lies beside an image by its detached signatures: temp file, sync, rename. A checksum file belongs to
+    /// another image of the name, and would speak against this one. The folder is not synced.
     pub(crate) fn put_signatures(
         &self,
         name: &ImageName,
         signatures: &[(&'static str, Vec<u8>)],
     ) -> Result<(), FetchError> {
-        for (ending, _) in ENDINGS {
+        for ending in BESIDE {
             let file = format!("{name}.{ending}");
             let Some((_, bytes)) = signatures.iter().find(|(known, _)| *known == ending) else {
                 self.unlink(&file)?;
@@ -175,7 +179,8 @@ impl Staging {
     pub(crate) fn evidence_but(&self, name: &ImageName, without: &[String]) -> Result<Evidence, PortError> {
         let signatures = self.signatures_beside(name.as_str(), "", without)?;
         let sums = format!("{name}.{SUMS}");
-        let text = if without.iter().any(|skipped| skipped == SUMS) { None } else { self.small(&sums)? };
+        let text =
+            if without.iter().any(|skipped| skipped == SUMS) { None } else { self.small(&sums, SUMS_MAX)? };
         let checksums = match text {
             Some(text) => {
                 let signatures = self.signatures_beside(&sums, "sums.", without)?;
@@ -197,21 +202,21 @@ impl Staging {
             if without.iter().any(|skipped| skipped.strip_prefix(prefix) == Some(ending)) {
                 continue;
             }
-            if let Some(bytes) = self.small(&format!("{file}.{ending}"))? {
+            if let Some(bytes) = self.small(&format!("{file}.{ending}"), SIGNATURE_MAX)? {
                 found.push(DetachedSignature { kind, bytes });
             }
         }
         Ok(found)
     }
 
-    /// A whole file that is not larger than a signature may be.
-    fn small(&self, file: &str) -> Result<Option<Vec<u8>>, PortError> {
+    /// A whole file of at most `most` bytes.
+    fn small(&self, file: &str, most: u64) -> Result<Option<Vec<u8>>, PortError> {
         let Some(opened) = self.find(file).map_err(port)? else { return Ok(None) };
         let mut bytes = Vec::new();
-        let read = opened.take(SIGNATURE_MAX + 1).read_to_end(&mut bytes);
+        let read = opened.take(most + 1).read_to_end(&mut bytes);
         read.map_err(|error| port(at("read", self.named(file))(error)))?;
-        if bytes.len() as u64 > SIGNATURE_MAX {
-            let what = format!("{file} is larger than 64 KiB");
+        if bytes.len() as u64 > most {
+            let what = format!("{file} is larger than {} KiB", most / 1024);
             return Err(OtaError::SignatureInvalid { reason: SignatureFault::Malformed, what }.into());
         }
         Ok(Some(bytes))
@@ -355,6 +360,22 @@ mod tests {
     }
 
     #[test]
+    fn new_signatures_leave_nothing_beside_the_image_that_vouched_for_another_one_of_its_name() {
+        let (_dir, staging) = staging();
+        let name: ImageName = "fw-1.img".parse().unwrap();
+        for ending in BESIDE {
+            fs::write(staging.path().join(format!("fw-1.img.{ending}")), "of an earlier one").unwrap();
+        }
+        staging.put_signatures(&name, &[("p7s", b"new".to_vec())]).unwrap();
+        let evidence = staging.evidence(&name).unwrap();
+        assert_eq!(evidence.checksums, None);
+        let signatures: Vec<_> = evidence.signatures.iter().map(|s| (s.kind, &*s.bytes)).collect();
+        assert_eq!(signatures, [(SignatureKind::Cms, &b"new"[..])]);
+        let left: Vec<_> = fs::read_dir(staging.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(left, ["fw-1.img.p7s"]);
+    }
+
+    #[test]
     fn links_pipes_and_folders_are_not_opened() {
         let (dir, staging) = staging();
         fs::write(dir.path().join("secret"), "x").unwrap();
@@ -379,6 +400,12 @@ mod tests {
         fs::write(staging.path().join("b"), "second").unwrap();
         fs::rename(staging.path().join("b"), staging.path().join("a.img")).unwrap();
         assert_eq!(read(reader), b"first");
+        fs::write(staging.path().join("a.img.sums"), vec![b'0'; 1 << 20]).unwrap();
+        assert_eq!(staging.evidence(&name).unwrap().checksums.map(|sums| sums.text.len()), Some(1 << 20));
+        fs::write(staging.path().join("a.img.sums"), vec![b'0'; (1 << 20) + 1]).unwrap();
+        let error = staging.evidence(&name).unwrap_err();
+        assert!(error.to_string().contains("malformed"), "{error}");
+        fs::remove_file(staging.path().join("a.img.sums")).unwrap();
         fs::write(staging.path().join("a.img.sig"), vec![0; 65 * 1024]).unwrap();
         let error = staging.evidence(&name).unwrap_err();
         assert!(error.to_string().contains("malformed"), "{error}");

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{ErrorKind, Write},
+    io::{ErrorKind, Write as _},
     os::unix::fs::FileExt as _,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
@@ -100,19 +100,6 @@ impl Incoming {
     }
 }
 
-/// Writes all of `bytes`, however short the writes are.
-fn write_all(out: &mut impl Write, mut bytes: &[u8]) -> std::io::Result<()> {
-    while !bytes.is_empty() {
-        match out.write(bytes) {
-            Ok(0) => return Err(ErrorKind::WriteZero.into()),
-            Ok(count) => bytes = bytes.get(count..).unwrap_or_default(),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
 impl UploadWriter for Incoming {
     fn append(&mut self, bytes: &[u8]) -> Result<(), PortError> {
         let more = bytes.len() as u64;
@@ -120,7 +107,7 @@ impl UploadWriter for Incoming {
             self.inner.check_quota(&self.name, self.have, self.have + more)?;
             self.next_check = self.have + more + QUOTA_STEP;
         }
-        write_all(&mut self.file, bytes).map_err(|error| port(self.full(error, bytes.len())))?;
+        self.file.write_all(bytes).map_err(|error| port(self.full(error, bytes.len())))?;
         self.hasher.update(bytes);
         self.have += more;
         self.inner.arriving.fetch_add(more, Ordering::Relaxed);
@@ -229,46 +216,5 @@ impl ImageReader for Positioned {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// Takes a few bytes at a time, is interrupted, and at last is full.
-    struct Narrow {
-        taken: Vec<u8>,
-        room: usize,
-        calls: usize,
-    }
-
-    impl Write for Narrow {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.calls += 1;
-            if self.calls.is_multiple_of(3) {
-                return Err(ErrorKind::Interrupted.into());
-            }
-            let count = bytes.len().min(7).min(self.room - self.taken.len());
-            if count == 0 {
-                return Err(Errno::ENOSPC.into());
-            }
-            self.taken.extend_from_slice(&bytes[..count]);
-            Ok(count)
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    #[test]
-    fn short_writes_and_interruptions_lose_nothing_and_a_full_medium_is_told() {
-        let bytes: Vec<u8> = (0..=200).collect();
-        let mut out = Narrow { taken: Vec::new(), room: 300, calls: 0 };
-        write_all(&mut out, &bytes).unwrap();
-        assert_eq!(out.taken, bytes);
-        let refused = write_all(&mut out, &bytes).unwrap_err();
-        assert_eq!((refused.raw_os_error(), out.taken.len()), (Some(Errno::ENOSPC as i32), 300));
     }
 }
