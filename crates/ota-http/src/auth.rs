@@ -58,8 +58,13 @@ pub(crate) enum Proof {
     None,
     /// A token with this digest.
     Token(Sha256Digest),
-    /// A session that was opened with the token of this digest.
-    Session(Sha256Digest),
+    /// A browser's session.
+    Session {
+        /// Digest of the token that it was opened with.
+        token: Sha256Digest,
+        /// Digest of its cookie.
+        cookie: Sha256Digest,
+    },
     /// A client certificate.
     Certificate,
 }
@@ -68,7 +73,7 @@ impl Proof {
     /// The token that it rests on.
     pub(crate) const fn token(&self) -> Option<Sha256Digest> {
         match self {
-            Self::Token(digest) | Self::Session(digest) => Some(*digest),
+            Self::Token(token) | Self::Session { token, .. } => Some(*token),
             Self::None | Self::Certificate => None,
         }
     }
@@ -85,6 +90,11 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// The token's name, whether it asks by itself or by a browser's session.
+    pub(crate) fn person(&self) -> &str {
+        self.name.strip_prefix("session:").unwrap_or(&self.name)
+    }
+
     pub(crate) fn actor(&self) -> Actor {
         Actor {
             name: self.name.clone(),

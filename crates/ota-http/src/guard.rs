@@ -6,7 +6,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::request::Parts;
-use ota_core::ports::Role;
+use ota_core::{Sha256Digest, ports::Role};
 
 use crate::{
     address::{self, Peer},
@@ -112,11 +112,11 @@ async fn authenticate(app: &App, parts: &Parts, caller: &mut Caller) -> Result<R
             Ok(record.role)
         }
         Credential::Cookie(cookie) => {
-            let digest = app.sessions.token(cookie).ok_or(NO_SESSION)?;
-            let record = app.auth.find(digest).await?.ok_or(NO_SESSION)?;
+            let token = app.sessions.token(cookie).ok_or(NO_SESSION)?;
+            let record = app.auth.find(token).await?.ok_or(NO_SESSION)?;
             address::check_cookie_request(&parts.method, &parts.headers)?;
             caller.name = format!("session:{}", record.name);
-            caller.proof = Proof::Session(digest);
+            caller.proof = Proof::Session { token, cookie: Sha256Digest::of(cookie.as_bytes()) };
             Ok(record.role)
         }
     }

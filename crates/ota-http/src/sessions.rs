@@ -118,6 +118,12 @@ impl Sessions {
         Some(session.token)
     }
 
+    /// Whether the one with a cookie of this digest holds. To be asked is no use of it.
+    pub(crate) fn lives(&self, cookie: &Sha256Digest) -> bool {
+        let now = self.clock.monotonic();
+        self.open().get(cookie).is_some_and(|session| self.holds(session, now))
+    }
+
     /// Ends one, for good once it returns. Blocking.
     ///
     /// # Errors
@@ -194,6 +200,12 @@ mod tests {
         }
         bench.clock.advance(MINUTE);
         assert_eq!(sessions.token("old"), None);
+        let watched = Sha256Digest::of(b"watched");
+        sessions.add("watched", token);
+        bench.clock.advance(MINUTE * 9);
+        assert!(sessions.lives(&watched));
+        bench.clock.advance(MINUTE);
+        assert!(!sessions.lives(&watched), "to be asked is no use");
         sessions.add("out", token);
         sessions.end("out").unwrap();
         assert_eq!(sessions.token("out"), None);

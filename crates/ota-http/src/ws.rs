@@ -33,7 +33,7 @@ use tokio_tungstenite::{
 
 use crate::{
     app::App,
-    auth::{Caller, protocols},
+    auth::{Caller, Proof, protocols},
     show,
     status::{Refusal, Transport},
 };
@@ -299,8 +299,13 @@ impl Session {
         self.put(tungstenite::Message::Ping(Vec::new().into())).await
     }
 
-    /// A token that was revoked or has run out ends what it opened.
+    /// A token that was revoked or has run out ends what it opened, and so does a session: its socket is no use of it.
     async fn still_allowed(&mut self) -> Result<(), End> {
+        if let Proof::Session { cookie, .. } = &self.caller.proof
+            && !self.app.sessions.lives(cookie)
+        {
+            return Err(End::Close(CloseCode::Policy, "the session has ended"));
+        }
         let Some(digest) = self.caller.proof.token() else { return Ok(()) };
         match self.app.auth.find(digest).await {
             Ok(None) => Err(End::Close(CloseCode::Policy, "the token has ended")),

@@ -87,7 +87,7 @@ async fn session(State(app): State<App>, caller: Caller) -> Result<Answer<Sessio
         return Ok(Answer::new(info));
     };
     let record = app.auth.find(digest).await?.ok_or(Transport::Unauthorized("the token has ended"))?;
-    let by_cookie = matches!(caller.proof, Proof::Session(_));
+    let by_cookie = matches!(caller.proof, Proof::Session { .. });
     Ok(Answer::new(SessionInfo {
         name: record.name,
         role: record.role.into(),

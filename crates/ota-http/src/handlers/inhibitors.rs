@@ -66,8 +66,8 @@ async fn inhibit(
     let reason = body.reason.ok_or_else(|| Refusal::field("$.reason", "is needed for a new inhibitor"))?;
     let but_download = || SafetyStep::ALL.into_iter().filter(|step| *step != SafetyStep::Download).collect();
     let request = ports::InhibitRequest {
-        owner: plain(body.owner.unwrap_or_else(|| person(&caller))),
-        holder: person(&caller),
+        owner: plain(body.owner.unwrap_or_else(|| caller.person().to_owned())),
+        holder: caller.person().to_owned(),
         reason: plain(reason),
         blocks: body.scope.map_or_else(but_download, |scope| scope.into_iter().map(Into::into).collect()),
         ttl,
@@ -102,7 +102,7 @@ fn check_holder(app: &App, caller: &Caller, id: u64) -> Result<(), Refusal> {
     let report = app.engine.safety();
     let lease = report.inhibitors.iter().find(|lease| lease.id == id);
     let lease = lease.ok_or_else(|| refused(&InhibitError::Unknown { id }))?;
-    if lease.holder == person(caller) || caller.role >= Some(Role::Admin) {
+    if lease.holder == caller.person() || caller.role >= Some(Role::Admin) {
         return Ok(());
     }
     Err(Transport::Forbidden(format!(
@@ -110,11 +110,6 @@ fn check_holder(app: &App, caller: &Caller, id: u64) -> Result<(), Refusal> {
         lease.holder
     ))
     .into())
-}
-
-/// The token, whether it asks by itself or by a browser's session.
-fn person(caller: &Caller) -> String {
-    caller.name.trim_start_matches("session:").to_owned()
 }
 
 fn plain(text: String) -> String {

@@ -18,6 +18,7 @@ use tokio_tungstenite::{
 };
 
 use super::harness::{ADMIN, API, Gateway, VIEWER};
+use crate::config::SessionLimits;
 
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
@@ -223,15 +224,47 @@ async fn a_revoked_token_ends_its_socket() {
     next(&mut socket).await;
     let revoke = gateway.ask(http::Method::DELETE, "/auth/tokens?name=viewer", ADMIN);
     assert!(revoke.send().await.unwrap().status().is_success());
-    loop {
-        match socket.next().await.unwrap().unwrap() {
-            Message::Close(Some(frame)) => {
-                assert_eq!(u16::from(frame.code), 1008);
-                break;
+    closed_by_policy(&mut socket).await;
+}
+
+async fn closed_by_policy(socket: &mut Socket) {
+    let closed = async {
+        loop {
+            match socket.next().await.unwrap().unwrap() {
+                Message::Close(Some(frame)) => return assert_eq!(u16::from(frame.code), 1008),
+                Message::Ping(_) | Message::Text(_) => {}
+                other => panic!("{other:?}"),
             }
-            Message::Ping(_) => {}
-            other => panic!("{other:?}"),
         }
+    };
+    tokio::time::timeout(Duration::from_secs(20), closed).await.expect("it stays open");
+}
+
+#[tokio::test]
+async fn a_session_that_ends_by_log_out_idleness_or_age_ends_its_socket() {
+    for end in ["log-out", "idle", "age"] {
+        let gateway = Gateway::with(|config| {
+            config.limits.ws_ping = Duration::from_millis(20);
+            if end == "age" {
+                config.sessions.idle = Duration::from_secs(100 * 3600);
+            }
+        })
+        .await;
+        let cookie = super::auth::log_in(&gateway, VIEWER).await;
+        let origin = format!("http://{}", gateway.address);
+        let headers = [(header::COOKIE, cookie.as_str()), (header::ORIGIN, origin.as_str())];
+        let (mut socket, _) = connect(&gateway, &format!("{API}/ws"), &headers).await.unwrap();
+        next(&mut socket).await;
+        match end {
+            "log-out" => {
+                let out = gateway.http.delete(gateway.url(&format!("{API}/auth/session")));
+                let out = out.header(header::COOKIE, &cookie).header(header::ORIGIN, &origin);
+                assert!(out.send().await.unwrap().status().is_success());
+            }
+            "idle" => gateway.clock.advance(SessionLimits::default().idle),
+            _ => gateway.clock.advance(SessionLimits::default().absolute),
+        }
+        closed_by_policy(&mut socket).await;
     }
 }
 
