@@ -19,7 +19,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
 };
-use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::{
@@ -95,14 +94,13 @@ fn evict(open: &mut BTreeMap<u64, Arc<Conn>>, among: impl Fn(&Conn) -> bool) -> 
 /// Serves until `app.stopping`, then lets running requests end.
 pub(crate) async fn run(listener: TcpListener, router: Router, app: App, tls: Option<SharedAcceptor>) {
     let registry = Arc::new(Registry::default());
-    let tasks = TaskTracker::new();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             () = app.stopping.cancelled() => break,
         };
         match accepted {
-            Ok((stream, address)) => admit(stream, address, &registry, &tasks, &router, &app, tls.as_ref()),
+            Ok((stream, address)) => admit(stream, address, &registry, &router, &app, tls.as_ref()),
             Err(error) => {
                 // Out of file descriptors, mostly: the next call would fail at once again.
                 tracing::warn!(%error, "a connection could not be accepted");
@@ -111,9 +109,9 @@ pub(crate) async fn run(listener: TcpListener, router: Router, app: App, tls: Op
         }
     }
     drop(listener);
-    tasks.close();
-    if tokio::time::timeout(app.config.limits.drain_time, tasks.wait()).await.is_err() {
-        tracing::warn!(open = tasks.len(), "connections were closed before their requests ended");
+    app.tasks.close();
+    if tokio::time::timeout(app.config.limits.drain_time, app.tasks.wait()).await.is_err() {
+        tracing::warn!(open = app.tasks.len(), "connections were closed before their requests ended");
     }
 }
 
@@ -121,7 +119,6 @@ fn admit(
     stream: TcpStream,
     address: SocketAddr,
     registry: &Arc<Registry>,
-    tasks: &TaskTracker,
     router: &Router,
     app: &App,
     tls: Option<&SharedAcceptor>,
@@ -147,7 +144,7 @@ fn admit(
     let _ = stream.set_nodelay(true);
     let link = Link { conn, router: router.clone(), app: app.clone(), address };
     let tls = tls.cloned();
-    tasks.spawn(async move {
+    app.tasks.spawn(async move {
         match tls {
             None => link.serve(stream, place, Peer { address, secure: false, certified: None }).await,
             Some(tls) => {

@@ -10,7 +10,7 @@ use ota_core::ports::{
 };
 use ota_engine::Engine;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     HttpConfig, audit::Auditor, auth::Authenticator, bundle::Diagnostics, metrics::Metrics, pin::PinGate,
@@ -66,6 +66,8 @@ pub(crate) struct Inner {
     /// One debug bundle is made at a time.
     pub(crate) bundling: Arc<Semaphore>,
     pub(crate) stopping: CancellationToken,
+    /// Connections, and requests that are seen through whether or not their client waits: what a stop waits for.
+    pub(crate) tasks: TaskTracker,
     pub(crate) config: HttpConfig,
 }
 
@@ -98,6 +100,7 @@ impl App {
             diagnostics,
             bundling: Arc::new(Semaphore::new(1)),
             stopping: CancellationToken::new(),
+            tasks: TaskTracker::new(),
             engine,
             tokens,
             revoking: Mutex::default(),

@@ -1,10 +1,13 @@
 //! Stands before every route: host and origin, who asks, whether they may; and records afterwards how it ended.
 
+use std::panic::AssertUnwindSafe;
+
 use axum::{
     extract::Request,
     middleware::Next,
     response::{IntoResponse, Response},
 };
+use futures_util::FutureExt;
 use http::request::Parts;
 use ota_core::{Sha256Digest, ports::Role};
 
@@ -13,7 +16,7 @@ use crate::{
     app::App,
     audit::Ended,
     auth::{Caller, Credential, Proof, credential},
-    enter::RequestId,
+    enter::{self, RequestId},
     status::{Refusal, Transport},
 };
 
@@ -41,24 +44,39 @@ pub(crate) struct Rule {
 }
 
 /// Lets a request through to its handler, or not.
+///
+/// What changes something runs as a task of its own, up to its record: the server drops the future of a request whose
+/// client goes away, and with it everything behind the next await.
 pub(crate) async fn guard(rule: Rule, request: Request, next: Next) -> Response {
-    let (mut parts, body) = request.into_parts();
-    let Some(app) = parts.extensions.get::<App>().cloned() else {
+    let Some(app) = request.extensions().get::<App>().cloned() else {
         return Refusal::internal("a request without the app").into_response();
     };
+    let Some(action) = rule.action else {
+        return admitted(&app, rule, request, next).await.1;
+    };
+    let keeper = app.clone();
+    let recorded = app.tasks.spawn(async move {
+        let (caller, response) = admitted(&keeper, rule, request, next).await;
+        let ended = Ended::of(&response);
+        keeper.auditor.outcome(&caller, action, ended).await;
+        response
+    });
+    recorded.await.unwrap_or_else(|error| Refusal::internal(error.to_string()).into_response())
+}
+
+/// The answer, and to whom. A panic of the handler is an answer, too: it has its record like any other.
+async fn admitted(app: &App, rule: Rule, request: Request, next: Next) -> (Caller, Response) {
+    let (mut parts, body) = request.into_parts();
     let mut caller = unknown(&parts);
-    let response = match authorise(&app, rule, &parts, &mut caller).await {
+    let response = match authorise(app, rule, &parts, &mut caller).await {
         Ok(()) => {
             parts.extensions.insert(caller.clone());
-            next.run(Request::from_parts(parts, body)).await
+            let answered = AssertUnwindSafe(next.run(Request::from_parts(parts, body))).catch_unwind().await;
+            answered.unwrap_or_else(enter::panicked)
         }
         Err(refusal) => refusal.into_response(),
     };
-    if let Some(action) = rule.action {
-        let ended = Ended::of(&response);
-        app.auditor.outcome(&caller, action, ended).await;
-    }
-    response
+    (caller, response)
 }
 
 fn unknown(parts: &Parts) -> Caller {

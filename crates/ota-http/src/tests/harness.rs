@@ -13,7 +13,7 @@ use http::{Method, StatusCode};
 use ota_core::{
     Sha256Digest, Slot, Timestamp,
     job::{Job, JobStatus},
-    ports::{Clock, OverrideGranted, OverrideRefused, Role, SafetyOverrides, TokenRecord, Tokens},
+    ports::{Bandwidth, Clock, OverrideGranted, OverrideRefused, Role, SafetyOverrides, TokenRecord, Tokens},
     release::{DetachedSignature, SignatureKind},
     safety::OverrideReport,
 };
@@ -76,15 +76,24 @@ impl Gateway {
     }
 
     pub(super) async fn with(change: impl FnOnce(&mut HttpConfig)) -> Self {
-        Self::build(false, change).await
+        Self::build(false, None, change).await
+    }
+
+    /// One whose downloads can be slowed down.
+    pub(super) async fn with_bandwidth(port: Arc<dyn Bandwidth>) -> Self {
+        Self::build(false, Some(port), |_| {}).await
     }
 
     /// One whose configuration lets images through that nobody signed.
     pub(super) async fn unsigned() -> Self {
-        Self::build(true, |_| {}).await
+        Self::build(true, None, |_| {}).await
     }
 
-    async fn build(allow_unsigned: bool, change: impl FnOnce(&mut HttpConfig)) -> Self {
+    async fn build(
+        allow_unsigned: bool,
+        bandwidth: Option<Arc<dyn Bandwidth>>,
+        change: impl FnOnce(&mut HttpConfig),
+    ) -> Self {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let staging = Arc::new(MemStaging::default());
         let image = vec![7; IMAGE_BYTES];
@@ -149,7 +158,7 @@ impl Gateway {
             uploads: Arc::new(uploads.clone()),
             overrides: Some(Arc::clone(&overrides) as _),
             inhibitors: None,
-            bandwidth: None,
+            bandwidth,
             diagnostics: Arc::clone(&diagnostics) as _,
         };
         let mut config = HttpConfig::new(([127, 0, 0, 1], 0).into());
@@ -324,6 +333,8 @@ pub(super) struct FakeOverrides {
     pub(super) needs_two: AtomicBool,
     pub(super) asked: Mutex<Vec<(String, String, Duration)>>,
     pub(super) on: AtomicBool,
+    /// Goes on by a second as soon as one was enabled: what a busy gateway needs until it announces it.
+    pub(super) busy: Mutex<Option<Arc<FakeClock>>>,
 }
 
 impl SafetyOverrides for FakeOverrides {
@@ -345,6 +356,9 @@ impl SafetyOverrides for FakeOverrides {
         let expires_at = FakeClock::default().wall() + duration;
         // No time left: its end is announced at the first look.
         let remaining = if duration == Duration::from_secs(1) { Duration::ZERO } else { duration };
+        if let Some(clock) = &*self.busy.lock().unwrap() {
+            clock.advance(Duration::from_secs(1));
+        }
         Ok(OverrideGranted::Enabled(OverrideReport {
             constraints,
             reason: reason.into(),

@@ -5,6 +5,7 @@ mod bundle;
 mod clients;
 mod errors;
 mod framing;
+mod hangups;
 mod harness;
 mod limits;
 mod model;
