@@ -6,8 +6,8 @@ use ota_core::{
     Timestamp,
     ports::SafetyGate,
     safety::{
-        Block, ConstraintReport, ConstraintState, Limits, OnViolation, Opening, SafetyReport, SafetyStep,
-        Severity, Verdict, WindowKind,
+        Block, ConstraintReport, ConstraintState, Limits, OnViolation, Opening, OverrideReport, SafetyReport,
+        SafetyStep, Severity, Verdict, WindowKind,
     },
 };
 
@@ -27,6 +27,7 @@ struct State {
     longest_work: Option<Duration>,
     service: Option<Opening>,
     people_before: Option<SafetyStep>,
+    active_override: Option<OverrideReport>,
     judged: Vec<SafetyStep>,
     reports: usize,
     planned: Vec<(usize, String, Vec<SafetyStep>)>,
@@ -80,6 +81,11 @@ impl FakeGate {
     /// People come to the machine right before `step` is asked about the next time.
     pub fn people_come_before(&self, step: SafetyStep) {
         self.state.update(|state| state.people_before = Some(step));
+    }
+
+    /// The override that is on; it lets nothing pass by itself.
+    pub fn set_override(&self, active: Option<OverrideReport>) {
+        self.state.update(|state| state.active_override = active);
     }
 
     /// Every step that was asked about, in order.
@@ -161,7 +167,7 @@ impl SafetyGate for FakeGate {
         self.state.update(|state| state.reports += 1);
         self.state.with(|state| SafetyReport {
             constraints: state.constraints.clone(),
-            active_override: None,
+            active_override: state.active_override.clone(),
             window_active: state.window_active,
             next_window: state.next_window,
             inhibitors: Vec::new(),

@@ -122,14 +122,16 @@ async fn enable(
     }
     app.pin.demand(&[PinOperation::Override], body.pin.as_ref()).await?;
     app.auditor.intent(caller, "safety.override", Some(format!("{reason} ({seconds} s)"))).await?;
-    let person = caller.name.trim_start_matches("session:");
-    let granted =
-        overrides.request(person, &reason, Duration::from_secs(seconds)).map_err(|why| refused(app, &why))?;
+    let asked = app.clock.monotonic();
+    let granted = overrides
+        .request(caller.person(), &reason, Duration::from_secs(seconds))
+        .map_err(|why| refused(app, &why))?;
     let note = Some(format!("{reason} ({seconds} s)"));
     match granted {
         OverrideGranted::Enabled(report) => {
+            let until = asked + report.remaining;
+            tokio::spawn(watch_end(app.clone(), report.reason.clone(), until));
             announce(app, "override_enabled", &format!("Safety override enabled: {reason}")).await?;
-            tokio::spawn(watch_end(app.clone(), report.clone()));
             Ok(Answer::noted(enabled(&report, seconds), None, note).into_response())
         }
         OverrideGranted::Proposed { constraints, expires_in } => {
@@ -181,24 +183,59 @@ async fn announce(app: &App, event: &'static str, message: &str) -> Result<(), R
 }
 
 /// Announces the end of an override that ran out; one that was ended or replaced by hand has been announced there.
-async fn watch_end(app: App, enabled: OverrideReport) {
-    let until = app.clock.monotonic() + enabled.remaining;
+/// `until`: when it ends, on the monotonic clock, and not later than the engine ends it.
+async fn watch_end(app: App, reason: String, until: Duration) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(LOOK) => {}
             () = app.stopping.cancelled() => return,
         }
-        let ran_out = app.clock.monotonic() >= until;
-        let active = app.engine.safety().active_override;
-        match (active.is_some_and(|active| active.reason == enabled.reason), ran_out) {
-            (true, false) => {}
-            (false, true) => {
+        // The clock second: what has run out by then ran out before the look.
+        let active = app.engine.safety().active_override.filter(|active| active.reason == reason);
+        match after_look(active.map(|active| active.remaining), app.clock.monotonic() >= until) {
+            Watch::On => {}
+            Watch::Over => return,
+            Watch::RanOut => {
                 let _ = announce(&app, "override_expired", "Safety override has run out").await;
-                app.auditor.by_itself("safety.override.expired", AuditOutcome::Ok, enabled.reason).await;
+                app.auditor.by_itself("safety.override.expired", AuditOutcome::Ok, reason).await;
                 return;
             }
-            // Ended before its time, or asked for once more: whoever did that tells of it.
-            (false, false) | (true, true) => return,
         }
+    }
+}
+
+/// What a look at an override says.
+#[derive(Debug, PartialEq, Eq)]
+enum Watch {
+    /// It goes on.
+    On,
+    /// It has run out, and nobody else tells of it.
+    RanOut,
+    /// It was ended, or asked for once more: whoever did that tells of it.
+    Over,
+}
+
+/// `remaining`: of the override, where it is on; `due`: it should have ended by now.
+fn after_look(remaining: Option<Duration>, due: bool) -> Watch {
+    match remaining {
+        Some(remaining) if due && remaining > LOOK => Watch::Over,
+        Some(_) => Watch::On,
+        None if due => Watch::RanOut,
+        None => Watch::Over,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_override_that_is_gone_when_it_is_due_ran_out_and_one_that_is_gone_before_was_ended() {
+        let (blink, hour) = (Some(Duration::from_millis(1)), Some(Duration::from_secs(3600)));
+        assert_eq!(after_look(None, true), Watch::RanOut);
+        assert_eq!(after_look(None, false), Watch::Over);
+        assert_eq!((after_look(hour, false), after_look(blink, false)), (Watch::On, Watch::On));
+        // Due by our reckoning and not yet by the engine's; or another one with the same reason.
+        assert_eq!((after_look(blink, true), after_look(hour, true)), (Watch::On, Watch::Over));
     }
 }

@@ -1,12 +1,18 @@
 //! `safety/override`: PIN and record before, announcements after, off at any time.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use http::StatusCode;
 use ota_core::{
     error::PortErrorKind,
-    ports::{AuditOutcome, OverrideRefused, Settings},
+    event::EventKind,
+    ports::{AuditOutcome, Clock, OverrideRefused, Settings},
+    safety::OverrideReport,
 };
+use ota_engine::{Delivery, Subscription};
 use serde_json::{Value, json};
 
 use super::harness::{ADMIN, Gateway, OPERATOR};
@@ -129,11 +135,60 @@ async fn the_end_of_an_override_is_announced() {
     let mut body = enable("7392");
     body["duration"] = json!(1);
     assert_eq!(ask(&gateway, body).await.0, StatusCode::OK);
-    loop {
-        let ota_engine::Delivery::Event(event) = events.next().await else { panic!("dropped") };
-        if matches!(event.kind, ota_core::event::EventKind::System { event, .. } if event == "override_expired")
-        {
-            break;
+    until_expired(&mut events).await;
+}
+
+async fn until_expired(events: &mut Subscription) {
+    let expired = async {
+        loop {
+            let Delivery::Event(event) = events.next().await else { panic!("dropped") };
+            if matches!(event.kind, EventKind::System { event, .. } if event == "override_expired") {
+                return;
+            }
         }
-    }
+    };
+    tokio::time::timeout(Duration::from_secs(20), expired).await.expect("its end is not announced");
+}
+
+#[tokio::test]
+async fn the_end_of_an_override_is_announced_and_recorded_however_long_its_beginning_took() {
+    let gateway = with_pin().await;
+    let mut events = gateway.engine.subscribe(None);
+    *gateway.overrides.busy.lock().unwrap() = Some(Arc::clone(&gateway.clock));
+    let start = gateway.clock.monotonic();
+    let lasts = Duration::from_secs(1800);
+    let mut active = OverrideReport {
+        constraints: vec!["crane_motion".into()],
+        reason: "Emergency security update".into(),
+        remaining: lasts,
+        expires_at: gateway.clock.wall() + lasts,
+    };
+    gateway.gate.set_override(Some(active.clone()));
+    assert_eq!(ask(&gateway, enable("7392")).await.0, StatusCode::OK);
+    // As the engine ends it: by the time at which it was asked for.
+    active.remaining = Duration::ZERO;
+    gateway.gate.set_override(Some(active));
+    gateway.clock.set_monotonic(start + lasts);
+    gateway.gate.set_override(None);
+    until_expired(&mut events).await;
+    let kept = async {
+        while !gateway.store.audited().contains(&"safety.override.expired".to_owned()) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), kept).await.expect("its end is not recorded");
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_leaves_an_envelope_and_a_record() {
+    let gateway = with_pin().await;
+    let asked = &gateway.overrides.asked;
+    let held = || {
+        let _held = asked.lock();
+        panic!("what the handler needs is broken")
+    };
+    assert!(std::thread::scope(|scope| scope.spawn(held).join()).is_err());
+    let (status, body) = ask(&gateway, enable("7392")).await;
+    assert_eq!((status.as_u16(), &body["name"]), (500, &json!("INTERNAL")), "{body}");
+    assert_eq!(gateway.audited("safety.override").await.outcome, AuditOutcome::Failed);
 }
