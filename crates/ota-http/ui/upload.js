@@ -67,7 +67,7 @@ function sender(list) {
   drop.addEventListener('dragleave', () => drop.classList.remove('over'));
   drop.addEventListener('drop', (event) => { event.preventDefault(); drop.classList.remove('over'); take(event.dataTransfer.files); });
   const node = form([drop, version,
-    field({ name: 'description', label: 'Description', type: 'area', rows: 2, maxlength: 500 }),
+    field({ name: 'description', label: 'Description', maxlength: 500, hint: 'One line, without an equals sign.' }),
     field({ name: 'sha256', label: 'SHA-256', maxlength: 71, hint: 'If you have it: what arrives is compared with it.' }),
     progress], 'Upload and verify', async (given, self) => {
     if (!files.file) { throw Object.assign(new Error('No image is chosen.'), { actions: ['Choose a file or drop one'] }); }

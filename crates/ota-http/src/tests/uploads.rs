@@ -66,11 +66,11 @@ fn staged(gateway: &Gateway) -> Option<Vec<u8>> {
 async fn an_upload_answers_as_in_the_spec_whatever_the_order_of_its_parts() {
     let gateway = Gateway::start().await;
     let digest = Sha256Digest::of(&image());
-    let file_first = form(image()).text("description", "for\nthe crane").text("unknown", "x");
+    let file_first = form(image()).text("description", "for the crane").text("unknown", "x");
     let file_last = Form::new()
         .text("sha256", digest.to_string().to_uppercase())
         .text("version", "v5.1.0-custom")
-        .text("description", "for\nthe crane")
+        .text("description", "for the crane")
         .part("file", file(image()));
     for form in [file_first, file_last] {
         let (status, body) = send(&gateway, "/upload", form).await;
@@ -79,7 +79,7 @@ async fn an_upload_answers_as_in_the_spec_whatever_the_order_of_its_parts() {
             "status": "uploaded",
             "file": {
                 "name": NAME, "size": 150_000, "version": "v5.1.0-custom",
-                "checksum": format!("sha256:{digest}"), "description": "for\nthe crane",
+                "checksum": format!("sha256:{digest}"), "description": "for the crane",
             },
             "verification_required": true,
         });
@@ -98,6 +98,31 @@ async fn an_upload_answers_as_in_the_spec_whatever_the_order_of_its_parts() {
     assert_eq!(answer(delete()).await.0, StatusCode::OK);
     assert_eq!(answer(delete()).await.0, StatusCode::NOT_FOUND);
     assert_eq!(staged(&gateway), None);
+}
+
+#[tokio::test]
+async fn a_label_with_a_nul_a_line_break_or_an_equals_sign_is_refused_and_says_which() {
+    let gateway = Gateway::start().await;
+    for part in ["version", "description"] {
+        for (bad, said) in [
+            ("v5.1.0\0", "NUL"),
+            ("v5.1.0\r\nroot_slot=B", "line break"),
+            ("v5.1.0\n", "line break"),
+            ("v5.1.0\r", "line break"),
+            ("v5.1.0=x", "equals sign"),
+            ("v5.1.0\u{7}", "U+0007"),
+            ("v5.1.0\t", "U+0009"),
+        ] {
+            let form = match part {
+                "version" => Form::new().part("file", file(image())).text("version", bad),
+                _ => form(image()).text("description", bad),
+            };
+            let (status, body) = send(&gateway, "/upload", form).await;
+            assert_eq!((status.as_u16(), &body["details"]["path"]), (400, &json!(part)), "{bad:?}: {body}");
+            assert!(body["message"].as_str().unwrap().contains(said), "{bad:?}: {body}");
+            assert_eq!((staged(&gateway), gateway.uploads.arriving()), (None, 0));
+        }
+    }
 }
 
 #[tokio::test]
@@ -123,8 +148,12 @@ async fn a_checksum_file_and_its_signature_are_kept_beside_the_image() {
     refused(&gateway, "/upload", alone, 400, "INVALID_REQUEST", "checksums_signature").await;
     let twice = listed(listed(form(image())));
     refused(&gateway, "/upload", twice, 400, "INVALID_REQUEST", "checksums").await;
-    let long = form(image()).part("checksums", Part::bytes(vec![b'0'; 70_000]).file_name("SHA256SUMS"));
-    refused(&gateway, "/upload", long, 400, "INVALID_REQUEST", "checksums").await;
+    let sums = |length: usize| {
+        form(image()).part("checksums", Part::bytes(vec![b'0'; length]).file_name("SHA256SUMS"))
+    };
+    let (status, body) = send(&gateway, "/upload", sums(1 << 20)).await;
+    assert_eq!(status, StatusCode::OK, "{body}");
+    refused(&gateway, "/upload", sums((1 << 20) + 1), 400, "INVALID_REQUEST", "checksums").await;
 }
 
 #[tokio::test]

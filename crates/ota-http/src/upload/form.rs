@@ -28,12 +28,14 @@ use crate::{
 const TEXT: usize = 4096;
 /// Longest description, in characters.
 const DESCRIPTION: usize = 1000;
-/// Largest signature, and largest checksum file.
+/// Largest signature.
 const SIGNATURE: usize = 64 * 1024;
+/// Largest checksum file. The verifier and staging have the same limit.
+const CHECKSUMS: usize = 1 << 20;
 /// Most parts of a form.
 const PARTS: usize = 32;
 /// What a form may have beside its file: the other parts and the boundaries.
-const BESIDE: u64 = 256 * 1024;
+const BESIDE: u64 = CHECKSUMS as u64 + 256 * 1024;
 /// What a one-file image may have behind the bytes that go into the slot. Source: `docs/image-trailer.md`.
 const TRAILER: u64 = 2 << 20;
 /// How long a refused client may go on sending before it gets its answer, so that it is reading when it comes.
@@ -175,6 +177,7 @@ impl Reading<'_> {
             "file" => self.file(part).await,
             "version" => {
                 let text = self.text(part, "version").await?;
+                label(&text, "version")?;
                 let version = text.parse().map_err(|error| invalid(Some("version"), format!("{error}")))?;
                 once(&mut self.found.version, version, "version")
             }
@@ -189,15 +192,15 @@ impl Reading<'_> {
                 once(&mut self.found.sha256, digest, "sha256")
             }
             "signature" => {
-                let bytes = self.beside(part, "signature").await?;
+                let bytes = self.beside(part, "signature", SIGNATURE).await?;
                 fill(&mut self.found.signature, bytes.map(detached), "signature")
             }
             "checksums" => {
-                let bytes = self.beside(part, "checksums").await?;
+                let bytes = self.beside(part, "checksums", CHECKSUMS).await?;
                 fill(&mut self.found.checksums, bytes, "checksums")
             }
             "checksums_signature" => {
-                let bytes = self.beside(part, "checksums_signature").await?;
+                let bytes = self.beside(part, "checksums_signature", SIGNATURE).await?;
                 fill(&mut self.found.checksums_signature, bytes.map(detached), "checksums_signature")
             }
             // As with JSON: what is not known is not looked at.
@@ -249,9 +252,9 @@ impl Reading<'_> {
     }
 
     /// A file that goes with the image. A browser sends a file part that nobody filled as an empty one without a name.
-    async fn beside(&mut self, part: Field<'_>, name: &str) -> Result<Option<Vec<u8>>, Refusal> {
+    async fn beside(&mut self, part: Field<'_>, name: &str, most: usize) -> Result<Option<Vec<u8>>, Refusal> {
         let filled = part.file_name().is_some_and(|name| !name.is_empty());
-        let bytes = self.small(part, name, SIGNATURE).await?;
+        let bytes = self.small(part, name, most).await?;
         Ok((filled || !bytes.is_empty()).then_some(bytes))
     }
 
@@ -338,16 +341,24 @@ fn broken(error: axum::extract::multipart::MultipartError) -> Refusal {
     invalid(None, what)
 }
 
+/// A label is one line that can stand behind a name and an equals sign, wherever it is written down.
+fn label(text: &str, part: &str) -> Result<(), Refusal> {
+    let what = match text.chars().find(|c| c.is_control() || *c == '=') {
+        None => return Ok(()),
+        Some('\0') => "has a NUL".into(),
+        Some('\r' | '\n') => "has a line break; it is one line".into(),
+        Some('=') => "has an equals sign (=), which no label may have".into(),
+        Some(other) => format!("has the control character U+{:04X}", u32::from(other)),
+    };
+    Err(invalid(Some(part), what))
+}
+
 fn description(text: String) -> Result<String, Refusal> {
-    let printable = |c: char| !c.is_control() || "\n\r\t".contains(c);
     if text.chars().count() > DESCRIPTION {
         return Err(invalid(Some("description"), format!("is longer than {DESCRIPTION} characters")));
     }
-    if text.chars().all(printable) {
-        Ok(text)
-    } else {
-        Err(invalid(Some("description"), "has control characters"))
-    }
+    label(&text, "description")?;
+    Ok(text)
 }
 
 /// PEM and DER begin with marks of their own; everything else is taken for OpenPGP, whose packets set the first bit.
