@@ -1,16 +1,19 @@
 //! What lies outside the prefixes: dashboard, probes, metrics, the document and its rendering.
 
+use std::sync::OnceLock;
+
 use axum::{
     extract::{Path, State},
     response::{IntoResponse, Response},
 };
+use bytes::Bytes;
 use http::{HeaderMap, header};
 use ota_api::system::Probe;
 use tower_http::compression::CompressionLayer;
 use utoipa_axum::{router::UtoipaMethodRouterExt, routes};
 
 use crate::{
-    app::App,
+    app::{App, blocking},
     assets::Asset,
     extract::Answer,
     guard::{Access, Rule},
@@ -77,8 +80,18 @@ async fn metrics(State(app): State<App>) -> Response {
 
 /// This document.
 #[utoipa::path(get, path = "/openapi.json", tag = "outside", responses((status = 200, content_type = "application/json", body = Object)))]
-async fn document() -> Response {
-    axum::Json(openapi()).into_response()
+async fn document() -> Result<Response, Refusal> {
+    /// It is the same as long as the process lives, and making it costs every route and every schema.
+    static DOCUMENT: OnceLock<Bytes> = OnceLock::new();
+    let body = match DOCUMENT.get() {
+        Some(body) => body.clone(),
+        None => {
+            let made = blocking(|| serde_json::to_vec(&openapi())).await?;
+            let made = made.map_err(|error| Refusal::internal(error.to_string()))?;
+            DOCUMENT.get_or_init(|| made.into()).clone()
+        }
+    };
+    Ok(([(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
 /// The document, rendered.
