@@ -174,7 +174,11 @@ impl PinGate {
     /// `InvalidPin` (OTA_010) when it is missing, wrong or none is set; `TOO_MANY_REQUESTS` while locked.
     pub(crate) async fn check(&self, pin: Option<&str>) -> Result<(), Refusal> {
         let checked = self.compare(pin).await;
-        if checked.is_err() {
+        // A store that cannot be read is no wrong PIN: who watches the number looks for somebody who guesses.
+        if let Err(
+            Refusal::Ota(OtaError::InvalidPin { .. }) | Refusal::Transport(Transport::TooManyRequests { .. }),
+        ) = &checked
+        {
             self.failures.fetch_add(1, Ordering::Relaxed);
         }
         checked
@@ -325,6 +329,22 @@ mod tests {
         device.clock.advance(Duration::from_secs(600));
         assert_eq!(answer(&restarted, Some("4711")).await, "ok");
         assert_eq!(answer(&restarted, Some("0000")).await, "4 left");
+    }
+
+    #[tokio::test]
+    async fn only_refused_pins_count_as_failures_and_not_a_store_that_cannot_be_read() {
+        let device = Device::with_pin("4711");
+        let gate = device.gate();
+        device.store.write_faults.fail_next(ota_core::error::PortErrorKind::Io("full".into()));
+        assert!(matches!(
+            gate.check(Some("0000")).await,
+            Err(Refusal::Transport(Transport::Internal { .. }))
+        ));
+        assert_eq!(gate.figures().await.unwrap().failures, 0);
+        for given in [Some("0000"), None, Some("4711")] {
+            answer(&gate, given).await;
+        }
+        assert_eq!(gate.figures().await.unwrap().failures, 2);
     }
 
     #[tokio::test]

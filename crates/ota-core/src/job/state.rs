@@ -305,6 +305,23 @@ pub enum JobStatus {
 }
 
 impl JobStatus {
+    /// Each of them, in the order in which a job goes through them.
+    pub const ALL: [Self; 13] = [
+        Self::Queued,
+        Self::Downloading,
+        Self::Paused,
+        Self::Verifying,
+        Self::Downloaded,
+        Self::Scheduled,
+        Self::Installing,
+        Self::Rebooting,
+        Self::Confirming,
+        Self::Succeeded,
+        Self::Failed,
+        Self::Cancelled,
+        Self::RolledBack,
+    ];
+
     /// The word on the wire.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

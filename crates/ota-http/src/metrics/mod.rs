@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use http::StatusCode;
 use ota_core::{
-    job::Job,
+    job::{Job, JobStatus},
     ports::JobPage,
     safety::{ConstraintState, SafetyReport},
 };
@@ -148,9 +148,9 @@ fn jobs(text: &mut Text, figures: &Figures) {
     let speed = live.and_then(|live| live.bytes_per_second);
     text.gauge_if("ota_active_job_speed_bytes_per_second", "Recent speed.", speed);
     let Some(page) = &figures.jobs else { return };
-    text.counter("ota_jobs_total", "Jobs in the history.", page.total);
+    text.gauge("ota_jobs", "Jobs that the history keeps.", page.total);
     let mut by_state = text.gauges("ota_recent_jobs", "Of the last 200 jobs, how many are in a state.");
-    for state in text::JOB_STATES {
+    for state in JobStatus::ALL {
         let count = page.jobs.iter().filter(|job| job.state.status() == state).count();
         by_state.sample(&[("state", state.as_str())], count);
     }

@@ -2,25 +2,6 @@
 
 use std::fmt::{Display, Write as _};
 
-use ota_core::job::JobStatus;
-
-/// In the order in which a job goes through them.
-pub(super) const JOB_STATES: [JobStatus; 13] = [
-    JobStatus::Queued,
-    JobStatus::Downloading,
-    JobStatus::Paused,
-    JobStatus::Verifying,
-    JobStatus::Downloaded,
-    JobStatus::Scheduled,
-    JobStatus::Installing,
-    JobStatus::Rebooting,
-    JobStatus::Confirming,
-    JobStatus::Succeeded,
-    JobStatus::Failed,
-    JobStatus::Cancelled,
-    JobStatus::RolledBack,
-];
-
 /// The text so far.
 #[derive(Default)]
 pub(super) struct Text(String);

@@ -186,6 +186,8 @@ async fn metrics_are_prometheus_text() {
     assert!(text.contains("ota_safety_constraint_ok{constraint=\"crane_motion\"} 0\n"));
     assert!(text.contains("ota_pin_failures_total 0\n") && text.contains("ota_pin_locked 0\n"));
     assert!(text.contains("ota_recent_jobs{state=\"succeeded\"} 0\n") && text.contains("ota_active_job 0\n"));
+    // It is cut off with the history.
+    assert!(text.contains("# TYPE ota_jobs gauge\nota_jobs 0\n"), "{text}");
     let mut families: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
     let counters = families.iter().filter(|family| family.ends_with(" counter"));
     assert!(counters.clone().count() > 5 && counters.into_iter().all(|family| family.contains("_total ")));
