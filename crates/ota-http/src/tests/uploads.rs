@@ -153,6 +153,8 @@ async fn a_checksum_file_and_its_signature_are_kept_beside_the_image() {
     };
     let (status, body) = send(&gateway, "/upload", sums(1 << 20)).await;
     assert_eq!(status, StatusCode::OK, "{body}");
+    let delete = gateway.ask(Method::DELETE, &format!("/upload/{NAME}"), OPERATOR);
+    assert_eq!(answer(delete).await.0, StatusCode::OK);
     refused(&gateway, "/upload", sums((1 << 20) + 1), 400, "INVALID_REQUEST", "checksums").await;
 }
 
