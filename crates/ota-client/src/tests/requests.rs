@@ -241,7 +241,7 @@ async fn a_closed_port_is_unreachable_and_may_pass() {
 
 #[tokio::test]
 async fn a_gateway_that_does_not_answer_times_out() {
-    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut options = Options::new(format!("http://{}", silent.local_addr().unwrap()).parse().unwrap());
     options.timeout = Duration::from_millis(50);
     let error = Client::new(options).unwrap().check().await.unwrap_err();
