@@ -9,7 +9,7 @@ use ota_tests::process;
 
 use crate::{
     forms::Form,
-    uploads::{deploy, upload, verify},
+    uploads::{deploy, exchange, upload, verify},
     world::{Offer, TestDevice, device},
 };
 
@@ -24,14 +24,20 @@ fn check_file_system(device: &TestDevice) {
     assert!(said.contains("VERSION_ID=5.0.5"), "{said}");
 }
 
-async fn upload_and_deploy(device: &TestDevice, signed_beside: bool) {
+/// Gives the name of the file in staging.
+async fn upload_and_verify(device: &TestDevice, signed_beside: bool) -> String {
     let mut file = upload(device);
     file.signature = file.signature.filter(|_| signed_beside);
     file.version = "v5.0.5".into();
     let stored = device.client.upload(&file).await.unwrap();
     let verified = device.client.verify(&verify(&stored.file.name)).await.unwrap();
     assert!(verified.file.signature_valid && verified.ready_for_deployment, "{verified:?}");
-    let started = device.client.deploy(&deploy(&stored.file.name)).await.unwrap();
+    stored.file.name
+}
+
+async fn upload_and_deploy(device: &TestDevice, signed_beside: bool) {
+    let name = upload_and_verify(device, signed_beside).await;
+    let started = device.client.deploy(&deploy(&name)).await.unwrap();
     let ended = device.ended(&started.job_id).await;
     assert_eq!(ended.status, JobStatus::Succeeded, "{ended:#?}");
     device.check_rests_on(Slot::B).await;
@@ -57,11 +63,16 @@ async fn a_packed_image_comes_from_the_update_server_and_is_confirmed() {
     }
 }
 
+/// How long the image in front of the trailer is.
+fn image_length(file: &[u8]) -> usize {
+    let footer = std::str::from_utf8(&file[file.len() - 64..]).unwrap();
+    usize::from_str_radix(&footer[35..51], 16).unwrap()
+}
+
 /// That the slot begins with the image and that nothing of the trailer is behind it.
 fn check_stripped(device: &TestDevice) {
     let file = fs::read(&device.release.image).unwrap();
-    let footer = std::str::from_utf8(&file[file.len() - 64..]).unwrap();
-    let length = usize::from_str_radix(&footer[35..51], 16).unwrap();
+    let length = image_length(&file);
     let slot = fs::read(device.layout.slot(Slot::B)).unwrap();
     assert!(length < file.len() && slot[..length] == file[..length]);
     assert!(slot[length..].iter().all(|byte| *byte == 0), "something was written behind the image");
@@ -82,6 +93,25 @@ async fn a_one_file_image_goes_into_the_slot_without_its_trailer_uploaded_and_fr
     assert_eq!(job.status, JobStatus::Succeeded, "{job:#?}");
     archive.check_rests_on(Slot::B).await;
     check_file_system(&archive);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_of_a_one_file_image_that_is_damaged_after_its_verification_ends_the_write_and_is_named() {
+    let device = device(Offer::OneFile(None)).await;
+    let name = upload_and_verify(&device, false).await;
+    let length = image_length(&fs::read(&device.release.image).unwrap());
+    // Behind what is looked at of the format, and not in the last block.
+    let block = length / 65536 - 1;
+    assert!(block > 2, "too short to tell: {length} bytes");
+    exchange(&device, &name, block * 65536 + 77);
+    let started = device.client.deploy(&deploy(&name)).await.unwrap();
+    let ended = device.ended(&started.job_id).await;
+    let why = ended.failure.as_ref().unwrap();
+    assert_eq!((ended.status, why.code.as_deref()), (JobStatus::Failed, Some("OTA_007")), "{ended:#?}");
+    let place = format!("of block {block} (from byte {})", block * 65536);
+    assert!(why.message.contains(&place), "{place}: {}", why.message);
+    device.check_rests_on(Slot::A).await;
+    assert_eq!(device.boots(), [Some(Slot::A)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -49,20 +49,26 @@ pub(crate) fn deploy(filename: &str) -> DeployRequest {
     }
 }
 
+/// Changes a bit of byte `at` of a staged file: in place and with its old time, so that only its bytes tell.
+pub(crate) fn exchange(device: &TestDevice, name: &str, at: usize) -> PathBuf {
+    let staged = device.layout.state().join("staging").join(name);
+    let times = fs::metadata(&staged).unwrap().modified().unwrap();
+    let mut bytes = fs::read(&staged).unwrap();
+    bytes[at] ^= 1;
+    let file = fs::OpenOptions::new().write(true).open(&staged).unwrap();
+    std::io::Write::write_all(&mut &file, &bytes).unwrap();
+    file.set_modified(times).unwrap();
+    staged
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_file_that_is_exchanged_after_its_verification_is_never_switched_to() {
     let device = device(Offer::Small).await;
     let stored = device.client.upload(&upload(&device)).await.unwrap();
     let name = stored.file.name;
     assert!(device.client.verify(&verify(&name)).await.unwrap().ready_for_deployment);
-    let staged = device.layout.state().join("staging").join(&name);
-    let times = fs::metadata(&staged).unwrap().modified().unwrap();
-    let mut bytes = fs::read(&staged).unwrap();
-    bytes[4096] ^= 1;
-    // In place and with its old time, so that only its bytes tell.
-    let file = fs::OpenOptions::new().write(true).open(&staged).unwrap();
-    std::io::Write::write_all(&mut &file, &bytes).unwrap();
-    file.set_modified(times).unwrap();
+    let staged = exchange(&device, &name, 4096);
+    let bytes = fs::read(&staged).unwrap();
     let started = device.client.deploy(&deploy(&name)).await.unwrap();
     let ended = device.ended(&started.job_id).await;
     assert_eq!(ended.status, JobStatus::Failed, "{ended:#?}");
