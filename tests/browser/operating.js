@@ -28,11 +28,16 @@ export default function operating(world) {
     await page.getByRole('button', { name: 'Upload and verify' }).click();
     await page.getByRole('alert').getByText('INVALID_REQUEST').waitFor();
     await page.getByLabel('Version label').fill('v5.1.0-custom');
+    // A label has no equals sign: with one it is refused and what was typed stays, without one it is taken and shown as text.
+    const description = hostile('upload').replaceAll('=', ' ');
     await page.getByLabel('Description').fill(hostile('upload'));
+    await page.getByRole('button', { name: 'Upload and verify' }).click();
+    await page.getByRole('alert').getByText('equals sign').first().waitFor();
+    await page.getByLabel('Description').fill(description);
     await page.getByRole('button', { name: 'Upload and verify' }).click();
     const row = page.locator('[data-file="rootfs-v5.0.5.squashfs"]');
     await row.getByText('Signature valid, fits this gateway').waitFor();
-    assert.equal(await row.locator('p.text').textContent(), hostile('upload'));
+    assert.equal(await row.locator('p.text').textContent(), description);
     await picture(page, 'upload', 'dashboard-upload');
     await row.getByRole('button', { name: 'Deploy' }).click();
     const dialog = page.getByRole('dialog', { name: /Deploy/ });
