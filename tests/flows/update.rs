@@ -29,6 +29,28 @@ async fn a_whole_update_ends_confirmed_on_the_other_slot() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_an_old_boot_loader_the_status_says_so_and_nothing_is_installed() {
+    let device = device(Offer::Good).await;
+    let job = device.download().await;
+    let mut variables = device.environment().variables().unwrap();
+    variables.insert("ver".into(), "U-Boot 2019.04 (Apr 08 2019 - 12:00:00 +0000)".into());
+    device.environment().save(&variables).unwrap();
+    let status = device.client.status().await.unwrap();
+    assert_eq!(status.degraded[0].reason, "loader_too_old");
+    assert!(status.boot.unwrap().loader_too_old);
+    let refused = device.install(&job).await.unwrap_err();
+    let refused = refused.api().expect("a refusal");
+    assert_eq!(refused.code, "UNAVAILABLE");
+    assert!(refused.message.contains("older than 2024.01"), "{}", refused.message);
+    // The loader is renewed and has saved its environment.
+    variables.insert("ver".into(), "U-Boot 2025.01 (Jan 07 2025 - 12:00:00 +0000)".into());
+    device.environment().save(&variables).unwrap();
+    device.install(&job).await.unwrap();
+    assert_eq!(device.ended(&job).await.status, JobStatus::Succeeded);
+    assert!(!device.client.status().await.unwrap().boot.unwrap().loader_too_old);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_confirmed_slot_stays_over_power_cuts() {
     let device = device(Offer::Good).await;
     device.update().await;

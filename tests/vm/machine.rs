@@ -9,12 +9,16 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use ota_client::{BaseUrl, Client, Options, Token};
+use ota_testkit::bootloader::Variables;
+use ota_tests::environment::BootEnvironment;
 use tokio::time::{Instant, sleep};
 
 /// Longest wait for a line; a shared machine emulates slowly.
 const PATIENCE: Duration = Duration::from_secs(420);
 /// Pause between two looks at the console.
 const LOOK: Duration = Duration::from_millis(50);
+/// The same, where what follows the line takes milliseconds.
+const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
 /// A line of the console.
 pub(crate) struct Seen {
@@ -62,17 +66,45 @@ impl Machine {
         self.started.elapsed().as_secs()
     }
 
-    /// Kills it and switches it on again.
-    pub(crate) fn cut_power(&mut self) -> anyhow::Result<()> {
+    /// Kills it.
+    pub(crate) fn lose_power(&mut self) -> anyhow::Result<()> {
         self.child.kill()?;
         self.child.wait()?;
+        Ok(())
+    }
+
+    /// Switches it on again.
+    pub(crate) fn power_on(&mut self) -> anyhow::Result<()> {
         self.read = self.console()?.len();
         self.child = power_on(&self.images, &self.dir, &self.boot, self.port)?;
         Ok(())
     }
 
+    /// The boot environment on its disk.
+    pub(crate) fn environment(&self) -> anyhow::Result<Variables> {
+        let (disk, config) = (self.dir.join("disk.img"), self.dir.join("fw_env.config"));
+        fs::write(&config, format!("{} 0x100000 0x20000\n", disk.display()))?;
+        Ok(BootEnvironment::at(disk, config, self.dir.join("lock")).variables()?)
+    }
+
+    /// What the boot loader says of itself.
+    pub(crate) fn loader(&self) -> anyhow::Result<String> {
+        let console = self.console()?;
+        let line = console.lines().find(|line| line.starts_with("U-Boot 20"));
+        Ok(line.context("no boot loader tells its version")?.trim().to_owned())
+    }
+
     /// The next line with `text`.
     pub(crate) async fn wait(&mut self, text: &str) -> anyhow::Result<Seen> {
+        self.look_for(text, LOOK).await
+    }
+
+    /// The same, seen at once.
+    pub(crate) async fn wait_closely(&mut self, text: &str) -> anyhow::Result<Seen> {
+        self.look_for(text, CLOSE_LOOK).await
+    }
+
+    async fn look_for(&mut self, text: &str, look: Duration) -> anyhow::Result<Seen> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let console = self.console()?;
@@ -89,7 +121,7 @@ impl Machine {
                 bail!("no {text:?} on the console:\n{}", tail(&console));
             }
             // tidy: waits for another machine
-            sleep(LOOK).await;
+            sleep(look).await;
         }
     }
 

@@ -28,7 +28,7 @@ struct Args {
     /// Script that starts the machine.
     #[arg(long)]
     boot: PathBuf,
-    /// Times that the machine is killed during a trial.
+    /// Times that the machine is killed, in the boot loader and during a trial.
     #[arg(long, default_value_t = 3)]
     cuts: u32,
     /// Boot so many environments in U-Boot's sandbox, and nothing else.
@@ -62,8 +62,9 @@ fn main() -> anyhow::Result<()> {
         tokio::try_join!(updated.updates(), mute.mute(), cut.cuts(args.cuts))?;
         let (steps, seconds) = (updated.steps + mute.steps + cut.steps, updated.machine.seconds());
         say(&format!(
-            "vm: {steps} steps passed, {} cuts, 0 wrong slots, never the prompt, {seconds} s",
-            args.cuts
+            "vm: {steps} steps passed, {} cuts, 0 wrong slots, never the prompt, {seconds} s; {}",
+            args.cuts,
+            updated.machine.loader()?
         ));
         Ok(())
     })
@@ -108,8 +109,8 @@ impl Story {
         self.ends(&job, JobStatus::RolledBack, "A").await
     }
 
-    /// Power cuts while U-Boot saves its environment, and during the trial boot. Good images only, so that either slot is
-    /// right as long as it is whole.
+    /// Power cuts while U-Boot saves its environment, while the kernel of the trial starts, and while the daemon on trial
+    /// judges and confirms, by turns. Good images only, so that either slot is right as long as it is whole.
     async fn cuts(&mut self, cuts: u32) -> anyhow::Result<()> {
         self.up("A", "1.0.0").await?;
         let mut running = "A";
@@ -117,16 +118,7 @@ impl Story {
             let (other, image, version) =
                 if running == "B" { ("A", "again", "v5.0.0") } else { ("B", "good", "v2.0.0") };
             let job = self.deploy(image, version).await?;
-            // By turns: within the boot loader, where it saves; and in the kernel or the daemon on trial.
-            let (mark, span) = match cut % 2 {
-                0 => ("OTA-UBOOT environment loaded", 400),
-                _ => ("OTA-UBOOT starting the kernel of slot", 9000),
-            };
-            self.machine.wait(mark).await?;
-            // tidy: waits for a random instant
-            tokio::time::sleep(Duration::from_millis(u64::from(cut.wrapping_mul(2_654_435_761)) % span))
-                .await;
-            self.machine.cut_power()?;
+            let cut_in = self.cut(cut).await?;
             let found = self.machine.wait("OTA-READY").await?;
             let on = if found.line.contains("slot=A") { "A" } else { "B" };
             let label = version.trim_start_matches('v');
@@ -141,11 +133,40 @@ impl Story {
             let active = status.partitions.active.context("no running slot")?;
             let active = if active.name == ota_core::Slot::A.into() { "A" } else { "B" };
             ensure!(active == right, "cut {cut}: the gateway runs from {active}, {right} is right");
-            say(&format!("vm: cut {} after {mark:?}: {job:?} on {active}", cut + 1));
+            say(&format!(
+                "vm: {:>4} s  cut {} {cut_in}: {} on {active}",
+                self.machine.seconds(),
+                cut + 1,
+                job.as_str()
+            ));
             running = active;
             self.steps += 1;
         }
         Ok(())
+    }
+
+    /// Cuts the power at the `number`-th instant; where that was.
+    async fn cut(&mut self, number: u32) -> anyhow::Result<String> {
+        let after = |most: u64| u64::from((number + 1).wrapping_mul(2_654_435_761)) % most;
+        let (mark, pause) = match number % 3 {
+            0 => ("OTA-UBOOT saves the environment", after(12)),
+            1 => ("OTA-UBOOT starting the kernel of slot", after(9000)),
+            _ => ("OTA-READY", after(7000)),
+        };
+        self.machine.wait("OTA-UBOOT environment loaded").await?;
+        let before = self.machine.environment()?;
+        self.machine.wait_closely(mark).await?;
+        // tidy: waits for a random instant
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        self.machine.lose_power()?;
+        let after = self.machine.environment()?;
+        ensure!(
+            !after.is_empty(),
+            "the only copy of the environment is torn, which Debian's build cannot survive"
+        );
+        self.machine.power_on()?;
+        let saved = if after == before { "before" } else { "after" };
+        Ok(format!("{pause} ms after {mark:?}, {saved} the environment was saved"))
     }
 
     /// The boot loader starts the trial of a slot.

@@ -34,6 +34,7 @@ pub(crate) fn once() -> anyhow::Result<()> {
     for entry in std::fs::read_dir(&bench.scripts)? {
         parts.push(entry?.path());
     }
+    parts.extend(Some(bench.sandbox()).filter(|sandbox| sandbox.exists()));
     parts.sort();
     proven::once("vm", &parts, |page| {
         bench.play(&args)?;
@@ -95,10 +96,19 @@ impl Bench {
         if args.long {
             process::run(&mut script("build-uboot.sh"))?;
         }
-        if self.dir.join("build-sandbox/u-boot").exists() {
+        if self.sandbox().exists() {
             process::run(script("sandbox.sh").arg(&self.boot_script))?;
             process::run(story().args(["--sandbox", if args.long { "500" } else { "60" }]))?;
+        } else {
+            println!(
+                "vm: two copies of the environment NOT shown: `cargo xtask vm --long` makes U-Boot's sandbox, once"
+            );
         }
         Ok(())
+    }
+
+    /// U-Boot's sandbox, where it was made.
+    fn sandbox(&self) -> PathBuf {
+        self.dir.join("build-sandbox/u-boot")
     }
 }

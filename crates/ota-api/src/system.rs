@@ -175,6 +175,9 @@ pub struct BootInfo {
     /// Version of the boot loader, when the device tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub loader_version: Option<String>,
+    /// Whether the boot loader is older than U-Boot 2024.01. Nothing is installed then, unless the configuration accepts it.
+    #[serde(default)]
+    pub loader_too_old: bool,
 }
 
 /// One partition in the boot environment.
@@ -202,6 +205,7 @@ impl From<&BootStatus> for BootInfo {
             redundant: core.redundant,
             canary: core.canary,
             loader_version: core.loader_version.clone(),
+            loader_too_old: core.loader_too_old,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     cmdline::{SlotPaths, booted_slot},
     device::{Devices, OsDevices},
     error::BootError,
-    loader, scheme,
+    scheme,
     uboot_env::{EnvSettings, EnvStore, Environment, store::TOOLS_LOCK},
 };
 
@@ -170,8 +170,7 @@ impl BootControl for UbootBootControl {
         if !status.canary && self.config.require_canary {
             return Err(BootError::NoCanary.into());
         }
-        let version = status.loader_version.filter(|version| loader::is_too_old(version));
-        match version {
+        match status.loader_version.filter(|_| status.loader_too_old) {
             Some(version) if !self.config.allow_old_loader => Err(BootError::OldLoader { version }.into()),
             _ => Ok(()),
         }

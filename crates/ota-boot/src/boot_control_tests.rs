@@ -171,7 +171,9 @@ fn an_old_boot_loader_is_told_and_refused_unless_it_is_allowed() {
     assert!(what.contains("U-Boot 2019.04") && what.contains("allow_old_loader"), "{what}");
     device.config.allow_old_loader = true;
     device.control().ready().unwrap();
+    assert!(device.control().status().unwrap().loader_too_old, "who accepts it still sees it");
     Device::running_a().control().ready().unwrap();
+    assert!(!Device::running_a().control().status().unwrap().loader_too_old);
 }
 
 #[test]

@@ -243,7 +243,10 @@ impl BootError {
             Self::NoCanary => ("env_no_canary", "boot once through the boot script of dist/u-boot".into()),
             Self::OldLoader { version } => (
                 "loader_too_old",
-                format!("{version} is older than 2024.01: update it, or set boot.allow_old_loader"),
+                format!(
+                    "{version} is older than 2024.01: update it (and run `saveenv` once in the new one, where `ver` tells the \
+                     version), or set boot.allow_old_loader"
+                ),
             ),
             Self::BootedSlotUnknown => (
                 "booted_slot_unknown",

@@ -16,7 +16,7 @@ use ota_core::{
     ports::{BootStatus, SlotBoot},
 };
 
-use crate::uboot_env::Environment;
+use crate::{loader, uboot_env::Environment};
 
 /// Slots by preference, separated by spaces.
 pub const ORDER: &str = "BOOT_ORDER";
@@ -55,6 +55,7 @@ pub fn status(environment: &Environment, redundant: bool, loader_version: Option
         b: slot(Slot::B),
         redundant,
         canary: environment.value(CANARY).is_some_and(|v| !v.is_empty()),
+        loader_too_old: loader_version.as_deref().is_some_and(loader::is_too_old),
         loader_version,
     }
 }

@@ -390,14 +390,17 @@ impl PortError {
         &self.kind
     }
 
-    /// This error and its sources in one line, for logs and job records.
+    /// This error and its sources in one line, for logs and job records; what a source only repeats is said once.
     #[must_use]
     pub fn chain(&self) -> String {
         let mut text = alloc::format!("{}", self.kind);
         let mut next = self.source.as_ref().map(|s| &**s as &dyn core::error::Error);
         while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&alloc::format!("{error}"));
+            let said = alloc::format!("{error}");
+            if !text.ends_with(&said) {
+                text.push_str(": ");
+                text.push_str(&said);
+            }
             next = error.source();
         }
         text
@@ -438,5 +441,17 @@ mod tests {
         let numbers: Vec<u8> = ErrorCode::ALL.iter().map(|c| c.number()).collect();
         assert_eq!(numbers, (1..=15).collect::<Vec<u8>>());
         assert_eq!(ErrorCode::ALL[14].to_string(), "OTA_015");
+    }
+
+    #[test]
+    fn a_chain_names_every_cause_and_says_nothing_twice() {
+        let cause = PortError::from(PortErrorKind::Io("disk is full".into()));
+        let chain = |what: &str| PortError::io(what, PortError::io("writing", cause_of(&cause))).chain();
+        assert_eq!(chain("the record was not made"), "the record was not made: writing: disk is full");
+        assert_eq!(chain("the record: writing"), "the record: writing: disk is full");
+    }
+
+    fn cause_of(error: &PortError) -> PortError {
+        PortError::from(error.kind().clone())
     }
 }

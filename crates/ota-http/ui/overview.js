@@ -66,7 +66,7 @@ function health(status) {
     ['Status', badge(status.system_status)],
     ['Ready', status.degraded.length ? badge('no', 'bad') : badge('yes', 'ok')],
     ['Boot environment', boot ? (boot.redundant ? 'Redundant, two copies' : h('span', { class: 'bad-text' }, 'One copy only')) : h('span', { class: 'bad-text' }, 'Unreadable')],
-    ['Boot loader', boot ? (boot.canary ? `Present${boot.loader_version ? `, ${boot.loader_version}` : ''}` : h('span', { class: 'bad-text' }, 'Never left its mark')) : null],
+    ['Boot loader', boot ? (boot.canary ? h('span', { class: boot.loader_too_old ? 'bad-text' : '' }, `Present${boot.loader_version ? `, ${boot.loader_version}` : ''}${boot.loader_too_old ? ' (older than 2024.01)' : ''}`) : h('span', { class: 'bad-text' }, 'Never left its mark')) : null],
     ['Signatures', status.allow_unsigned ? h('span', { class: 'bad-text' }, 'Unsigned images are allowed') : 'Required'],
     ['Last good check', h('span', { title: when(status.last_good_check) }, ago(status.last_good_check))],
   ]), status.degraded.length ? h('ul', { class: 'plain' }, status.degraded.map((d) => h('li', { class: 'bad-text' }, `${words(d.reason)}: ${d.message}`))) : null];

@@ -46,6 +46,7 @@ impl FakeBootControl {
             redundant: true,
             canary: true,
             loader_version: Some("2024.01-fake".into()),
+            loader_too_old: false,
         };
         Self {
             inner: Mutex::new(Model {

@@ -14,7 +14,10 @@ use std::{
 };
 
 use fastrand::Rng;
-use ota_core::{Slot, job::JobState};
+use ota_core::{
+    ErrorCode, Slot,
+    job::{Failure, JobState},
+};
 
 use crate::{
     board::{self, How, Run},
@@ -38,6 +41,8 @@ pub(crate) struct Errors {
     pub(crate) failures: u64,
     /// How the jobs ended, after the repair.
     pub(crate) ends: BTreeMap<&'static str, u64>,
+    /// Jobs that failed of it, and said so.
+    pub(crate) named: u64,
     /// Rules that were broken.
     pub(crate) bad: Vec<String>,
 }
@@ -59,11 +64,16 @@ pub(crate) fn run() -> anyhow::Result<Errors> {
             let play = Play { scenario: case.scenario, images: Arc::clone(&images), wrong: None };
             let tried = case.tried(&rig, &play)?;
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.bad.extend(tried.bad);
+            // Where there is nothing to write, half of it cannot be taken.
+            if tried.failures == 0 {
+                continue;
+            }
             found.runs += 1;
             found.reads += u64::from(case.fault.on == Operation::Read);
             found.failures += tried.failures;
             *found.ends.entry(tried.end).or_default() += 1;
-            found.bad.extend(tried.bad);
+            found.named += u64::from(tried.named);
         }
         Ok(())
     };
@@ -99,6 +109,7 @@ fn cases(images: &Arc<Images>) -> anyhow::Result<Vec<Case>> {
 struct Tried {
     failures: u64,
     end: &'static str,
+    named: bool,
     bad: Vec<String>,
 }
 
@@ -108,7 +119,10 @@ impl Case {
         let disk = Disk::new(&self.scenario, &play.images, 2);
         let failed = board::run(rig, play, disk, &How { operator: true, fault, ..How::default() })?;
         let mut bad = failed.bad.clone();
-        bad.extend(unnamed(&failed));
+        let why = failure(&failed);
+        let unnamed = why.as_ref().and_then(|why| unnamed(why, self.fault.kind));
+        let named = why.is_some() && unnamed.is_none();
+        bad.extend(unnamed);
         // The medium is repaired, the power comes back; what was not synced is gone.
         let lost = vec![Fate::Lost; failed.disk.pending()];
         let disk = failed.disk.cut(&lost, &mut Rng::with_seed(self.fault.at));
@@ -116,22 +130,35 @@ impl Case {
         bad.extend(repaired.bad.iter().cloned());
         bad.extend(verdict::boots_on(play, &repaired.disk));
         bad.extend(verdict::kept(&repaired));
-        bad.extend(unnamed(&repaired));
         let end =
             seed::job(&repaired.disk.records.journal).map_or("no job", |job| job.state.status().as_str());
         let Fault { on, at, kind, for_ever, .. } = &self.fault;
         let what = format!("{:?} {kind:?} at {on:?} operation {at}, for ever {for_ever}", self.scenario);
         let bad = bad.into_iter().map(|bad| format!("{what}: {bad}")).collect();
-        Ok(Tried { failures: failed.fault.map_or(0, |fault| fault.hits()), end, bad })
+        Ok(Tried { failures: failed.fault.map_or(0, |fault| fault.hits()), end, named, bad })
     }
 }
 
-/// A job that has failed says why.
-fn unnamed(run: &Run) -> Option<String> {
-    let job = seed::job(&run.disk.records.journal)?;
-    let why = match &job.state {
-        JobState::Failed { why } | JobState::RolledBack { why } => why,
-        _ => return None,
-    };
-    why.message.is_empty().then(|| "R7: the job has failed without a word".to_owned())
+/// Why the job has failed, if it has.
+fn failure(run: &Run) -> Option<Failure> {
+    match seed::job(&run.disk.records.journal)?.state {
+        JobState::Failed { why } => Some(why),
+        _ => None,
+    }
+}
+
+/// What a medium that fails is told as, where it is not told with its own words.
+const MEDIUM: [ErrorCode; 4] = [
+    ErrorCode::InsufficientSpace,
+    ErrorCode::ChecksumMismatch,
+    ErrorCode::InvalidPartition,
+    ErrorCode::RollbackNotAvailable,
+];
+
+/// A job that has failed says why: with the words of the operating system, or as what they mean for it.
+fn unnamed(why: &Failure, fault: FaultKind) -> Option<String> {
+    let words = [fault.error().to_string(), "read-only".into(), "took no more bytes".into()];
+    let named = words.iter().any(|words| why.message.contains(words.as_str()))
+        || why.code.is_some_and(|code| MEDIUM.contains(&code));
+    (!named).then(|| format!("R7: {fault:?} is told as {:?}: {}", why.code, why.message))
 }

@@ -60,13 +60,14 @@ impl Fault {
         Self::new(on, u64::MAX, FaultKind::Io, false)
     }
 
-    /// Counts an operation; how it fails, if it is to.
-    pub(crate) fn hit(&mut self, operation: Operation) -> Option<FaultKind> {
+    /// Counts an operation; how it fails, if it is to. `takes_bytes`: whether it can take half of them.
+    pub(crate) fn hit(&mut self, operation: Operation, takes_bytes: bool) -> Option<FaultKind> {
         if operation != self.on {
             return None;
         }
         self.calls += 1;
-        let hit = self.calls == self.at || (self.for_ever && self.calls > self.at);
+        let planned = self.calls == self.at || (self.for_ever && self.calls > self.at);
+        let hit = planned && (takes_bytes || self.kind != FaultKind::Short);
         self.hits += u64::from(hit);
         hit.then_some(self.kind)
     }

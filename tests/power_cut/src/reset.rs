@@ -41,7 +41,7 @@ use crate::{
 };
 
 /// 2xx to the request.
-const ASKED: u64 = 1;
+pub(crate) const ASKED: u64 = 1;
 /// The fresh gateway answers.
 const RESET: u64 = 2;
 /// One state in so many is cut again while it is turned on.
@@ -64,7 +64,7 @@ pub(crate) struct Resets {
 }
 
 /// A gateway whose data are plain folders.
-struct Site {
+pub(crate) struct Site {
     root: PathBuf,
     slot: Slot,
 }
@@ -85,7 +85,7 @@ pub(crate) struct Recorded {
 }
 
 impl Site {
-    fn new(root: &Path, slot: Slot) -> Self {
+    pub(crate) fn new(root: &Path, slot: Slot) -> Self {
         Self { root: root.into(), slot }
     }
 
@@ -126,7 +126,7 @@ impl Site {
     }
 
     /// A gateway that has been at work: a job, an audit, a floor, settings of the plant, an image in staging.
-    fn furnish(&self) -> anyhow::Result<()> {
+    pub(crate) fn furnish(&self) -> anyhow::Result<()> {
         fs::create_dir(self.plant())?;
         fs::write(self.plant().join("line.toml"), PLANT)?;
         fs::write(self.root.join("beside"), "nothing of ours")?;
@@ -221,12 +221,12 @@ impl Site {
     }
 
     /// What must hold once the gateway is on, `acknowledged` having been said before the cut.
-    fn judge(&self, on: &On, acknowledged: u64, recorded: &Recorded) -> anyhow::Result<()> {
+    fn judge(&self, on: &On, acknowledged: u64, archived: &Self) -> anyhow::Result<()> {
         let beside = fs::read_to_string(self.root.join("beside")).unwrap_or_default();
         ensure!(beside == "nothing of ours", "R2: a file that is no business of a reset is gone");
         ensure!(self.reset().marker()?.is_none(), "R2: the order is still there");
         if on.erased {
-            return self.judge_reset(&on.store, recorded);
+            return self.judge_reset(&on.store, archived);
         }
         ensure!(acknowledged == 0, "R2: the reset was answered with 2xx and is lost");
         let store = &on.store;
@@ -238,7 +238,7 @@ impl Site {
         Ok(())
     }
 
-    fn judge_reset(&self, store: &SqliteStore, recorded: &Recorded) -> anyhow::Result<()> {
+    fn judge_reset(&self, store: &SqliteStore, archived: &Self) -> anyhow::Result<()> {
         let records = store.records(0, 10)?;
         let noted = records.iter().filter(|record| record.entry.action == ACTION).count();
         ensure!(noted == 1 && records[0].entry.actor == WHO, "R2: the audit begins with {records:?}");
@@ -250,23 +250,27 @@ impl Site {
         ensure!(store.next_number()? > 1, "R2: a job number is given twice");
         ensure!(!self.state().join("staging").exists(), "staging outlives the reset");
         ensure!(fs::read_dir(self.plant())?.next().is_none(), "settings of the plant outlive the reset");
-        recorded.puts_back(&self.keep())
+        archived.puts_back(&self.keep())
     }
-}
 
-impl Recorded {
-    /// Whether the backup in `keep` is there and whole.
+    /// Whether the backup in `keep`, made on this gateway, is there and whole. An archive names its files from `/`.
     fn puts_back(&self, keep: &Path) -> anyhow::Result<()> {
-        let gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner);
-        let site = Site::new(gateway.path(), self.slot);
-        let snapshots = site.snapshots(keep)?;
+        let snapshots = self.snapshots(keep)?;
         let all = snapshots.list()?;
         let backup = all.first().context("R2: the backup is lost")?;
         ensure!(all.len() == 1 && backup.outlives_reset, "R2: not one backup is there: {all:?}");
-        fs::create_dir_all(site.plant())?;
+        fs::create_dir_all(self.plant())?;
         snapshots.restore(&backup.id, None).context("R2: the backup does not open")?;
-        ensure!(fs::read_to_string(site.plant().join("line.toml"))? == PLANT, "R2: the backup is not whole");
-        fs::remove_dir_all(site.plant())?;
+        ensure!(fs::read_to_string(self.plant().join("line.toml"))? == PLANT, "R2: the backup is not whole");
+        fs::remove_dir_all(self.plant())?;
+        Ok(())
+    }
+
+    /// Turns it on, without failures, and looks whether it is as `acknowledged` said.
+    pub(crate) fn turns_on_as_told(&self, acknowledged: u64) -> anyhow::Result<()> {
+        let on = runtime()?.block_on(self.turn_on())?;
+        self.judge(&on, acknowledged, self)?;
+        ensure!(self.reset().pending()?.is_none(), "R2: another reset waits");
         Ok(())
     }
 }
@@ -364,7 +368,9 @@ impl Recorded {
         files::put_into(root.path(), &cut.left)?;
         let site = Site::new(root.path(), self.slot);
         let on = runtime()?.block_on(site.turn_on())?;
-        site.judge(&on, cut.acknowledged, self)?;
+        let gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner);
+        site.judge(&on, cut.acknowledged, &Site::new(gateway.path(), self.slot))?;
+        drop(gateway);
         ensure!(site.reset().pending()?.is_none(), "R2: another reset waits");
         match site.reset().apply(now(), &mut |_| Ok(()))? {
             Applied::Nothing => Ok(on.erased),

@@ -27,6 +27,8 @@ use crate::{
 const MOST_OUTCOMES: usize = 729;
 /// Cuts at boot in a row.
 const STORM: usize = 8;
+/// One recovery of so many that were cut is cut once more.
+const AGAIN_IN: usize = 6;
 
 /// How thorough the suite is.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +41,8 @@ pub(crate) struct Effort {
     pub(crate) call_outcomes: usize,
     /// Cuts on the real file system.
     pub(crate) ext4_cuts: u64,
+    /// One system call in so many of each kind is made to fail.
+    pub(crate) failing_in: usize,
     /// Stop at the first rule that is broken.
     pub(crate) stop_at_first: bool,
 }
@@ -46,17 +50,25 @@ pub(crate) struct Effort {
 impl Effort {
     /// What CI runs.
     pub(crate) const CI: Self = Self {
-        second_cut_in: 8,
+        second_cut_in: 6,
         outcomes: MOST_OUTCOMES,
         call_outcomes: 12,
         ext4_cuts: 40,
+        failing_in: 5,
         stop_at_first: false,
     };
-    /// Eight times as many second cuts, and more of the rest.
-    pub(crate) const LONG: Self = Self { second_cut_in: 1, call_outcomes: 81, ext4_cuts: 400, ..Self::CI };
+    /// A second cut behind every state, and more of the rest.
+    pub(crate) const LONG: Self =
+        Self { second_cut_in: 1, call_outcomes: 81, ext4_cuts: 400, failing_in: 1, ..Self::CI };
     /// Enough to find a mistake.
-    pub(crate) const SPOT: Self =
-        Self { second_cut_in: 8, outcomes: 9, call_outcomes: 12, ext4_cuts: 0, stop_at_first: true };
+    pub(crate) const SPOT: Self = Self {
+        second_cut_in: 8,
+        outcomes: 9,
+        call_outcomes: 12,
+        ext4_cuts: 0,
+        stop_at_first: true,
+        ..Self::CI
+    };
 }
 
 /// Runs the suite over `scenarios`, on all processors.
@@ -189,9 +201,10 @@ impl Explorer<'_> {
         let fates = &fates[self.random.usize(..fates.len())];
         let cut = disk.cut(fates, &mut self.random);
         self.counts.more_cuts += 1;
+        self.counts.second_cuts += u64::from(cuts == 2);
         let what = format!("{what}, then after step {at} of the recovery {fates:?}");
         let run = self.turn_on(&what, cut, cuts)?;
-        if self.random.usize(..3) == 0 { self.cut_again(&what, &run, cuts + 1) } else { Ok(()) }
+        if self.random.usize(..AGAIN_IN) == 0 { self.cut_again(&what, &run, cuts + 1) } else { Ok(()) }
     }
 
     fn turn_on(&mut self, what: &str, cut: Disk, cuts: Cuts) -> anyhow::Result<Run> {

@@ -20,6 +20,8 @@ pub(crate) struct Counts {
     pub(crate) states: u64,
     /// Second and later cuts during recovery, each followed by another recovery.
     pub(crate) more_cuts: u64,
+    /// The second ones among them.
+    pub(crate) second_cuts: u64,
     /// Rows of cuts at boot.
     pub(crate) storms: u64,
     /// Kills of the daemon alone.
@@ -72,6 +74,7 @@ impl Counts {
         self.outcomes += other.outcomes;
         self.states += other.states;
         self.more_cuts += other.more_cuts;
+        self.second_cuts += other.second_cuts;
         self.storms += other.storms;
         self.kills += other.kills;
         self.judged += other.judged;

@@ -250,7 +250,8 @@ impl Places {
         if state.current == target {
             return Ok(());
         }
-        Err(not_taken(format!("the boot loader would take copy {}", state.current.index() + 1)))
+        let other = format!("the boot loader would take copy {}", state.current.index() + 1);
+        Err(not_taken(state.unread.map_or(other.clone(), |why| format!("{other}: {why}"))))
     }
 }
 

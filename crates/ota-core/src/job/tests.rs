@@ -140,6 +140,7 @@ fn the_situation_follows_from_running_slot_and_environment() {
             redundant: true,
             canary: true,
             loader_version: None,
+            loader_too_old: false,
         }),
     };
     let b = Some(Slot::B);

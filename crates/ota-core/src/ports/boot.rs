@@ -26,6 +26,8 @@ pub struct BootStatus {
     pub canary: bool,
     /// Version of the boot loader, when the device tells.
     pub loader_version: Option<String>,
+    /// Whether that version is older than what updates are installed with by default.
+    pub loader_too_old: bool,
 }
 
 /// One slot in the boot environment.
