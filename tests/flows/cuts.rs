@@ -1,6 +1,6 @@
 //! Kill -9 and power cuts at random instants of a whole update, on an ext4 of its own.
 
-use std::{collections::BTreeMap, path::Path, sync::Mutex, time::Duration};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, path::Path, sync::Mutex, time::Duration};
 
 use ota_api::{jobs::JobInfo, words::JobStatus};
 use ota_core::Slot;
@@ -156,7 +156,9 @@ async fn a_daemon_killed_at_any_instant_ends_on_a_whole_slot_and_knows_its_job()
     let mut told = format!(
         "kill harness: {rounds} rounds on ext4, an undisturbed update takes {wholes:?}; killed in these states:\n"
     );
-    hit.iter().for_each(|(state, times)| told.push_str(&format!("{times:4}  {state}\n")));
+    for (state, times) in &hit {
+        writeln!(told, "{times:4}  {state}").unwrap();
+    }
     // Past the capture of the test's output: this is evidence.
     let _ = writeln!(std::io::stderr().lock(), "{told}and ended: {ends:?}");
     partition.unmount();
