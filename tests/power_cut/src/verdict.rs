@@ -151,7 +151,9 @@ fn noted(disk: &Disk) -> Option<String> {
         JobStatus::Succeeded => (target == SlotState::Good, "success"),
         JobStatus::RolledBack => {
             let version = job.release.version.semver().to_string();
-            (target == SlotState::Bad && given_up.lines().any(|line| line == version), "rolled_back")
+            let known = given_up.lines().any(|line| line == version);
+            let tried = job.counters.trials > 0;
+            (known && target != SlotState::Trial && (!tried || target == SlotState::Bad), "rolled_back")
         }
         other => (target != SlotState::Trial, other.as_str()),
     };
