@@ -244,3 +244,25 @@ fn a_recorded_shift_and_a_heat_wave_are_replayed_against_a_configuration() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_log_in_json_is_one_object_to_a_line_with_time_level_target_and_fields() {
+    let device = device(Offer::Small).await;
+    let daemon =
+        Daemon::start(&device, &[], |text| text.replace("format = \"human\"", "format = \"json\"")).await;
+    daemon.until("it serves", async || daemon.said().contains("\"serving\"")).await;
+    // The last line may still be written.
+    let log = daemon.said();
+    let lines: Vec<Value> = log[..=log.rfind('\n').unwrap()]
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}")))
+        .collect();
+    for line in &lines {
+        let time = line["timestamp"].as_str().unwrap();
+        assert!(time.starts_with("20") && time.contains('T') && time.ends_with('Z'), "{line}");
+        assert!(["INFO", "WARN", "ERROR"].contains(&line["level"].as_str().unwrap()), "{line}");
+        assert!(line["target"].is_string() && line["fields"]["message"].is_string(), "{line}");
+    }
+    let serving = lines.iter().find(|line| line["fields"]["message"] == "serving").unwrap();
+    assert_eq!(serving["fields"]["address"], daemon.url.trim_start_matches("http://"), "{serving}");
+}

@@ -30,6 +30,7 @@ mod safety_reaction;
 mod safety_timings;
 mod scripts;
 mod snapshots;
+mod space;
 mod spec;
 mod stack;
 mod trials;

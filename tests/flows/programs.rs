@@ -10,6 +10,7 @@ use std::{
 use ota_api::words::JobStatus;
 use ota_core::Slot;
 use ota_tests::{config::Settings, release::UPDATE_ID};
+use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
@@ -18,6 +19,7 @@ use tokio::{
 };
 
 use crate::{
+    api::{PREFIX, send},
     spec::{API, EXAMPLES, PAGES, Page},
     world::{Offer, PATIENCE, TestDevice, device, device_with, device_with_pin, settings},
 };
@@ -131,6 +133,21 @@ async fn the_upload_programs_of_the_spec_deploy_a_signed_image_to_a_confirmed_bo
     tokio::join!(check_upload(API), check_upload(EXAMPLES));
 }
 
+/// The programs read the `status` of a refusal, too: they say that it failed and end well.
+async fn check_refused_upload(page: Page) {
+    let device = device(Offer::Small).await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(&device.release.image, folder.path().join(NAME)).unwrap();
+    let said = python(&device, page, UPLOAD, "", folder.path()).await;
+    assert_eq!(said, "Verification failed: True\n");
+    assert!(device.newest().await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_upload_programs_of_the_spec_say_so_when_nobody_signed_the_image() {
+    tokio::join!(check_refused_upload(API), check_refused_upload(EXAMPLES));
+}
+
 /// What this program uses and does not define, in the lines of the first program of its page.
 fn names_from_before(page: Page) -> String {
     let first = page.program(UPDATE).code;
@@ -164,6 +181,23 @@ async fn check_override(page: Page) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_override_programs_of_the_spec_let_an_update_through() {
     tokio::join!(check_override(API), check_override(EXAMPLES));
+}
+
+async fn check_refused_override(page: Page) {
+    let device = device(Offer::Small).await;
+    let set = device.api.request(Method::PUT, &format!("{PREFIX}/auth/pin"));
+    send(set.json(&json!({"new_pin": "48151623"}))).await.ok();
+    device.set_sensor("crane_motion", "moving").unwrap();
+    device.safety_is(false).await;
+    let folder = tempfile::tempdir().unwrap();
+    let said = python(&device, page, OVERRIDE, &names_from_before(page), folder.path()).await;
+    assert_eq!(said, "Safety constraints blocking update\nSafety override failed\n");
+    assert!(device.client.safety().await.unwrap().active_override.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_override_programs_of_the_spec_say_so_when_the_pin_is_another_one() {
+    tokio::join!(check_refused_override(API), check_refused_override(EXAMPLES));
 }
 
 /// A JavaScript program in its page.

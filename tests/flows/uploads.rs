@@ -80,6 +80,29 @@ async fn a_file_that_is_exchanged_after_its_verification_is_never_switched_to() 
     assert!(refused.chain().contains("upload/verify"), "{}", refused.chain());
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deployment_that_fails_its_trial_comes_back_and_goes_by_its_own_name() {
+    let device = device(Offer::Unhealthy).await;
+    let name = device.client.upload(&upload(&device)).await.unwrap().file.name;
+    device.client.verify(&verify(&name)).await.unwrap();
+    let started = device.client.deploy(&deploy(&name)).await.unwrap();
+    let ended = device.ended(&started.deployment_id).await;
+    assert_eq!((ended.status, &ended.job_id), (JobStatus::RolledBack, &started.job_id), "{ended:#?}");
+    assert_eq!(ended.deployment_id.as_ref(), Some(&started.deployment_id));
+    let why = ended.failure.unwrap();
+    assert_eq!(why.reason.as_deref(), Some("health_check"), "{}", why.message);
+    device.check_rests_on(Slot::A).await;
+    assert_eq!(device.boots(), [Some(Slot::A), Some(Slot::B), Some(Slot::A)]);
+    // It is its owner's, to be looked at or deployed again; this time somebody changes their mind.
+    let held = DeployRequest { reboot_after: false, ..deploy(&name) };
+    let second = device.client.deploy(&held).await.unwrap().deployment_id;
+    device.until(&second, |job| job.status == JobStatus::Rebooting).await;
+    device.client.cancel(&second, Some("not today")).await.unwrap();
+    let ended = device.ended(&second).await;
+    assert_eq!((ended.status, ended.cancel_reason.as_deref()), (JobStatus::Cancelled, Some("not today")));
+    device.check_rests_on(Slot::A).await;
+}
+
 /// A checksum file of `image` by coreutils, in a folder of its own.
 fn list(device: &TestDevice, tool: &str, folder: &str) -> PathBuf {
     let image = &device.release.image;

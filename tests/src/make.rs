@@ -66,21 +66,18 @@ pub fn make(layout: &Layout, payload: Payload) -> anyhow::Result<()> {
     };
     let (spare, old, new) = (image(SPARE_VERSION)?, image(OLD_VERSION)?, image(NEW_VERSION)?);
     make_board(layout, &old, slot_size(fs::metadata(&new)?.len()))?;
-    fill_spare(layout, &spare, &old)?;
+    fill_spare(layout, &spare)?;
     let publisher = Publisher::make(&layout.keys())?;
     let repo = publisher.publish("tuf", &layout.repo(), &new, SignedBy::Us)?;
     publisher.ship(&repo, layout)
 }
 
-/// A version to go back to in slot B, and the factory's note of both slots, which the daemon is told at its first start.
-fn fill_spare(layout: &Layout, spare: &Path, old: &Path) -> anyhow::Result<()> {
+/// A version to go back to in slot B, and the factory's note of it.
+fn fill_spare(layout: &Layout, spare: &Path) -> anyhow::Result<()> {
     let mut slot = fs::OpenOptions::new().write(true).open(layout.slot(Slot::B))?;
     std::io::copy(&mut fs::File::open(spare)?, &mut slot).context("filling slot B")?;
-    let (spare, old) = (fs::metadata(spare)?.len(), fs::metadata(old)?.len());
-    let note = format!(
-        "--slot A --version v{OLD_VERSION} --size {old} --running\n--slot B --version v{SPARE_VERSION} --size {spare}\n"
-    );
-    Ok(fs::write(layout.factory(), note)?)
+    let mut factory = fs::OpenOptions::new().append(true).open(layout.factory())?;
+    Ok(std::io::Write::write_all(&mut factory, note(Slot::B, SPARE_VERSION, spare)?.as_bytes())?)
 }
 
 /// Everything but keys and repository: slots, environment, sensors, PIN.
@@ -99,7 +96,15 @@ pub fn make_board(layout: &Layout, old: &Path, slot_size: u64) -> anyhow::Result
     fs::write(layout.sensor("temperature"), "45\n")?;
     fs::write(layout.settings().join("site.toml"), "site = \"Quay 7\"\n")?;
     fs::write(layout.pin(), format!("{PIN}\n"))?;
+    fs::write(layout.factory(), note(Slot::A, OLD_VERSION, old)?)?;
     Ok(())
+}
+
+/// The factory's note of a slot.
+fn note(slot: Slot, version: &str, image: &Path) -> anyhow::Result<String> {
+    let size = fs::metadata(image)?.len();
+    let running = if slot == Slot::A { " --running" } else { "" };
+    Ok(format!("--slot {slot} --version v{version} --size {size}{running}\n"))
 }
 
 /// A bit larger than the image, in whole 4 MiB.

@@ -45,6 +45,7 @@ struct Shared {
 struct Told {
     damaged: Option<Damage>,
     broken: Option<String>,
+    hidden: Option<String>,
     bytes_per_second: Option<u32>,
     sent: BTreeMap<String, u64>,
     starts: Vec<(String, u64)>,
@@ -96,6 +97,11 @@ impl UpdateServer {
     /// Breaks the connection off in the middle of files whose path holds `part`; `None`: of none any more.
     pub fn break_off(&self, part: Option<&str>) {
         self.shared.told().broken = part.map(str::to_owned);
+    }
+
+    /// Answers 404 for files whose path ends with `end`; `None`: for none any more.
+    pub fn hide(&self, end: Option<&str>) {
+        self.shared.told().hidden = end.map(str::to_owned);
     }
 
     /// Goes away: nothing listens on the port any more.
@@ -151,7 +157,8 @@ async fn file(shared: &Arc<Shared>, method: &Method, path: &str, asked: &HeaderM
     let relative = Path::new(&name);
     let plain = relative.components().all(|part| matches!(part, Component::Normal(_)));
     let path = shared.root.join(relative);
-    if name.contains('%') || !plain || !path.is_file() {
+    let hidden = shared.told().hidden.as_ref().is_some_and(|end| name.ends_with(end));
+    if name.contains('%') || !plain || hidden || !path.is_file() {
         return Err(io::ErrorKind::NotFound.into());
     }
     let mut file = File::open(&path).await?;

@@ -6,7 +6,10 @@
 mod device;
 mod slots;
 
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, ensure};
 
@@ -39,7 +42,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     tools::debian_for(&TOOLS)?;
     build::device_programs()?;
     let bin = build::folder()?;
-    let dir = args.dir.clone().unwrap_or_else(|| bin.with_file_name("demo"));
+    // From where it was asked for: what is started works in the root of the workspace.
+    let dir = args.dir.as_ref().map(std::path::absolute).transpose()?;
+    let dir = dir.unwrap_or_else(|| bin.with_file_name("demo"));
 
     step("Making a device: two slots, a redundant U-Boot environment, keys, a signed update");
     let device = Device::make(&bin, &dir)?;
@@ -50,7 +55,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if !args.no_update {
         update(&device)?;
     }
-    explain(&device, args.keep);
+    explain(&device, &bin.join("ota-admin"), args.keep);
     if args.keep { device.wait() } else { device.power_off() }
 }
 
@@ -71,7 +76,7 @@ fn update(device: &Device) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn explain(device: &Device, keep: bool) {
+fn explain(device: &Device, admin: &Path, keep: bool) {
     let (url, dir) = (&device.url, device.dir().display());
     step("How to go on");
     if !keep {
@@ -81,7 +86,7 @@ fn explain(device: &Device, keep: bool) {
     println!(
         "status       curl -H \"Authorization: Bearer $(cat {dir}/admin.token)\" {url}/api/v1/ota/system/status"
     );
-    println!("tool         target/debug/ota-admin --url {url} --token-file {dir}/admin.token status");
+    println!("tool         {} --url {url} --token-file {dir}/admin.token status", admin.display());
     println!("environment  fw_printenv -c {dir}/fw_env.config");
     println!("crane        echo moving > {dir}/sensors/crane_motion");
     println!("log          {dir}/gateway.log");
@@ -95,7 +100,7 @@ fn step(text: &str) {
 }
 
 /// The text of a file below the device's folder, without the line's end.
-fn line(path: &std::path::Path) -> anyhow::Result<String> {
+fn line(path: &Path) -> anyhow::Result<String> {
     let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
     Ok(text.trim().to_owned())
 }

@@ -1,7 +1,7 @@
 //! `cargo xtask dist`: what is installed on a gateway, as a folder and as a Debian package.
 //!
 //! Owns the list of files and the package around them. The same sources and the same tool chain give the same bytes: times
-//! are those of the last commit, owners are root, paths of the builder are taken out of the programs.
+//! are those of the last commit (or `SOURCE_DATE_EPOCH`), owners are root, paths of the builder are taken out of the programs.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 
 use crate::{process, tools, workspace::Workspace};
 
@@ -84,7 +84,7 @@ pub(crate) fn package(args: &Args) -> anyhow::Result<PathBuf> {
     // Packing what is only tried would take longer than trying it.
     let packing = if args.development { "-Znone" } else { "-Zxz" };
     build.args(["--root-owner-group", "--uniform-compression", packing, "--build"]).arg(&root).arg(&package);
-    process::read(build.env("SOURCE_DATE_EPOCH", commit_time()?))?;
+    process::read(build.env("SOURCE_DATE_EPOCH", commit_time()))?;
     Ok(package)
 }
 
@@ -100,7 +100,7 @@ fn release(target: &Path) -> anyhow::Result<PathBuf> {
     for program in PROGRAMS {
         build.args(["-p", program]);
     }
-    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("SOURCE_DATE_EPOCH", commit_time()?);
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("SOURCE_DATE_EPOCH", commit_time());
     process::run(&mut build)?;
     Ok(target.join("release"))
 }
@@ -195,12 +195,22 @@ fn write(to: &Path, bytes: &[u8], mode: u32) -> anyhow::Result<()> {
     fs::set_permissions(to, fs::Permissions::from_mode(mode)).with_context(|| to.display().to_string())
 }
 
-/// Seconds since 1970 of the last commit.
-fn commit_time() -> anyhow::Result<String> {
-    let time = text(process::command("git").args(["log", "-1", "--format=%ct"]))?;
-    ensure!(!time.is_empty(), "no commit to take the time from");
-    Ok(time)
+/// Seconds since 1970 of the last commit; of an archive of the sources, without commits or git, what `SOURCE_DATE_EPOCH` says.
+fn commit_time() -> String {
+    let commit = text(process::command("git").args(["log", "-1", "--format=%ct"])).unwrap_or_default();
+    if !commit.is_empty() {
+        return commit;
+    }
+    process::variable("SOURCE_DATE_EPOCH").unwrap_or_else(|| {
+        println!(
+            "dist: no commit to take the time from: it is {NO_COMMIT}; SOURCE_DATE_EPOCH sets another one"
+        );
+        NO_COMMIT.into()
+    })
 }
+
+/// 2026-01-01: the same for whoever builds.
+const NO_COMMIT: &str = "1767225600";
 
 fn text(command: &mut std::process::Command) -> anyhow::Result<String> {
     Ok(String::from_utf8(process::read(command)?)?.trim().to_owned())

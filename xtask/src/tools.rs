@@ -121,6 +121,10 @@ pub(crate) fn python() -> anyhow::Result<Python> {
     if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
         return Ok(python);
     }
+    // Debian's python3 alone makes no environments: this part of it is a package of its own.
+    if process::read(process::command("python3").args(["-c", "import ensurepip"])).is_err() {
+        apt(&["python3", "python3-venv"])?;
+    }
     println!("tools: installing {} into {}", PYTHON.join(" "), python.dir.display());
     process::read(process::command("python3").args(["-m", "venv", "--clear"]).arg(&python.dir))?;
     let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"];

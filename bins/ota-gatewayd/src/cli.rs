@@ -6,7 +6,11 @@ use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use ota_core::{ByteCount, Slot, Version, ports::Role};
 
-use crate::{config::Config, diagnostics::LogRing, init, keys, logs, sandbox, serve, tokens, user_data};
+use crate::{
+    config::{Config, located},
+    diagnostics::LogRing,
+    init, keys, logs, sandbox, serve, tokens, user_data,
+};
 
 /// Over-the-air update daemon of an A/B gateway.
 #[derive(Debug, Parser)]
@@ -180,7 +184,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
     match args.command.unwrap_or(Command::Run) {
         Command::Run => {
             let ring = LogRing::default();
-            logs::start(&config.log, &ring)?;
+            logs::start(&config.log, &ring).map_err(|error| located(&args.config, error))?;
             ota_fetch::install_crypto_provider();
             tokio::runtime::Builder::new_multi_thread()
                 .worker_threads(2)
@@ -188,10 +192,11 @@ pub(crate) fn run(args: Args) -> anyhow::Result<()> {
                 .enable_all()
                 .build()
                 .context("starting the runtime")?
-                .block_on(serve::serve(config, args.config, ring))
+                .block_on(serve::serve(config, args.config.clone(), ring))
+                .map_err(|error| located(&args.config, error))
         }
         Command::CheckConfig => {
-            let warnings = crate::wire::dry_run(&config)?;
+            let warnings = crate::wire::dry_run(&config).map_err(|error| located(&args.config, error))?;
             warnings.iter().try_for_each(|warning| say(&format!("warning: {warning}")))?;
             say(&format!("{}: the configuration is good", args.config.display()))
         }

@@ -1,5 +1,6 @@
 //! The over-the-air update daemon of the gateway: reads the configuration, wires the adapters to the engine, serves.
 
+mod access;
 mod bandwidth;
 mod cli;
 mod clock;

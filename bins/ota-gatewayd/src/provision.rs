@@ -8,7 +8,7 @@ use ota_core::{
 };
 use ota_store::SqliteStore;
 
-use crate::{clock::SystemClock, config::Config};
+use crate::{clock::SystemClock, config::Config, tokens};
 
 /// Records that `slot` holds `version`: the first `size` bytes are read and their digest is kept, so that a later rollback to
 /// the slot can be checked. With `running`, the factory's write also counts as the last update.
@@ -32,6 +32,7 @@ pub(crate) fn record(
         state: SlotState::Good,
         ..known
     };
+    tokens::note(store, "slots.provision", &format!("slot {slot} holds {version}, sha256:{digest}"))?;
     store.set_slot(slot, &record)?;
     if running {
         let at = SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()).wall();

@@ -1,9 +1,7 @@
 //! API tokens on the device itself: the first one, and the local commands.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{IsTerminal as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::IsTerminal as _,
     path::{Path, PathBuf},
 };
 
@@ -90,29 +88,21 @@ pub(crate) fn note(store: &SqliteStore, action: &str, what: &str) -> anyhow::Res
     Ok(())
 }
 
-/// On the first start there is nobody who could ask for a token: make one admin token, readable by root alone. It is on the
-/// disk before it is valid: after a cut in between, the next start makes another one.
+/// On the first start, or when the last token was revoked on the device, there is nobody who could ask for one: make an admin
+/// token, readable by root alone. It is on the disk before it is valid: after a cut in between, the next start makes another.
 pub(crate) fn first(store: &SqliteStore, folder: &Path) -> anyhow::Result<()> {
     if !store.list()?.is_empty() {
         return Ok(());
     }
+    // A revoked token keeps its name, for the audit's sake.
+    let name = store.free_token_name("admin")?;
     let path = folder.join("admin.token");
     let token = fresh_token()?;
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&path)
-        .with_context(|| format!("writing {}", path.display()))?;
-    let written = writeln!(file, "{token}").and_then(|()| file.sync_all());
-    written
-        .and_then(|()| File::open(folder)?.sync_all())
-        .with_context(|| format!("writing {}", path.display()))?;
-    record(store, "gateway", &token, "admin", Role::Admin, None)?;
+    ota_store::replace_file(folder, "admin.token", format!("{token}\n").as_bytes())?;
+    record(store, "gateway", &token, &name, Role::Admin, None)?;
     // Once, to whoever sits there; what is no terminal keeps what it is told, and a log is no place for it.
     let shown = if std::io::stdout().is_terminal() { format!(" and is {token}") } else { String::new() };
-    crate::cli::say(&format!("first start: the admin token is in {}{shown}", path.display()))
+    crate::cli::say(&format!("there was no token: the admin token {name} is in {}{shown}", path.display()))
 }
 
 #[cfg(test)]
@@ -121,15 +111,47 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn an_admin_token_that_could_not_be_written_down_is_made_again_and_only_what_lies_there_opens() {
-        let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("state");
+    /// A configuration whose state lies below `dir`, and that folder.
+    fn config(dir: &Path) -> (Config, PathBuf) {
+        let state = dir.join("state");
         let text = format!(
             "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{}'\n",
             state.display()
         );
-        let config = Config::parse(&text).unwrap();
+        (Config::parse(&text).unwrap(), state)
+    }
+
+    /// The token that `file` opens the store with, and what stands there.
+    #[track_caller]
+    fn opens(store: &SqliteStore, file: &Path) -> (TokenRecord, String) {
+        let token = std::fs::read_to_string(file).unwrap();
+        let digest = Sha256Digest::of(token.trim().as_bytes());
+        (store.find(&digest, Timestamp::from_secs(2)).unwrap().expect("it opens nothing"), token)
+    }
+
+    #[test]
+    fn after_the_last_token_was_revoked_on_the_device_the_next_start_makes_another_one_that_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, state) = config(dir.path());
+        let start = || crate::wire::open_store(&config, Timestamp::from_secs(1)).unwrap();
+        let file = state.join("admin.token");
+        let mut known = Vec::new();
+        for name in ["admin", "admin-2", "admin-3"] {
+            let store = start();
+            let (record, token) = opens(&store, &file);
+            assert_eq!((record.name.as_str(), record.role), (name, Role::Admin));
+            assert!(!known.contains(&token));
+            known.push(token);
+            store.set_value("floor.version", Some("1.0.0")).expect("it writes");
+            revoke(&store, name).unwrap();
+            assert!(store.list().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn an_admin_token_that_could_not_be_written_down_is_made_again_and_only_what_lies_there_opens() {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, state) = config(dir.path());
         let start = || crate::wire::open_store(&config, Timestamp::from_secs(1)).unwrap();
         let path = state.join("admin.token");
         std::fs::create_dir_all(&path).unwrap();
@@ -142,14 +164,8 @@ mod tests {
         );
         drop(store);
         std::fs::remove_dir(&path).unwrap();
-        let token_of = |store: &SqliteStore| {
-            let token = std::fs::read_to_string(&path).unwrap();
-            let digest = Sha256Digest::of(token.trim().as_bytes());
-            let record = store.find(&digest, Timestamp::from_secs(2)).unwrap().unwrap();
-            assert_eq!((record.name.as_str(), record.role), ("admin", Role::Admin));
-            token
-        };
-        let token = token_of(&start());
-        assert_eq!(token_of(&start()), token, "made once");
+        let (record, token) = opens(&start(), &path);
+        assert_eq!((record.name.as_str(), record.role), ("admin", Role::Admin));
+        assert_eq!(opens(&start(), &path).1, token, "made once");
     }
 }

@@ -12,6 +12,7 @@ use ota_userdata::{
 use crate::{
     clock::SystemClock,
     config::{ClockTrust, Config},
+    tokens,
 };
 
 /// The ports of the engine.
@@ -70,8 +71,14 @@ pub(crate) fn apply(config: &Config, cut_after: Option<u32>) -> anyhow::Result<S
 
 /// `factory-reset --cancel`: takes an order back that has not begun.
 pub(crate) fn cancel(config: &Config) -> anyhow::Result<String> {
-    let taken_back = ResetFolder::new(config.reset()).cancel()?;
-    Ok(if taken_back { "the factory reset is taken back" } else { "no factory reset was asked for" }.into())
+    if !ResetFolder::new(config.reset()).cancel()? {
+        return Ok("no factory reset was asked for".into());
+    }
+    // Not before: to keep the data must not depend on the audit.
+    let recorded =
+        tokens::open(config).and_then(|store| tokens::note(&store, "factory-reset.cancel", "on the device"));
+    recorded.context("the factory reset is taken back, and the audit could not be told")?;
+    Ok("the factory reset is taken back".into())
 }
 
 #[cfg(test)]
@@ -125,7 +132,7 @@ mod tests {
         ResetFolder::new(config.reset()).schedule(&order()).unwrap();
         assert!(apply(&config, None).unwrap().contains("factory state"));
         let done = std::fs::read(&marker).unwrap();
-        let store = crate::tokens::open(&config).unwrap();
+        let store = tokens::open(&config).unwrap();
         for _ in 0..3 {
             // The order is there again: it was not deleted durably before the cut.
             std::fs::write(&marker, &done).unwrap();
@@ -156,10 +163,14 @@ mod tests {
         std::fs::write(&file, text).unwrap();
         let config = Config::load(&file).unwrap();
         ResetFolder::new(config.reset()).schedule(&order()).unwrap();
-        let store = crate::tokens::open(&config).unwrap();
+        let store = tokens::open(&config).unwrap();
         take_note(&config, &store).unwrap();
         assert!(store.records(0, 10).unwrap().is_empty());
         assert_eq!(cancel(&config).unwrap(), "the factory reset is taken back");
         assert_eq!(cancel(&config).unwrap(), "no factory reset was asked for");
+        let records = store.records(0, 10).unwrap();
+        let told: Vec<_> =
+            records.iter().map(|r| (r.entry.actor.as_str(), r.entry.action.as_str())).collect();
+        assert_eq!(told, [("cli", "factory-reset.cancel")]);
     }
 }

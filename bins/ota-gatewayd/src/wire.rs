@@ -2,14 +2,14 @@
 
 use std::{fs, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
 use ota_core::{
     ByteCount, Slot, Timestamp, Version,
     ports::{BootControl as _, Clock, Settings, SlotWriter, SystemProbe, UpdateSource},
 };
 use ota_engine::{EngineConfig, GatewayIdentity, Ports, SecurityFloor};
-use ota_fetch::{ClientIdentity, Proxy, SpeedLimit, StagedUploads, Staging, TufConfig, TufSource};
+use ota_fetch::{SpeedLimit, StagedUploads, Staging, TufConfig, TufSource};
 use ota_http::PinOperation;
 use ota_image::{ArchivePolicy, PackedInspector, UnpackingWriter};
 use ota_safety::SafetyEngine;
@@ -17,9 +17,10 @@ use ota_store::{Condition, SqliteStore};
 use ota_verify::{HeadInspector, Keyring};
 
 use crate::{
+    access::Access,
     bandwidth::StoredBandwidth,
     clock::SystemClock,
-    config::{Config, SourceSection},
+    config::{AtKey as _, Config, SourceSection, in_safety},
     health::ConfiguredChecks,
     keys,
     probe::KernelProbe,
@@ -63,11 +64,16 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
     let sources = config
         .sources
         .iter()
-        .map(|section| open_source(config, section, &staging, &speed, &clock))
+        .enumerate()
+        .map(|(index, section)| {
+            let access = Access::of(section, index)?;
+            open_source(config, section, access, &staging, &speed, &clock)
+        })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let bandwidth = StoredBandwidth::open(speed, Arc::clone(&store) as _);
     let probe: Arc<dyn SystemProbe> = Arc::new(KernelProbe::new(config.staging()));
-    let safety = SafetyEngine::with_probe(config.safety.clone(), Arc::clone(&clock), Arc::clone(&probe))?;
+    let safety = SafetyEngine::with_probe(config.safety.clone(), Arc::clone(&clock), Arc::clone(&probe))
+        .map_err(|error| in_safety(&config.safety, error))?;
     let ports = Ports {
         boot: Arc::clone(&boot) as _,
         inspector: Arc::new(open_inspector(config, &*slots)),
@@ -94,13 +100,14 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
 pub(crate) fn dry_run(config: &Config) -> anyhow::Result<Vec<String>> {
     let clock: Arc<dyn Clock> =
         Arc::new(SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()));
-    let keyring = Keyring::load(&config.verify.keys)?;
+    crate::logs::check(&config.log)?;
+    crate::tls::check(config)?;
+    let keyring = Keyring::load(&config.verify.keys).at_key("verify.keys")?;
     let probe: Arc<dyn SystemProbe> = Arc::new(KernelProbe::new(config.staging()));
-    let safety = SafetyEngine::with_probe(config.safety.clone(), clock, probe)?;
-    for section in &config.sources {
-        ota_url(&section.metadata_url).with_context(|| format!("source {}: metadata_url", section.name))?;
-        ota_url(&section.targets_url).with_context(|| format!("source {}: targets_url", section.name))?;
-        read(&section.initial_root).with_context(|| format!("source {}: initial_root", section.name))?;
+    let safety = SafetyEngine::with_probe(config.safety.clone(), clock, probe)
+        .map_err(|error| in_safety(&config.safety, error))?;
+    for (index, section) in config.sources.iter().enumerate() {
+        Access::of(section, index)?.check(index)?;
     }
     let mut warnings = safety.warnings();
     warnings.extend(unfinished(config, &keyring));
@@ -237,16 +244,16 @@ pub(crate) fn raise_clock_floor(settings: &dyn Settings, seen: Timestamp) -> any
 fn open_source(
     config: &Config,
     section: &SourceSection,
+    access: Access,
     staging: &Staging,
     speed: &SpeedLimit,
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Arc<dyn UpdateSource>> {
     let name = &section.name;
-    let root = read(&section.initial_root).with_context(|| format!("source {name}: initial_root"))?;
     let mut tuf = TufConfig::new(
-        ota_url(&section.metadata_url).with_context(|| format!("source {name}: metadata_url"))?,
-        ota_url(&section.targets_url).with_context(|| format!("source {name}: targets_url"))?,
-        root,
+        access.metadata_url,
+        access.targets_url,
+        access.root,
         &config.gateway.model,
         config.state.dir.join("sources").join(name),
         staging.clone(),
@@ -256,42 +263,15 @@ fn open_source(
     tuf.device_id.clone_from(&config.gateway.serial);
     tuf.built = built();
     tuf.speed = speed.clone();
-    tuf.ca = section.ca.as_deref().map(read).transpose()?;
-    tuf.client_cert = section.client_cert.as_deref().map(read).transpose()?.map(|pem| ClientIdentity { pem });
-    tuf.proxy = match section.proxy.as_deref() {
-        None | Some("system") => Proxy::System,
-        Some("direct") => Proxy::Direct,
-        Some(address) => Proxy::Via(ota_url(address).with_context(|| format!("source {name}: proxy"))?),
-    };
-    if let Some(path) = &section.headers_file {
-        tuf.headers = headers(path)?;
-    }
+    tuf.ca = access.ca;
+    tuf.client_cert = access.client_cert;
+    tuf.proxy = access.proxy;
+    tuf.headers = access.headers;
     if let Some(speed) = config.download.min_bytes_per_second {
         tuf.stall.min_speed = speed;
     }
     let source = TufSource::new(tuf, Arc::clone(clock)).with_context(|| format!("source {name}"))?;
     Ok(Arc::new(source))
-}
-
-fn ota_url(text: &str) -> anyhow::Result<ota_fetch::Url> {
-    // Without the text: it may hold a password.
-    text.parse().context("this is not an address")
-}
-
-fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
-    fs::read(path).with_context(|| format!("reading {}", path.display()))
-}
-
-fn headers(path: &Path) -> anyhow::Result<Vec<(String, String)>> {
-    let text = String::from_utf8(read(path)?).map_err(|_| anyhow!("{} is not text", path.display()))?;
-    text.lines()
-        .filter(|line| !line.trim().is_empty())
-        .map(|line| {
-            let (name, value) =
-                line.split_once(':').ok_or_else(|| anyhow!("{}: a line without a colon", path.display()))?;
-            Ok((name.trim().to_owned(), value.trim().to_owned()))
-        })
-        .collect()
 }
 
 fn engine_config(config: &Config) -> EngineConfig {
@@ -353,6 +333,68 @@ mod tests {
         assert!(lock_state(folder.path()).unwrap_err().to_string().contains("another ota-gatewayd"));
         drop(first);
         lock_state(folder.path()).unwrap();
+    }
+
+    /// What `check-config` says of a file with this text behind the least that it needs.
+    fn checked(folder: &Path, more: &str) -> Result<Vec<String>, String> {
+        let path = folder.join("c.toml");
+        let text = format!(
+            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[verify]\nkeys='{}'\n{more}",
+            folder.display()
+        );
+        fs::write(&path, text).unwrap();
+        let checked = Config::load(&path)
+            .and_then(|config| dry_run(&config).map_err(|error| crate::config::located(&path, error)));
+        checked.map_err(|error| format!("{error:#}").replace(&path.display().to_string(), "c.toml"))
+    }
+
+    #[test]
+    fn what_would_keep_the_daemon_from_starting_or_from_its_server_is_named_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            path.display().to_string()
+        };
+        let made = ota_http::self_signed(&["gw".into()]).unwrap();
+        let (chain, key) = (file("chain", &made.chain), file("key", &made.key));
+        let (none, empty, words) = ("/nope.pem", file("empty", b""), file("words", b"no colon\n"));
+        let other = file("other", &ota_http::self_signed(&["gw".into()]).unwrap().key);
+        let no_root = file("root.json", b"{}");
+        let root = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../crates/ota-fetch/vectors/tuf-on-ci-0.11/initial_root.json"
+        );
+        let tls = |chain: &str, key: &str, more: &str| {
+            format!("[http]\nlisten='0.0.0.0:1'\ncertificate='{chain}'\nkey='{key}'\n{more}")
+        };
+        let source = |more: &str| {
+            format!(
+                "[[source]]\nname='s'\nmetadata_url='https://x/'\ntargets_url='https://x/'\ninitial_root='{root}'\n{more}"
+            )
+        };
+        for (text, place) in [
+            ("[log]\nlevel='info,ota=loud'\n".to_owned(), "c.toml:11: log.level: "),
+            (tls(none, &key, ""), "c.toml:12: http.certificate: reading /nope.pem"),
+            (tls(&empty, &key, ""), "c.toml:12: http.certificate: "),
+            (tls(&chain, none, ""), "c.toml:13: http.key: "),
+            (tls(&chain, &other, ""), "c.toml:13: http.key: "),
+            (tls(&chain, &key, &format!("client_ca='{empty}'\n")), "c.toml:14: http.client_ca: "),
+            (source("").replace("https://x/", "x"), "c.toml:12: source[0].metadata_url: "),
+            (source("").replace(root, none), "c.toml:14: source[0].initial_root: reading /nope.pem"),
+            (source("").replace(root, &no_root), "c.toml:14: source[0].initial_root: "),
+            (source(&format!("ca='{none}'\n")), "c.toml:15: source[0].ca: reading /nope.pem"),
+            (source(&format!("ca='{empty}'\n")), "c.toml:15: source[0].ca: "),
+            (source(&format!("client_cert='{none}'\n")), "c.toml:15: source[0].client_cert: reading"),
+            (source(&format!("client_cert='{words}'\n")), "c.toml:15: source[0].client_cert: "),
+            (source(&format!("headers_file='{words}'\n")), "c.toml:15: source[0].headers_file: "),
+            (source("proxy='::::'\n"), "c.toml:15: source[0].proxy: "),
+        ] {
+            let said = checked(folder.path(), &text).unwrap_err();
+            assert!(said.starts_with(place), "{place}: {said}");
+        }
+        let good = tls(&chain, &key, &format!("client_ca='{chain}'\n")) + &source(&format!("ca='{chain}'\n"));
+        checked(folder.path(), &good).unwrap();
     }
 
     #[test]

@@ -10,6 +10,10 @@ use utoipa::ToSchema;
 pub struct ErrorEnvelope {
     /// Always `true`.
     pub error: bool,
+    /// Always `error`: what programs find that look for the `status` of a success. No answer that is a success has this word.
+    #[serde(default)]
+    #[schema(example = "error")]
+    pub status: String,
     /// `OTA_001` to `OTA_015` for the fifteen domain conditions, otherwise equal to `name`.
     #[schema(example = "OTA_002")]
     pub code: String,

@@ -135,9 +135,18 @@ impl DeploymentId {
     /// The id of the `n`-th deployment of this device.
     #[must_use]
     pub fn from_number(n: u64) -> Self {
-        Self(alloc::format!("DEP-{:05}", n.saturating_add(10_000)))
+        Self(alloc::format!("DEP-{:05}", n.saturating_add(FIRST_DEPLOYMENT)))
+    }
+
+    /// Its number, which is also that of its job; `None` for a name that no deployment has.
+    #[must_use]
+    pub fn number(&self) -> Option<u64> {
+        self.0.strip_prefix("DEP-")?.parse::<u64>().ok()?.checked_sub(FIRST_DEPLOYMENT)
     }
 }
+
+/// What the names of deployments count from.
+const FIRST_DEPLOYMENT: u64 = 10_000;
 
 #[cfg(test)]
 mod tests {
@@ -150,6 +159,14 @@ mod tests {
             (0..20_000).chain((1 << 25)..(1 << 25) + 1000).map(JobId::from_number).collect();
         assert_eq!(ids.len(), 21_000);
         assert!(ids.iter().all(|id| id.as_str().parse::<JobId>().is_ok()));
+    }
+
+    #[test]
+    fn the_name_of_a_deployment_gives_its_number_back() {
+        for number in [0, 1, 89_999, 90_000, 1 << 40] {
+            assert_eq!(DeploymentId::from_number(number).number(), Some(number));
+        }
+        assert_eq!("DEP-00001".parse::<DeploymentId>().unwrap().number(), None);
     }
 
     #[test]

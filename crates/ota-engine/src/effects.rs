@@ -79,14 +79,15 @@ impl Runner {
                 self.note_restart();
                 self.note(job, |shared, job| {
                     shared.slot_confirmed(job)?;
-                    shared.raise_floor_after(job)
+                    shared.raise_floor_after(job)?;
+                    shared.record_end(job, Outcome::Success)
                 })
                 .await;
             }
             Effect::DropImage => {
                 self.note(job, |shared, job| match &job.image {
                     Some(image) => shared.ports.images.remove(&image.name),
-                    None => shared.ports.images.remove(&staged_name(job)),
+                    None => shared.ports.images.remove(&staged_name(&job.release)),
                 })
                 .await;
             }
@@ -108,8 +109,11 @@ impl Runner {
             _ => ByteCount::ZERO,
         };
         shared.live.begin(Operation::Downloading, have, job.release.size);
-        let order =
-            FetchOrder { release: job.release.clone(), name: staged_name(job), priority: job.priority };
+        let order = FetchOrder {
+            release: job.release.clone(),
+            name: staged_name(&job.release),
+            priority: job.priority,
+        };
         let known = self.source;
         let task = tokio::spawn(async move {
             let observer =
@@ -358,13 +362,13 @@ async fn source_of(
 }
 
 /// Name of a release's image in staging: the digest is in it, so that another job for the same bytes goes on there.
-fn staged_name(job: &Job) -> ImageName {
-    let extension = match job.release.kind {
+pub(crate) fn staged_name(release: &Release) -> ImageName {
+    let extension = match release.kind {
         ImageKind::Raw => "img",
         ImageKind::Squashfs => "squashfs",
         ImageKind::TarGz => "tar.gz",
     };
-    let digest = job.release.sha256.to_string();
+    let digest = release.sha256.to_string();
     format!("update-{}.{extension}", &digest[..16])
         .parse()
         .unwrap_or_else(|_| unreachable!("hexadecimal digits and an extension make an image name"))
@@ -480,17 +484,17 @@ fn front(job: &Job, expect: ImageExpectation, staged: ImageExpectation) -> ByteC
 /// A rollback goes only to bytes that are still the recorded ones.
 fn check_slot(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
     let mut run = || {
-        let record = shared.ports.facts.slot(job.target)?;
-        if let (Some(expected), Some(size)) = (record.sha256, record.size) {
-            let found = shared.ports.slots.digest(job.target, size, observer)?;
-            if found != expected {
-                let slot = job.target;
-                let why =
-                    format!("slot {slot} no longer holds what was recorded: digest {found}, not {expected}");
-                return Err(OtaError::RollbackNotAvailable { why }.into());
-            }
+        let slot = job.target;
+        let record = shared.ports.facts.slot(slot)?;
+        let refused = |why| PortError::from(OtaError::RollbackNotAvailable { why });
+        let (Some(expected), Some(size)) = (record.sha256, record.size) else {
+            return Err(refused(format!("no digest is recorded of slot {slot}")));
+        };
+        let found = shared.ports.slots.digest(slot, size, observer)?;
+        if found == expected {
+            return Ok(());
         }
-        Ok::<(), PortError>(())
+        Err(refused(format!("slot {slot} no longer holds what was recorded: digest {found}, not {expected}")))
     };
     run().map_or_else(|error| Input::WriteFailed(failure(&error)), |()| Input::Written)
 }

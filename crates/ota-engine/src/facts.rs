@@ -1,7 +1,7 @@
 //! What is recorded beside the job: slots, the last update, versions that were rolled back. Blocking.
 
 use ota_core::{
-    Sha256Digest, Slot, Timestamp, Version,
+    JobId, Slot, Timestamp, Version,
     error::{OtaError, PortError, PortErrorKind},
     event::{Outcome, SystemState},
     job::{Failure, Job, JobStatus},
@@ -33,9 +33,10 @@ impl Shared {
     pub(crate) fn find(&self, name: &JobRef) -> Result<Option<Job>, PortError> {
         match name {
             JobRef::Job(id) => self.ports.journal.job(id),
-            JobRef::Deployment(_) => {
-                let page = self.ports.journal.page(0, 200)?;
-                Ok(page.jobs.into_iter().find(|job| is(job, name)))
+            JobRef::Deployment(id) => {
+                let Some(number) = id.number() else { return Ok(None) };
+                let found = self.ports.journal.job(&JobId::from_number(number))?;
+                Ok(found.filter(|job| is(job, name)))
             }
         }
     }
@@ -85,8 +86,7 @@ impl Shared {
             if record.state != SlotState::Empty {
                 record.state = SlotState::Good;
             }
-        })?;
-        self.record_end(job, Outcome::Success)
+        })
     }
 
     /// The target was tried, or was to be tried, and is not to be booted.
@@ -109,7 +109,17 @@ impl Shared {
         self.ports.facts.set_slot(slot, &record)
     }
 
-    /// How an install ended, as the last update.
+    /// The newest job, where its install has ended and what is noted of that is not complete: the last update comes last.
+    pub(crate) fn unnoted_end(&self) -> Result<Option<Job>, PortError> {
+        let newest = self.ports.journal.page(0, 1)?.jobs.into_iter().next();
+        let Some(job) = newest.filter(|job| job.install.is_some() && job.state.is_end()) else {
+            return Ok(None);
+        };
+        let noted = self.ports.facts.last_update()?.is_some_and(|last| last.at >= job.updated);
+        Ok((!noted).then_some(job))
+    }
+
+    /// How an install ended, as the last update; by the time of its record, so that noting it once more changes nothing.
     pub(crate) fn record_end(&self, job: &Job, outcome: Outcome) -> Result<(), PortError> {
         let status = match outcome {
             Outcome::Success => "success",
@@ -117,10 +127,11 @@ impl Shared {
             Outcome::Cancelled => "cancelled",
             Outcome::RolledBack => "rolled_back",
         };
-        let at = self.ports.clock.wall();
-        let last = LastUpdate { version: job.release.version.clone(), at, status: status.into() };
-        self.ports.facts.set_last_update(&last)?;
-        if outcome == Outcome::RolledBack { self.remember_rolled_back(&job.release.version) } else { Ok(()) }
+        if outcome == Outcome::RolledBack {
+            self.remember_rolled_back(&job.release.version)?;
+        }
+        let version = job.release.version.clone();
+        self.ports.facts.set_last_update(&LastUpdate { version, at: job.updated, status: status.into() })
     }
 
     /// A version that was rolled back is not tried again by itself.
@@ -150,12 +161,22 @@ impl Shared {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != version) {
             return Err(none(format!("slot {slot} holds {version}, not {wanted}")));
         }
+        if let Some(floor) = self.floor()?.filter(|floor| version < *floor) {
+            return Err(none(format!(
+                "slot {slot} holds {version}, which is below the security floor {floor}"
+            )));
+        }
+        // Without a record of them, nobody knows whether the bytes are still those that were good.
+        let (Some(sha256), Some(size)) = (record.sha256, record.size) else {
+            let cure = "tell the gateway what is in it with `ota-gatewayd provision`";
+            return Err(none(format!("no digest is recorded of {version} in slot {slot}: {cure}")));
+        };
         Ok(Release {
             id: "rollback".parse().unwrap_or_else(|_| unreachable!("a constant id")),
             description: format!("Rollback to {version} in slot {slot}"),
             version,
-            size: record.size.unwrap_or_default(),
-            sha256: record.sha256.unwrap_or(Sha256Digest([0; 32])),
+            size,
+            sha256,
             release_date: None,
             critical: false,
             requires_reboot: true,

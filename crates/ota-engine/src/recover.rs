@@ -7,7 +7,7 @@ use ota_core::{
     error::PortError,
     job::{
         Counters, Input, InstallOptions, Job, JobKind, JobState, Priority, Situation, Strategy, World,
-        situation,
+        after_end, situation,
     },
     release::{ImageKind, Release},
 };
@@ -30,7 +30,10 @@ impl Runner {
     ) -> Result<Self, EngineError> {
         let mut runner = Self::new(Arc::clone(&shared), outbox)?;
         let (job, world) = blocking(move || Ok(look_around(&shared)?)).await?;
-        let Some(job) = job else { return Ok(runner) };
+        let Some(job) = job else {
+            runner.finish_last().await;
+            return Ok(runner);
+        };
         let situation = situation(&job, &world);
         let new_boot = job.boot_id != runner.shared.ports.boot.boot_id();
         tracing::info!(job = %job.id, state = job.state.name(), ?situation, new_boot, "job found after a start");
@@ -42,6 +45,22 @@ impl Runner {
         // Where the record cannot be written now it is tried again, and reads are answered meanwhile.
         runner.outcome(runner.epoch, Input::Recovered { situation, new_boot }).await;
         Ok(runner)
+    }
+
+    /// A cut right behind the record of a job's end lost what is noted beside it: it is noted now.
+    async fn finish_last(&mut self) {
+        let shared = Arc::clone(&self.shared);
+        match blocking(move || Ok(shared.unnoted_end()?)).await {
+            Ok(Some(job)) => {
+                tracing::info!(job = %job.id, state = job.state.name(), "its end was not noted before the cut; noting it");
+                for effect in after_end(&job) {
+                    self.perform(effect, &job).await;
+                }
+                self.note_end(&job).await;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(?error, "the last job cannot be looked at"),
+        }
     }
 }
 

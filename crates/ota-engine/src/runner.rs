@@ -25,6 +25,7 @@ use crate::{
     brake::Brake,
     claim::{Claim, Claimant},
     device::Device,
+    effects::staged_name,
     engine::{Shared, busy, is},
     facts::system_state,
     guard::refuse_blocked,
@@ -491,15 +492,23 @@ fn refusal(job: &Job, error: FeedError) -> EngineError {
 }
 
 fn space_for(shared: &Shared, create: &Create) -> Result<(), EngineError> {
-    let floor = shared.floor()?;
-    refuse_below_floor(floor.as_ref(), &create.release.version)?;
+    // What a rollback goes to was looked at when it was found.
     if create.kind == JobKind::Rollback {
         return Ok(());
     }
+    refuse_below_floor(shared.floor()?.as_ref(), &create.release.version)?;
     let required = create.release.size;
     refuse_larger_than_slot(shared, create.target, required)?;
-    let available = shared.ports.images.free()?;
-    if create.image.is_none() && available < required {
+    if create.image.is_some() {
+        return Ok(());
+    }
+    let name = staged_name(&create.release);
+    // One download at a time: what is unfinished of another one has no job any more.
+    if let Err(error) = shared.ports.images.forget_unfinished(&name) {
+        tracing::warn!(error = error.chain(), "unfinished downloads take space");
+    }
+    let available = shared.ports.images.room_for(&name)?;
+    if available < required {
         return Err(OtaError::InsufficientSpace { place: "staging".into(), required, available }.into());
     }
     Ok(())

@@ -7,11 +7,13 @@ mod user_data;
 use std::{sync::Arc, time::Duration};
 
 use ota_core::{
-    ByteCount, ErrorCode, Slot, Version,
+    ByteCount, ErrorCode, Slot, Timestamp, Version,
     error::{OtaError, PortErrorKind},
     event::{EventKind, Outcome, Phase},
     job::{InstallOptions, Job, JobState, JobStatus, Priority, Strategy},
-    ports::{BootControl, JobJournal, RebootReason, Settings as _, SlotFacts, SlotState},
+    ports::{
+        BootControl, JobJournal, LastUpdate, RebootReason, Settings as _, SlotFacts, SlotRecord, SlotState,
+    },
     release::{DetachedSignature, SignatureKind, Signer, Vouched},
     safety::SafetyStep,
 };
@@ -139,6 +141,16 @@ impl Gateway {
         slot
     }
 
+    /// Records that the front of `slot` is as the factory wrote it; gives it.
+    fn provision(&self, slot: Slot, length: usize) -> Vec<u8> {
+        let content = self.slots.content(slot, length);
+        let record = self.journal.slot(slot).unwrap();
+        let sha256 = Some(ota_core::Sha256Digest::of(&content));
+        let record = SlotRecord { size: Some(ByteCount(length as u64)), sha256, ..record };
+        self.journal.set_slot(slot, &record).unwrap();
+        content
+    }
+
     async fn download(&self) -> Result<Job, EngineError> {
         let request = DownloadRequest {
             update_id: "rel-v5.0.5".parse().unwrap(),
@@ -246,6 +258,62 @@ async fn the_slot_record_is_good_only_after_the_confirmed_boot() {
     assert_eq!((record.state, record.version), (SlotState::Good, Some("v5.0.5".parse::<Version>().unwrap())));
 }
 
+/// As a cut right behind the record of the end leaves it: nothing beside it was noted.
+fn forget_the_end(gateway: &Gateway, job: &Job) {
+    let record = gateway.journal.slot(job.target).unwrap();
+    gateway.journal.set_slot(job.target, &SlotRecord { state: SlotState::Trial, ..record }).unwrap();
+    let last = LastUpdate {
+        version: "v5.0.4".parse().unwrap(),
+        at: Timestamp::from_secs(1_700_000_000),
+        status: "success".into(),
+    };
+    gateway.journal.set_last_update(&last).unwrap();
+    for setting in [crate::facts::FLOOR, crate::facts::ROLLED_BACK] {
+        gateway.journal.set_value(setting, None).unwrap();
+    }
+    gateway.staging.put(&job.image.as_ref().unwrap().name, &gateway.image);
+}
+
+#[tokio::test]
+async fn a_cut_right_behind_the_record_of_a_success_loses_nothing_that_is_noted_with_it() {
+    let mut gateway = Gateway::start().await;
+    gateway.security_floor = SecurityFloor::FollowConfirmed;
+    let job = gateway.rebooting().await;
+    gateway.reboot().await;
+    let job = gateway.until(&job, JobStatus::Succeeded).await;
+    gateway.engine().active().wait_for(Option::is_none).await.unwrap();
+    forget_the_end(&gateway, &job);
+    gateway.restart_daemon().await;
+    assert_eq!(gateway.journal.slot(Slot::B).unwrap().state, SlotState::Good);
+    let last = gateway.journal.last_update().unwrap().unwrap();
+    assert_eq!((last.status.as_str(), last.at, last.version), ("success", job.updated, job.release.version));
+    assert_eq!(gateway.journal.value(crate::facts::FLOOR).unwrap().as_deref(), Some("v5.0.5"));
+    assert!(gateway.staging.names().is_empty());
+    // Once: what is put there later under that name, and what the factory says of the slot, stays.
+    let record = gateway.journal.slot(Slot::B).unwrap();
+    gateway.journal.set_slot(Slot::B, &SlotRecord { state: SlotState::Bad, ..record }).unwrap();
+    gateway.staging.put(&job.image.unwrap().name, &gateway.image);
+    gateway.restart_daemon().await;
+    assert_eq!(gateway.journal.slot(Slot::B).unwrap().state, SlotState::Bad);
+    assert_eq!(gateway.staging.names().len(), 1);
+}
+
+#[tokio::test]
+async fn a_cut_right_behind_the_record_of_a_rollback_does_not_forget_the_version_that_was_given_up() {
+    let mut gateway = Gateway::start().await;
+    gateway.boot.set_hangs(Slot::B, true);
+    let job = gateway.rebooting().await;
+    gateway.reboot().await;
+    let job = gateway.until(&job, JobStatus::RolledBack).await;
+    gateway.engine().active().wait_for(Option::is_none).await.unwrap();
+    forget_the_end(&gateway, &job);
+    gateway.restart_daemon().await;
+    assert_eq!(gateway.journal.slot(Slot::B).unwrap().state, SlotState::Bad);
+    assert_eq!(gateway.journal.last_update().unwrap().unwrap().status, "rolled_back");
+    assert_eq!(gateway.journal.value(crate::facts::ROLLED_BACK).unwrap().as_deref(), Some("5.0.5\n"));
+    assert!(gateway.staging.names().is_empty());
+}
+
 #[tokio::test]
 async fn an_image_that_hangs_ends_rolled_back_on_the_old_slot() {
     let mut gateway = Gateway::start().await;
@@ -310,6 +378,26 @@ async fn a_thousand_racing_downloads_start_exactly_one() {
     for refused in answers.into_iter().filter_map(Result::err) {
         assert_eq!(code(refused), ErrorCode::UpdateInProgress);
     }
+}
+
+#[tokio::test]
+async fn what_a_download_has_already_is_room_for_it_and_what_another_one_left_is_given_back() {
+    let gateway = Gateway::start().await;
+    let size = ByteCount(IMAGE_BYTES as u64);
+    let name = crate::effects::staged_name(&samples::release("v5.0.5", &gateway.image));
+    gateway.staging.set_free(size + ByteCount(100));
+    gateway.staging.set_unfinished(&name, size);
+    let job = gateway.downloaded().await;
+    gateway.cancel(&job).await.unwrap();
+    gateway.engine().active().wait_for(Option::is_none).await.unwrap();
+    gateway.staging.set_free(size);
+    gateway.staging.set_unfinished(&"update-older.img".parse().unwrap(), ByteCount(1));
+    let job = gateway.downloaded().await;
+    gateway.cancel(&job).await.unwrap();
+    gateway.engine().active().wait_for(Option::is_none).await.unwrap();
+    gateway.staging.set_free(ByteCount(IMAGE_BYTES as u64 - 1));
+    gateway.staging.set_unfinished(&name, ByteCount::ZERO);
+    assert_eq!(code(gateway.download().await.unwrap_err()), ErrorCode::InsufficientSpace);
 }
 
 #[tokio::test]
@@ -492,6 +580,15 @@ async fn a_rollback_goes_back_through_a_trial_of_the_old_slot() {
     let job = gateway.rebooting().await;
     gateway.reboot().await;
     gateway.until(&job, JobStatus::Succeeded).await;
+    let unknown =
+        gateway.engine().rollback(&Actor::gateway(), RollbackRequest { target_version: None }).await;
+    match unknown.unwrap_err() {
+        EngineError::Ota(OtaError::RollbackNotAvailable { why }) => {
+            assert!(why.contains("ota-gatewayd provision"), "{why}");
+        }
+        other => panic!("nothing is recorded of slot A: {other:?}"),
+    }
+    gateway.provision(Slot::A, 8192);
     let wrong = RollbackRequest { target_version: Some("v4.0.0".parse().unwrap()) };
     let refused = gateway.engine().rollback(&Actor::gateway(), wrong).await.unwrap_err();
     assert_eq!(code(refused), ErrorCode::RollbackNotAvailable);
@@ -509,10 +606,7 @@ async fn there_is_no_rollback_to_bytes_that_are_not_the_recorded_ones() {
     let job = gateway.rebooting().await;
     gateway.reboot().await;
     gateway.until(&job, JobStatus::Succeeded).await;
-    let mut record = gateway.journal.slot(Slot::A).unwrap();
-    let (size, content) = (ByteCount(8192), gateway.slots.content(Slot::A, 8192));
-    (record.size, record.sha256) = (Some(size), Some(ota_core::Sha256Digest::of(&content)));
-    gateway.journal.set_slot(Slot::A, &record).unwrap();
+    let content = gateway.provision(Slot::A, 8192);
     gateway.slots.corrupt(Slot::A, 4711);
     let environment = gateway.boot.writes();
     let by = Actor::gateway();
@@ -560,7 +654,7 @@ async fn the_security_floor_rises_with_a_confirmed_boot_and_with_nothing_else() 
     let older = RollbackRequest { target_version: None };
     assert_eq!(
         code(gateway.engine().rollback(&Actor::gateway(), older).await.unwrap_err()),
-        ErrorCode::InvalidImage
+        ErrorCode::RollbackNotAvailable
     );
     assert_eq!(floor(&gateway).as_deref(), Some("v5.0.5"));
 }

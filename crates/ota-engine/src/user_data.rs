@@ -22,7 +22,7 @@ use crate::{
     Actor, Engine, EngineError,
     claim::{Claim, Claimant},
     engine::Shared,
-    facts::FLOOR,
+    facts::{FLOOR, ROLLED_BACK},
     guard::refuse_blocked,
     runner::Message,
 };
@@ -34,8 +34,9 @@ const NOT_CARRIED_OUT: &str = "a factory reset was scheduled and the last boot d
                                ota-factory-reset.service, or take it back with `ota-gatewayd factory-reset --cancel`";
 /// Pause before a reboot that safety holds back, or that did not start, is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// Settings that a reset does not set back: they refuse old releases, old times and old lists of retired keys.
-const CARRIED: [&str; 3] = [FLOOR, "clock.floor", "keys.list_serial"];
+/// Settings that a reset does not set back: they refuse old releases, old times, old lists of retired keys, and to try by
+/// itself what was rolled back.
+const CARRIED: [&str; 4] = [FLOOR, "clock.floor", "keys.list_serial", ROLLED_BACK];
 
 /// What is done with the data of the user, on a device that is set up for it.
 #[derive(Clone, Default)]
@@ -338,6 +339,7 @@ impl Shared {
             }
             Some(Ok(None)) | None => {
                 tracing::warn!("the factory reset was taken back");
+                self.note_taken_back();
                 self.set_claimed(None);
                 *self.reset.lock().unwrap_or_else(PoisonError::into_inner) = None;
                 return true;
@@ -353,6 +355,26 @@ impl Shared {
                 tracing::error!(error = error.chain(), "the reboot for a factory reset did not start");
                 false
             }
+        }
+    }
+
+    /// Who took it back did so beside the gateway, and may have left no record.
+    fn note_taken_back(&self) {
+        let entry = AuditEntry {
+            actor: "gateway".into(),
+            role: None,
+            address: None,
+            action: "factory-reset.taken_back".into(),
+            outcome: AuditOutcome::Ok,
+            request_id: None,
+            job: None,
+            reason: Some("the order is no longer there".into()),
+        };
+        if let Err(error) = self.ports.audit.append(self.ports.clock.wall(), &entry) {
+            tracing::error!(
+                error = error.chain(),
+                "a factory reset that was taken back is missing from the audit"
+            );
         }
     }
 }

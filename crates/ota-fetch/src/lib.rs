@@ -24,7 +24,7 @@ pub use error::FetchError;
 pub use source::TufSource;
 pub use staging::Staging;
 pub use throttle::SpeedLimit;
-pub use transport::{NoAuthorities, TransferError, TransferFault, Url, WebClient};
+pub use transport::{NoAuthorities, TransferError, TransferFault, Url, WebClient, check_access};
 pub use uploads::StagedUploads;
 
 #[cfg(test)]

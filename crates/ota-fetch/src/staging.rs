@@ -244,6 +244,15 @@ impl Staging {
         }
     }
 
+    /// What a file takes of the medium, with what is set aside for it; 0 when it is not there.
+    fn blocks(&self, file: &str) -> Result<ByteCount, FetchError> {
+        use std::os::unix::fs::MetadataExt as _;
+        let Some(found) = self.find(file)? else { return Ok(ByteCount::ZERO) };
+        let meta = found.metadata().map_err(at("look at", self.named(file)))?;
+        // In this unit whatever the file system's is.
+        Ok(ByteCount(meta.blocks().saturating_mul(512)))
+    }
+
     pub(crate) fn free_bytes(&self) -> Result<ByteCount, FetchError> {
         let stat =
             fstatvfs(&self.folder.handle).map_err(|e| at("ask for free space of", self.path())(e.into()))?;
@@ -303,6 +312,38 @@ impl ImageStore for Staging {
 
     fn free(&self) -> Result<ByteCount, PortError> {
         self.free_bytes().map_err(port)
+    }
+
+    fn room_for(&self, name: &ImageName) -> Result<ByteCount, PortError> {
+        let (part, _) = Self::partial(name);
+        let run = || -> Result<ByteCount, FetchError> {
+            let mut room = self.free_bytes()?;
+            for file in [part.as_str(), name.as_str()] {
+                room = room + self.blocks(file)?;
+            }
+            Ok(room)
+        };
+        run().map_err(port)
+    }
+
+    fn forget_unfinished(&self, keep: &ImageName) -> Result<(), PortError> {
+        let (kept, _) = Self::partial(keep);
+        let run = || -> Result<(), FetchError> {
+            // Uploads and signatures that arrive have no log.
+            let names = self.names()?;
+            let parts = names.iter().filter_map(|name| name.strip_suffix(".log"));
+            let others: Vec<&str> = parts.filter(|part| part.ends_with(".part") && *part != kept).collect();
+            if others.is_empty() {
+                return Ok(());
+            }
+            for part in others {
+                tracing::info!(part, "an unfinished download of another image is deleted");
+                self.unlink(part)?;
+                self.unlink(&format!("{part}.log"))?;
+            }
+            self.sync()
+        };
+        run().map_err(port)
     }
 }
 
@@ -409,6 +450,43 @@ mod tests {
         fs::write(staging.path().join("a.img.sig"), vec![0; 65 * 1024]).unwrap();
         let error = staging.evidence(&name).unwrap_err();
         assert!(error.to_string().contains("malformed"), "{error}");
+    }
+
+    #[test]
+    fn there_is_room_for_what_is_set_aside_for_it_already() {
+        let (_dir, staging) = staging();
+        let name: ImageName = "fw-1.img".parse().unwrap();
+        let file = staging.open_or_make(".fw-1.img.part").unwrap();
+        staging.reserve(&file, 0, 8 << 20).unwrap();
+        let (room, free) = (staging.room_for(&name).unwrap(), staging.free().unwrap());
+        // Others write to the medium, too.
+        assert!(room.get() >= free.get() + (7 << 20), "{room:?} {free:?}");
+        assert!(staging.room_for(&"other.img".parse().unwrap()).unwrap() < room);
+    }
+
+    #[test]
+    fn unfinished_downloads_of_other_images_are_forgotten_and_nothing_else() {
+        let (_dir, staging) = staging();
+        let stays = [
+            ".update-1.img.part",
+            ".update-1.img.part.log",
+            ".custom.img.3.incoming",
+            ".custom.img.p7s.part",
+            "update-2.squashfs",
+            "custom.img",
+        ];
+        let goes = [".update-2.squashfs.part", ".update-2.squashfs.part.log", ".update-3.img.part.log"];
+        for file in stays.iter().chain(&goes) {
+            fs::write(staging.path().join(file), file).unwrap();
+        }
+        for _ in 0..2 {
+            staging.forget_unfinished(&"update-1.img".parse().unwrap()).unwrap();
+            let mut left: Vec<_> = staging.names().unwrap();
+            left.retain(|name| name != "." && name != "..");
+            let mut expected = stays.map(str::to_owned);
+            expected.sort_unstable();
+            assert_eq!(left, expected);
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 
 use crate::{
     AppState, HttpConfig, accept,
-    app::App,
+    app::{App, blocking},
     router,
     tls::{SharedAcceptor, TlsError, TlsMaterial},
 };
@@ -91,13 +91,19 @@ impl Server {
 
     /// Serves until `shutdown`, then takes no more connections, closes WebSockets and lets running requests end.
     pub async fn run(self, shutdown: impl Future<Output = ()> + Send) {
-        let stopping = self.app.stopping.clone();
+        let app = self.app.clone();
         let serve = accept::run(self.listener, self.router, self.app, self.tls);
         tokio::pin!(serve);
         tokio::select! {
-            () = shutdown => stopping.cancel(),
-            () = serve.as_mut() => return,
+            () = shutdown => {
+                app.stopping.cancel();
+                serve.await;
+            }
+            () = serve.as_mut() => {}
         }
-        serve.await;
+        // For how long each was not used; their coming and going is kept already.
+        if !matches!(blocking(move || app.sessions.keep()).await, Ok(Ok(()))) {
+            tracing::warn!("what sessions were used last is not kept over the restart");
+        }
     }
 }

@@ -39,11 +39,17 @@ struct Session {
     used: Duration,
     /// How old it was when this run began.
     before: Duration,
+    /// For how long it had not been used then; nothing once it is used in this run.
+    unused_before: Duration,
 }
 
 impl Session {
     fn age(&self, now: Duration) -> Duration {
         self.before.saturating_add(now.saturating_sub(self.made))
+    }
+
+    fn idle(&self, now: Duration) -> Duration {
+        self.unused_before.saturating_add(now.saturating_sub(self.used))
     }
 }
 
@@ -60,11 +66,14 @@ struct KeptSession {
     token: Sha256Digest,
     /// Its age at that time.
     age: Duration,
+    /// For how long it had not been used at that time.
+    #[serde(default)]
+    idle: Duration,
 }
 
 impl Sessions {
-    /// Those that were kept and are not too old. The restart counts as a use. A wall clock that went back cannot
-    /// tell their age: they are over. Blocking.
+    /// Those that were kept and are neither too old nor idle for too long: a restart is no use of them. A wall clock that went
+    /// back cannot tell their age: they are over. Blocking.
     pub(crate) fn restore(limits: SessionLimits, settings: Arc<dyn Settings>, clock: Arc<dyn Clock>) -> Self {
         let (wall, now) = (clock.wall(), clock.monotonic());
         let text = settings.value(KEPT).unwrap_or_else(|error| {
@@ -75,8 +84,8 @@ impl Sessions {
         let sessions = Self { limits, settings, clock, open: Mutex::default(), keeping: Mutex::default() };
         let since = wall.since(kept.at);
         let known = kept.sessions.into_iter().filter(|_| kept.at <= wall).map(|one| {
-            let before = one.age.saturating_add(since);
-            (one.cookie, Session { token: one.token, made: now, used: now, before })
+            let (before, unused_before) = (one.age.saturating_add(since), one.idle.saturating_add(since));
+            (one.cookie, Session { token: one.token, made: now, used: now, before, unused_before })
         });
         sessions.open().extend(known.filter(|(_, session)| sessions.holds(session, now)).take(MOST));
         sessions
@@ -93,11 +102,12 @@ impl Sessions {
         open.retain(|_, session| self.holds(session, now));
         if open.len() >= MOST
             && let Some(oldest) =
-                open.iter().min_by_key(|(_, session)| session.used).map(|(digest, _)| *digest)
+                open.iter().max_by_key(|(_, session)| session.idle(now)).map(|(digest, _)| *digest)
         {
             open.remove(&oldest);
         }
-        let session = Session { token, made: now, used: now, before: Duration::ZERO };
+        let (before, unused_before) = (Duration::ZERO, Duration::ZERO);
+        let session = Session { token, made: now, used: now, before, unused_before };
         open.insert(Sha256Digest::of(cookie.as_bytes()), session);
         drop(open);
         if let Err(error) = self.keep() {
@@ -114,7 +124,7 @@ impl Sessions {
             open.remove(&digest);
             return None;
         }
-        session.used = now;
+        (session.used, session.unused_before) = (now, Duration::ZERO);
         Some(session.token)
     }
 
@@ -122,6 +132,12 @@ impl Sessions {
     pub(crate) fn lives(&self, cookie: &Sha256Digest) -> bool {
         let now = self.clock.monotonic();
         self.open().get(cookie).is_some_and(|session| self.holds(session, now))
+    }
+
+    /// How long the one with a cookie of this digest holds at most, however much it is used.
+    pub(crate) fn left(&self, cookie: &Sha256Digest) -> Option<Duration> {
+        let now = self.clock.monotonic();
+        self.open().get(cookie).map(|session| self.limits.absolute.saturating_sub(session.age(now)))
     }
 
     /// Ends one, for good once it returns. Blocking.
@@ -133,7 +149,11 @@ impl Sessions {
         self.keep()
     }
 
-    fn keep(&self) -> Result<(), PortError> {
+    /// Writes all of them down as they are now: whenever one comes or goes, and when the server stops. Blocking.
+    ///
+    /// # Errors
+    /// Those of [`Settings`].
+    pub(crate) fn keep(&self) -> Result<(), PortError> {
         let _keeping = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.monotonic();
         let open = self.open();
@@ -141,6 +161,7 @@ impl Sessions {
             cookie: *cookie,
             token: session.token,
             age: session.age(now),
+            idle: session.idle(now),
         });
         let kept = Kept { at: self.clock.wall(), sessions: sessions.collect() };
         drop(open);
@@ -149,7 +170,7 @@ impl Sessions {
     }
 
     fn holds(&self, session: &Session, now: Duration) -> bool {
-        now.saturating_sub(session.used) < self.limits.idle && session.age(now) < self.limits.absolute
+        session.idle(now) < self.limits.idle && session.age(now) < self.limits.absolute
     }
 }
 
@@ -229,6 +250,23 @@ mod tests {
         assert_eq!(bench.start(LIMITS).token("cookie"), None);
         let kept = bench.store.value(KEPT).unwrap().unwrap();
         assert!(kept.contains(&Sha256Digest::of(b"cookie").to_string()), "{kept}");
+    }
+
+    #[test]
+    fn a_restart_is_no_use_of_a_session() {
+        let bench = Bench::new();
+        let token = Sha256Digest::of(b"t");
+        let sessions = bench.start(LIMITS);
+        sessions.add("used", token);
+        sessions.add("left alone", token);
+        bench.clock.advance(MINUTE * 6);
+        assert!(sessions.token("used").is_some());
+        sessions.keep().unwrap();
+        bench.clock.advance(MINUTE * 3);
+        let again = bench.start(LIMITS);
+        assert_eq!(again.left(&Sha256Digest::of(b"used")), Some(MINUTE * 16));
+        bench.clock.advance(MINUTE);
+        assert_eq!((again.token("left alone"), again.token("used")), (None, Some(token)));
     }
 
     #[test]

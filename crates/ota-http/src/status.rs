@@ -86,6 +86,7 @@ impl Refusal {
         };
         ErrorEnvelope {
             error: true,
+            status: "error".into(),
             code,
             name: self.name().into(),
             message: self.message(),

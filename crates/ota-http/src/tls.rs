@@ -55,6 +55,16 @@ impl std::fmt::Debug for TlsMaterial {
     }
 }
 
+impl TlsMaterial {
+    /// Whether a server can prove itself with it.
+    ///
+    /// # Errors
+    /// What cannot be read, or does not belong together.
+    pub fn check(&self) -> Result<(), TlsError> {
+        acceptor(self).map(drop)
+    }
+}
+
 /// Makes a certificate for `names` (host names and addresses) that signs itself. Valid from 1970 to 2049, so that
 /// a gateway whose clock is not set yet can use it.
 ///

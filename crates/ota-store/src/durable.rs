@@ -53,8 +53,12 @@ impl Drop for Staged<'_> {
     }
 }
 
-/// [`stage`] and [`Staged::publish`] in one.
-pub(crate) fn replace(folder: &Path, name: &str, content: &[u8]) -> Result<(), StoreError> {
+/// Replaces the file `name` in `folder` by `content`, readable by us alone (mode 0600): after a cut, or where the space does
+/// not suffice, the old content is there or the new one, whole.
+///
+/// # Errors
+/// [`StoreError::File`] with what could not be done to which path.
+pub fn replace(folder: &Path, name: &str, content: &[u8]) -> Result<(), StoreError> {
     stage(folder, name, content)?.publish()
 }
 

@@ -23,7 +23,7 @@ mod store;
 mod tests;
 mod tokens;
 
-pub use durable::own_folder;
+pub use durable::{own_folder, replace as replace_file};
 pub use error::StoreError;
 pub use open::{Condition, Opened};
 pub use retention::Cut;

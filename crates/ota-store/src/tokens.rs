@@ -1,5 +1,7 @@
 //! Bearer tokens by the digest of their secret.
 
+use std::collections::HashSet;
+
 use ota_core::{
     Sha256Digest, Timestamp,
     error::PortError,
@@ -72,6 +74,24 @@ impl Tokens for SqliteStore {
 }
 
 impl SqliteStore {
+    /// `wanted`, or the first of `wanted-2`, `wanted-3`, … that no token has or had: a name is used once.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn free_token_name(&self, wanted: &str) -> Result<String, PortError> {
+        let used: HashSet<String> = self.read(|conn| {
+            conn.prepare_cached("SELECT name FROM tokens")
+                .and_then(|mut select| select.query_map([], |row| row.get(0))?.collect())
+                .map_err(StoreError::sql("list the names of the tokens"))
+        })?;
+        let (mut name, mut number) = (wanted.to_owned(), 1_u64);
+        while used.contains(&name) {
+            number += 1;
+            name = format!("{wanted}-{number}");
+        }
+        Ok(name)
+    }
+
     fn note_use(&self, name: &str, minute: Timestamp) -> Result<(), StoreError> {
         self.write(|tx| {
             tx.execute("UPDATE tokens SET last_used = ?2 WHERE name = ?1", params![name, minute.as_millis()])

@@ -27,6 +27,8 @@ struct Staged {
     images: BTreeMap<ImageName, Arc<[u8]>>,
     evidence: BTreeMap<ImageName, Evidence>,
     free: ByteCount,
+    /// Bytes that unfinished downloads take.
+    unfinished: BTreeMap<ImageName, ByteCount>,
     removed: Vec<ImageName>,
 }
 
@@ -69,6 +71,14 @@ impl MemStaging {
     /// What `free` answers.
     pub fn set_free(&self, free: ByteCount) {
         self.with(|staged| staged.free = free);
+    }
+
+    /// An unfinished download of `name` takes so many of the bytes that are free.
+    pub fn set_unfinished(&self, name: &ImageName, bytes: ByteCount) {
+        self.with(|staged| {
+            staged.free = staged.free.saturating_sub(bytes);
+            staged.unfinished.insert(name.clone(), bytes);
+        });
     }
 
     fn with<R>(&self, look: impl FnOnce(&mut Staged) -> R) -> R {
@@ -115,6 +125,20 @@ impl ImageStore for MemStaging {
 
     fn free(&self) -> Result<ByteCount, PortError> {
         Ok(self.with(|staged| staged.free))
+    }
+
+    fn room_for(&self, name: &ImageName) -> Result<ByteCount, PortError> {
+        Ok(self.with(|staged| staged.free + staged.unfinished.get(name).copied().unwrap_or_default()))
+    }
+
+    fn forget_unfinished(&self, keep: &ImageName) -> Result<(), PortError> {
+        self.with(|staged| {
+            let gone: u64 =
+                staged.unfinished.iter().filter(|(name, _)| *name != keep).map(|(_, b)| b.get()).sum();
+            staged.unfinished.retain(|name, _| name == keep);
+            staged.free = staged.free + ByteCount(gone);
+        });
+        Ok(())
     }
 }
 

@@ -3,7 +3,7 @@
 use ota_core::{
     Version,
     job::{Job, JobStatus, MAX_CHANGES, MAX_TRIALS},
-    ports::{AuditLog as _, Settings as _},
+    ports::{AuditLog as _, Settings as _, SlotFacts as _, SlotState},
 };
 use ota_testkit::bootloader;
 
@@ -47,6 +47,7 @@ pub(crate) fn at_rest(play: &Play, run: &Run, cuts: Cuts) -> Vec<String> {
     bad.extend(boots_on(play, &run.disk));
     bad.extend(kept(run));
     bad.extend(ended(play, &run.disk, cuts));
+    bad.extend(noted(&run.disk));
     bad
 }
 
@@ -137,6 +138,31 @@ fn ended(play: &Play, disk: &Disk, cuts: Cuts) -> Option<String> {
         _ => false,
     };
     (!right).then(|| wrong_end(&job, disk))
+}
+
+/// What is noted beside the record of an end: the slots, the last update, the versions that are not tried again.
+fn noted(disk: &Disk) -> Option<String> {
+    let journal = &disk.records.journal;
+    let job = seed::job(journal).filter(|job| job.state.is_end() && job.install.is_some())?;
+    let target = journal.slot(job.target).map(|record| record.state).unwrap_or_default();
+    let last = journal.last_update().ok().flatten().map(|last| last.status);
+    let given_up = journal.value("rolled_back.versions").ok().flatten().unwrap_or_default();
+    let (right, status) = match job.state.status() {
+        JobStatus::Succeeded => (target == SlotState::Good, "success"),
+        JobStatus::RolledBack => {
+            let version = job.release.version.semver().to_string();
+            let known = given_up.lines().any(|line| line == version);
+            let tried = job.counters.trials > 0;
+            (known && target != SlotState::Trial && (!tried || target == SlotState::Bad), "rolled_back")
+        }
+        other => (target != SlotState::Trial, other.as_str()),
+    };
+    (!right || last.as_deref() != Some(status)).then(|| {
+        format!(
+            "R2: {status} is not noted: slot {} is {target:?}, last update {last:?}, given up {given_up:?}",
+            job.target
+        )
+    })
 }
 
 fn wrong_end(job: &Job, disk: &Disk) -> String {

@@ -2,13 +2,13 @@
 
 use std::path::PathBuf;
 
-use anyhow::ensure;
 use ota_core::policy::AutoPolicy;
 use ota_http::PinRules;
 use ota_safety::SafetyConfig;
 use serde::Deserialize;
 
 use super::http::HttpSection;
+use super::place::{Misfit, demand, in_safety};
 use super::user_data::{FactoryResetSection, SnapshotSection};
 
 /// The whole file.
@@ -324,6 +324,22 @@ const fn minute() -> u32 {
     60
 }
 
+impl HealthCheck {
+    fn check(&self, key: &str) -> Result<(), Misfit> {
+        let kinds = [self.unit.is_some(), self.http.is_some(), self.command.is_some()];
+        demand(kinds.into_iter().filter(|set| *set).count() == 1, key, || {
+            format!("{:?} needs exactly one of unit, http, command", self.name)
+        })?;
+        let program = self.command.as_ref().is_none_or(|command| !command.is_empty());
+        demand(program, format!("{key}.command"), || "must name a program")?;
+        demand(
+            self.timeout_seconds > 0,
+            format!("{key}.timeout_seconds"),
+            || "must be at least 1: no check would ever pass",
+        )
+    }
+}
+
 /// How the gateway restarts.
 #[derive(Debug, Deserialize)]
 #[cfg_attr(test, derive(serde::Serialize))]
@@ -426,32 +442,32 @@ pub(crate) enum LogFormat {
 
 impl Config {
     /// What types cannot say.
-    pub(crate) fn check(&self) -> anyhow::Result<()> {
-        ensure!(self.slots.a != self.slots.b, "slots.a and slots.b are the same: {}", self.slots.a.display());
-        ensure!((1..=3).contains(&self.boot.tries), "boot.tries must be 1, 2 or 3, not {}", self.boot.tries);
-        ensure!(!self.reboot.command.is_empty(), "reboot.command must name a program");
-        ensure!(self.verify.threshold > 0, "verify.threshold must be at least 1");
+    pub(crate) fn check(&self) -> Result<(), Misfit> {
+        demand(self.slots.a != self.slots.b, "slots.b", || {
+            format!("{} is slots.a, too", self.slots.b.display())
+        })?;
+        let tries = self.boot.tries;
+        demand((1..=3).contains(&tries), "boot.tries", || format!("must be 1, 2 or 3, not {tries}"))?;
+        demand(!self.reboot.command.is_empty(), "reboot.command", || "must name a program")?;
+        demand(self.verify.threshold > 0, "verify.threshold", || "must be at least 1")?;
         let label = self.unpack.label.as_bytes();
-        ensure!(
+        demand(
             (1..=14).contains(&label.len()) && label.iter().all(u8::is_ascii_graphic),
-            "unpack.label must have 1 to 14 letters, digits or signs"
-        );
+            "unpack.label",
+            || "must have 1 to 14 letters, digits or signs",
+        )?;
         self.http.check()?;
-        for check in &self.health.check {
-            let kinds = [check.unit.is_some(), check.http.is_some(), check.command.is_some()];
-            ensure!(
-                kinds.into_iter().filter(|set| *set).count() == 1,
-                "health.check {:?} needs exactly one of unit, http, command",
-                check.name
-            );
-            ensure!(
-                check.command.as_ref().is_none_or(|c| !c.is_empty()),
-                "health.check {:?}: empty command",
-                check.name
-            );
+        for (index, source) in self.sources.iter().enumerate() {
+            let first = self.sources.iter().position(|other| other.name == source.name) == Some(index);
+            demand(first, format!("source[{index}].name"), || {
+                format!("another source is named {:?}, too", source.name)
+            })?;
+        }
+        for (index, check) in self.health.check.iter().enumerate() {
+            check.check(&format!("health.check[{index}]"))?;
         }
         self.check_user_data()?;
-        self.safety.rules()?;
+        self.safety.rules().map_err(|error| in_safety(&self.safety, error))?;
         Ok(())
     }
 

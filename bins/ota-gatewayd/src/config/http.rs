@@ -2,10 +2,11 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use anyhow::ensure;
 use ota_core::ports::Role;
 use ota_http::{ClientCert, ClientCerts, ClientSubject, Limits, SessionLimits};
 use serde::Deserialize;
+
+use super::place::{Misfit, demand};
 
 /// The HTTP interface.
 #[derive(Debug, Deserialize)]
@@ -196,7 +197,7 @@ impl LimitsSection {
         sessions
     }
 
-    fn check(&self) -> anyhow::Result<()> {
+    fn check(&self) -> Result<(), Misfit> {
         let sizes = [
             ("head_bytes", self.head_bytes),
             ("json_bytes", self.json_bytes),
@@ -220,38 +221,39 @@ impl LimitsSection {
         let zero = sizes.iter().filter(|(_, value)| *value == Some(0)).map(|(name, _)| *name);
         let mut zero = zero.chain(times.iter().filter(|(_, value)| *value == Some(0)).map(|(name, _)| *name));
         if let Some(name) = zero.next() {
-            anyhow::bail!("http.limits.{name} must not be 0");
+            return Err(Misfit::new(format!("http.limits.{name}"), "must not be 0"));
         }
-        ensure!(
-            self.head_bytes.is_none_or(|bytes| bytes <= MOST_HEAD_BYTES),
-            "http.limits.head_bytes must be at most {MOST_HEAD_BYTES}"
-        );
-        Ok(())
+        let fits = self.head_bytes.is_none_or(|bytes| bytes <= MOST_HEAD_BYTES);
+        demand(fits, "http.limits.head_bytes", || format!("must be at most {MOST_HEAD_BYTES}"))
     }
 }
 
 impl HttpSection {
     /// What types cannot say.
-    pub(super) fn check(&self) -> anyhow::Result<()> {
-        ensure!(
+    pub(super) fn check(&self) -> Result<(), Misfit> {
+        let half = if self.certificate.is_some() { "http.certificate" } else { "http.key" };
+        demand(
             self.certificate.is_some() == self.key.is_some(),
-            "http.certificate and http.key go together"
-        );
-        ensure!(
+            half,
+            || "http.certificate and http.key go together",
+        )?;
+        demand(
             self.client.is_empty() || self.client_ca.is_some(),
-            "http.client needs http.client_ca, by which certificates are believed"
-        );
+            "http.client[0]",
+            || "needs http.client_ca, by which certificates are believed",
+        )?;
         let plain = self.certificate.is_none() && (self.allow_plain || self.listen.ip().is_loopback());
-        ensure!(
+        demand(
             self.client_ca.is_none() || !plain,
-            "http.client_ca needs TLS: set http.certificate and http.key, and not http.allow_plain"
-        );
-        for client in &self.client {
-            ensure!(
+            "http.client_ca",
+            || "needs TLS: set http.certificate and http.key, and not http.allow_plain",
+        )?;
+        for (index, client) in self.client.iter().enumerate() {
+            demand(
                 client.entry().is_some(),
-                "http.client needs exactly one of common_name, dns, uri, and a name of at most 128 printable \
-                 characters"
-            );
+                format!("http.client[{index}]"),
+                || "needs exactly one of common_name, dns, uri, and a name of at most 128 printable characters",
+            )?;
         }
         self.limits.check()
     }

@@ -5,6 +5,7 @@
 
 mod file;
 mod http;
+mod place;
 #[cfg(test)]
 mod schema;
 mod user_data;
@@ -19,13 +20,14 @@ pub(crate) use file::{
     ClockTrust, Config, HealthCheck, HealthConfig, LogConfig, LogFormat, Purpose, SourceSection,
 };
 pub(crate) use http::ClientAuth;
+pub(crate) use place::{AtKey, Misfit, in_safety, located};
 
 impl Config {
     /// Reads and checks a configuration file.
     pub(crate) fn load(path: &Path) -> anyhow::Result<Self> {
         let text = fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
         let config = Self::parse(&text).map_err(|error| anyhow!("{}:{error}", path.display()))?;
-        config.check().with_context(|| path.display().to_string())?;
+        config.check().map_err(|misfit| place::placed(path, &text, &misfit))?;
         Ok(config)
     }
 
@@ -41,16 +43,17 @@ impl Config {
 
     /// `Err` is `line: key: what is wrong`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let document = toml::Deserializer::parse(text).map_err(|error| place(text, "", &error))?;
+        let document = toml::Deserializer::parse(text).map_err(|error| shape(text, "", &error))?;
         serde_path_to_error::deserialize(document).map_err(|error| {
             let key = error.path().to_string();
-            place(text, &key, error.inner())
+            shape(text, &key, error.inner())
         })
     }
 }
 
-fn place(text: &str, key: &str, error: &toml::de::Error) -> String {
-    let line = error.span().map_or(1, |span| text[..span.start.min(text.len())].matches('\n').count() + 1);
+/// What does not have the shape of a configuration, with its line.
+fn shape(text: &str, key: &str, error: &toml::de::Error) -> String {
+    let line = error.span().map_or(1, |span| place::line_of(text, span.start));
     let key = if key.is_empty() || key == "." { String::new() } else { format!("{key}: ") };
     format!("{line}: {key}{}", error.message())
 }
@@ -117,21 +120,48 @@ mod tests {
         assert!(error.contains("boot.tries"), "{error}");
     }
 
+    /// What is said of a file with this text.
+    fn refusal(text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.toml");
+        fs::write(&path, text).unwrap();
+        format!("{:#}", Config::load(&path).unwrap_err())
+    }
+
     #[test]
-    fn values_that_cannot_work_are_refused() {
+    fn values_that_cannot_work_are_refused_with_file_line_and_key() {
         for (more, word) in [
-            ("[boot]\ntries = 9\n", "boot.tries"),
-            ("[reboot]\ncommand = []\n", "reboot.command"),
-            ("[verify]\nthreshold = 0\n", "verify.threshold"),
-            ("[http]\nlimits = {connections = 0}\n", "http.limits.connections"),
-            ("[http]\nlimits = {head_bytes = 65536}\n", "http.limits.head_bytes"),
-            ("[http]\nclient_ca = 'ca.pem'\n", "http.client_ca"),
-            ("[[http.client]]\ncommon_name = 'x'\nrole = 'admin'\n", "http.client_ca"),
+            ("[boot]\ntries = 9\n", "9: boot.tries: must be 1, 2 or 3, not 9"),
+            ("[reboot]\ncommand = []\n", "9: reboot.command: "),
+            ("[verify]\nthreshold = 0\n", "9: verify.threshold: "),
+            ("[unpack]\nlabel = ''\n", "9: unpack.label: "),
+            ("[http]\nlimits = {connections = 0}\n", "9: http.limits.connections: "),
+            ("[http]\n\n[http.limits]\nhead_bytes = 65536\n", "11: http.limits.head_bytes: "),
+            ("[http]\nlisten = '0.0.0.0:1'\nkey = 'k'\n", "10: http.key: "),
+            ("[http]\nclient_ca = 'ca.pem'\n", "9: http.client_ca: "),
+            ("[[http.client]]\ncommon_name = 'x'\nrole = 'admin'\n", "8: http.client[0]: "),
+            ("[[health.check]]\nname = 'x'\n", "8: health.check[0]: "),
+            ("[[health.check]]\nname = 'x'\ncommand = []\n", "10: health.check[0].command: "),
+            (
+                "[health]\ncheck = [{name = 'x', unit = 'u', timeout_seconds = 0}]\n",
+                "9: health.check[0].timeout_seconds: ",
+            ),
+            ("[snapshot]\npaths = ['etc']\n", "9: snapshot.paths: "),
+            ("[factory_reset]\nenabled = true\n", "8: factory_reset.dir: "),
+            (
+                "[[safety.constraints]]\nname = 'c'\nsource = 's'\ncondition = {equals = 1}\n",
+                "10: safety.constraints[0].source: ",
+            ),
         ] {
-            let error = Config::parse(&format!("{MINIMAL}{more}")).unwrap().check().unwrap_err();
-            assert!(error.to_string().contains(word), "{error}");
+            assert!(
+                refusal(&format!("{MINIMAL}{more}")).contains(&format!("c.toml:{word}")),
+                "{word}: {}",
+                refusal(&format!("{MINIMAL}{more}"))
+            );
         }
-        let same = MINIMAL.replace("/dev/b", "/dev/a");
-        assert!(Config::parse(&same).unwrap().check().unwrap_err().to_string().contains("slots"));
+        assert!(refusal(&MINIMAL.replace("/dev/b", "/dev/a")).contains("c.toml:7: slots.b: "));
+        let source =
+            "[[source]]\nname='s'\nmetadata_url='https://x/'\ntargets_url='https://x/'\ninitial_root='r'\n";
+        assert!(refusal(&format!("{MINIMAL}{source}{source}")).contains("c.toml:14: source[1].name: "));
     }
 }

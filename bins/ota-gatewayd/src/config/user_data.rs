@@ -1,13 +1,15 @@
 //! `[snapshot]` and `[factory_reset]`: what is saved, what is erased.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::{Context as _, anyhow, ensure};
 use ota_core::ByteCount;
 use ota_userdata::{FactoryResetConfig, Recipients, SnapshotConfig, snapshot::Roots};
 use serde::Deserialize;
 
-use super::Config;
+use super::{
+    Config,
+    place::{AtKey as _, Misfit, demand},
+};
 
 /// Snapshots of settings.
 #[derive(Debug, Deserialize)]
@@ -71,47 +73,44 @@ impl Default for FactoryResetSection {
 
 impl Config {
     /// What types cannot say of both sections.
-    pub(super) fn check_user_data(&self) -> anyhow::Result<()> {
+    pub(super) fn check_user_data(&self) -> Result<(), Misfit> {
         self.snapshots()?;
         let SnapshotSection { paths, keep, max_bytes, before_install, .. } = &self.snapshot;
-        ensure!(*keep > 0, "snapshot.keep must be at least 1");
-        ensure!(*max_bytes > 0, "snapshot.max_bytes must be at least 1");
-        ensure!(!before_install || !paths.is_empty(), "snapshot.before_install needs snapshot.paths");
+        demand(*keep > 0, "snapshot.keep", || "must be at least 1")?;
+        demand(*max_bytes > 0, "snapshot.max_bytes", || "must be at least 1")?;
+        demand(!before_install || !paths.is_empty(), "snapshot.before_install", || "needs snapshot.paths")?;
         for path in paths {
             for own in [self.state.dir.clone(), self.staging(), self.snapshot_dir()] {
-                ensure!(
-                    !path.starts_with(&own) && !own.starts_with(path),
-                    "snapshot.paths: {} holds the gateway's own state ({})",
-                    path.display(),
-                    own.display()
-                );
+                demand(!path.starts_with(&own) && !own.starts_with(path), "snapshot.paths", || {
+                    format!("{} holds the gateway's own state ({})", path.display(), own.display())
+                })?;
             }
         }
         self.check_reset()
     }
 
-    fn check_reset(&self) -> anyhow::Result<()> {
+    fn check_reset(&self) -> Result<(), Misfit> {
         let FactoryResetSection { enabled, dir, partition, label, paths, .. } = &self.factory_reset;
-        Roots::new(paths.clone()).map_err(|why| anyhow!("factory_reset.paths: {why}"))?;
-        ensure!(
-            label.as_ref().is_none_or(|label| (1..=16).contains(&label.len())),
-            "factory_reset.label must have 1 to 16 bytes"
-        );
+        let (at_dir, at_paths) = ("factory_reset.dir", "factory_reset.paths");
+        Roots::new(paths.clone()).map_err(|why| Misfit::new(at_paths, why))?;
+        let fits = label.as_ref().is_none_or(|label| (1..=16).contains(&label.len()));
+        demand(fits, "factory_reset.label", || "must have 1 to 16 bytes")?;
         if !enabled {
             return Ok(());
         }
-        let dir = dir.as_ref().context("factory_reset.enabled needs factory_reset.dir")?;
-        ensure!(dir.is_absolute(), "factory_reset.dir must be an absolute path, not {}", dir.display());
-        ensure!(
-            partition.is_some() || paths.iter().any(|path| self.state.dir.starts_with(path)),
-            "factory_reset.enabled needs factory_reset.partition, or factory_reset.paths with state.dir ({}) in them",
-            self.state.dir.display()
-        );
-        let erased = |kept: &Path| paths.iter().find(|path| kept.starts_with(path)).cloned();
-        if let Some(path) = erased(dir) {
-            return Err(anyhow!("factory_reset.dir lies in {}, which is erased", path.display()));
+        let dir = dir.as_ref().ok_or_else(|| Misfit::new(at_dir, "factory_reset.enabled needs it"))?;
+        demand(dir.is_absolute(), at_dir, || format!("must be an absolute path, not {}", dir.display()))?;
+        let erases = partition.is_some() || paths.iter().any(|path| self.state.dir.starts_with(path));
+        demand(erases, "factory_reset.enabled", || {
+            format!(
+                "needs factory_reset.partition, or factory_reset.paths with state.dir ({}) in them",
+                self.state.dir.display()
+            )
+        })?;
+        match paths.iter().find(|path| dir.starts_with(path)) {
+            Some(path) => Err(Misfit::new(at_dir, format!("lies in {}, which is erased", path.display()))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn snapshot_dir(&self) -> PathBuf {
@@ -119,13 +118,13 @@ impl Config {
     }
 
     /// As `ota-userdata` takes it.
-    pub(crate) fn snapshots(&self) -> anyhow::Result<SnapshotConfig> {
+    pub(crate) fn snapshots(&self) -> Result<SnapshotConfig, Misfit> {
         let section = &self.snapshot;
         Ok(SnapshotConfig {
-            roots: Roots::new(section.paths.clone()).map_err(|why| anyhow!("snapshot.paths: {why}"))?,
+            roots: Roots::new(section.paths.clone()).map_err(|why| Misfit::new("snapshot.paths", why))?,
             dir: self.snapshot_dir(),
             outliving: self.factory_reset.dir.clone(),
-            recipients: Recipients::parse(&section.recipients).context("snapshot.recipients")?,
+            recipients: Recipients::parse(&section.recipients).at_key("snapshot.recipients")?,
             identity: section.identity.clone(),
             keep: section.keep,
             max: ByteCount(section.max_bytes),

@@ -56,3 +56,34 @@ async fn an_http_probe_wants_a_good_status() {
     assert_eq!(verdict(vec![probe]).await, Ok(()));
     server.await.unwrap();
 }
+
+#[tokio::test]
+async fn an_http_probe_that_is_never_answered_ends_at_its_time_out() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/healthz", listener.local_addr().unwrap());
+    let silent = tokio::spawn(async move {
+        let mut open = Vec::new();
+        while let Ok((socket, _)) = listener.accept().await {
+            open.push(socket);
+        }
+    });
+    let mut probe = check(&[], 1);
+    (probe.command, probe.http) = (None, Some(url));
+    let why = verdict(vec![probe]).await.unwrap_err();
+    assert!(why.contains("probe did not pass in 1 s"), "{why}");
+    silent.abort();
+}
+
+#[tokio::test]
+async fn a_unit_that_does_not_become_active_is_waited_for_until_its_time_out() {
+    let mut unit = check(&[], 2);
+    (unit.command, unit.unit) = (None, Some("no-such-thing-here.service".into()));
+    let began = Duration::from_secs(1);
+    let verdict = tokio::time::timeout(began, verdict(vec![unit.clone()])).await;
+    assert!(verdict.is_err(), "given up before its time: {verdict:?}");
+    let why = self::verdict(vec![unit]).await.unwrap_err();
+    assert!(
+        why.contains("probe did not pass in 2 s: unit no-such-thing-here.service is not active (systemctl"),
+        "{why}; Debian: systemd"
+    );
+}

@@ -14,6 +14,8 @@ use super::*;
 use crate::device::OsDevices;
 
 const ROUNDS: usize = 1200;
+/// Of an environment that has one copy only.
+const ROUNDS_SINGLE: usize = 300;
 
 /// Distinct names with values. Line ends are left out: the tools print and read lines.
 fn variables(value: &'static str) -> impl Strategy<Value = Vec<(String, String)>> {
@@ -31,14 +33,17 @@ fn folder() -> TempDir {
     tempfile::tempdir_in("/dev/shm").unwrap()
 }
 
-fn store(dir: &Path) -> EnvStore {
+fn store(dir: &Path, format: Format) -> EnvStore {
     let env = dir.join("env");
-    fs::write(dir.join("fw_env.config"), format!("{0} 0x0 0x2000\n{0} 0x2000 0x2000\n", env.display()))
-        .unwrap();
+    let mut lines = format!("{} 0x0 0x2000\n", env.display());
+    if format == Format::Redundant {
+        lines.push_str(&format!("{} 0x2000 0x2000\n", env.display()));
+    }
+    fs::write(dir.join("fw_env.config"), lines).unwrap();
     let settings = EnvSettings {
         fw_env_config: dir.join("fw_env.config"),
         lock: dir.join("lock"),
-        allow_single_copy: false,
+        allow_single_copy: format == Format::Single,
     };
     EnvStore::new(settings, Arc::new(OsDevices::default()))
 }
@@ -56,11 +61,10 @@ fn tool(name: &str, dir: &Path, arguments: &[&str]) -> Vec<u8> {
 }
 
 /// A first environment, as a factory would have written it.
-fn factory(dir: &Path) {
-    let data = Environment::default().serialise(0x2000 - 5).unwrap();
-    let mut bytes = Format::Redundant.seal(0, &data);
-    bytes.extend(Format::Redundant.seal(0, &data));
-    fs::write(dir.join("env"), bytes).unwrap();
+fn factory(dir: &Path, format: Format) {
+    let (header, copies) = if format == Format::Redundant { (5, 2) } else { (4, 1) };
+    let data = Environment::default().serialise(0x2000 - header).unwrap();
+    fs::write(dir.join("env"), format.seal(0, &data).repeat(copies)).unwrap();
 }
 
 fn sorted(mut lines: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
@@ -70,11 +74,20 @@ fn sorted(mut lines: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
 
 #[test]
 fn what_we_write_the_tools_read() {
+    we_write(Format::Redundant, ROUNDS);
+}
+
+#[test]
+fn what_we_write_to_a_single_copy_the_tools_read() {
+    we_write(Format::Single, ROUNDS_SINGLE);
+}
+
+fn we_write(format: Format, rounds: usize) {
     let dir = folder();
-    let store = store(dir.path());
-    factory(dir.path());
+    let store = store(dir.path(), format);
+    factory(dir.path(), format);
     let mut runner = runner(1);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let wanted = variables("[^\u{0}\n]{0,40}").new_tree(&mut runner).unwrap().current();
         store
             .update(|environment| {
@@ -92,17 +105,26 @@ fn what_we_write_the_tools_read() {
 
 #[test]
 fn what_the_tools_write_we_read_and_keep_byte_for_byte() {
+    tools_write(Format::Redundant, ROUNDS);
+}
+
+#[test]
+fn what_the_tools_write_to_a_single_copy_we_read_and_keep_byte_for_byte() {
+    tools_write(Format::Single, ROUNDS_SINGLE);
+}
+
+fn tools_write(format: Format, rounds: usize) {
     let dir = folder();
-    let store = store(dir.path());
-    factory(dir.path());
+    let store = store(dir.path(), format);
+    factory(dir.path(), format);
     let defaults = dir.path().join("defaults");
     fs::write(&defaults, "").unwrap();
     let mut runner = runner(2);
-    for round in 0..ROUNDS {
+    for round in 0..rounds {
         let wanted = variables("[!-~]([ -~]{0,40}[!-~])?").new_tree(&mut runner).unwrap().current();
         let script = dir.path().join("script");
         // A name alone removes; the tools take `name=value` lines only, so the old ones go by an empty start.
-        factory(dir.path());
+        factory(dir.path(), format);
         fs::write(&script, wanted.iter().map(|(n, v)| format!("{n}={v}\n")).collect::<String>()).unwrap();
         tool("fw_setenv", dir.path(), &["-f", defaults.to_str().unwrap(), "-s", script.to_str().unwrap()]);
         let wanted: Vec<Vec<u8>> =

@@ -21,7 +21,7 @@ pub use recover::{World, situation};
 pub use state::{
     Counters, End, Failure, Held, InstallOptions, Job, JobKind, JobState, JobStatus, Priority, Strategy,
 };
-pub use step::{MAX_CHANGES, MAX_INSTALLS, MAX_TRIALS, Refused, Transition, step};
+pub use step::{MAX_CHANGES, MAX_INSTALLS, MAX_TRIALS, Refused, Transition, after_end, step};
 
 #[cfg(test)]
 mod tests;

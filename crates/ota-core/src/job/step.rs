@@ -340,6 +340,19 @@ fn succeed() -> Plan {
     Plan::to(Succeeded, [RecordSuccess, DropImage, Announce(Phase::Install, Outcome::Success)])
 }
 
+/// What belongs to the end of an install beside its record, for a start that finds it missing: a cut came right behind the record.
+/// Nothing is told once more.
+#[must_use]
+pub fn after_end(job: &Job) -> Vec<Effect> {
+    match (&job.state, job.kind) {
+        (Succeeded, _) => vec![RecordSuccess, DropImage],
+        // Its owner's, see above.
+        (_, JobKind::Deployment) => Vec::new(),
+        (state, _) if state.is_end() => vec![DropImage],
+        _ => Vec::new(),
+    }
+}
+
 /// What arrived stays in staging when only the network failed: the next job for the release goes on there.
 fn fail_download(why: Failure) -> Plan {
     let announce = Announce(Phase::Download, Outcome::Failed);

@@ -7,8 +7,8 @@ use alloc::{string::ToString, vec::Vec};
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop_assert, prop_oneof, proptest};
 
 use super::{
-    Effect, Failure, Held, Input, JobKind, JobState, JobStatus, MAX_CHANGES, MAX_INSTALLS, MAX_TRIALS,
-    Situation, World, situation, step,
+    Effect, End, Failure, Held, Input, JobKind, JobState, JobStatus, MAX_CHANGES, MAX_INSTALLS, MAX_TRIALS,
+    Situation, World, after_end, situation, step,
     table::{inputs, markdown, sample, states},
 };
 use crate::{
@@ -73,6 +73,24 @@ fn an_upload_leaves_staging_only_after_its_confirmed_boot() {
     let confirmed = sample(JobKind::Deployment, JobState::Committing);
     let next = step(&confirmed, Input::SlotConfirmed, Timestamp::default()).unwrap();
     assert!(next.effects.contains(&Effect::DropImage));
+}
+
+#[test]
+fn what_belongs_to_an_end_is_what_the_step_to_it_asks_for_but_for_the_telling() {
+    let ends = [
+        (JobState::Committing, Input::SlotConfirmed),
+        (JobState::Undoing { end: End::Cancelled { reason: "no".into() } }, Input::WentBack),
+        (JobState::Undoing { end: End::RolledBack { why: Failure::internal("x") } }, Input::WentBack),
+    ];
+    for kind in [JobKind::Update, JobKind::Deployment, JobKind::Rollback] {
+        for (state, input) in &ends {
+            let next = step(&sample(kind, state.clone()), input.clone(), Timestamp::default()).unwrap();
+            let beside = |effect: &&Effect| !matches!(effect, Effect::Persist | Effect::Announce(..));
+            let asked: Vec<Effect> = next.effects.iter().filter(beside).copied().collect();
+            assert_eq!(after_end(&next.job), asked, "{kind:?} {state:?}");
+        }
+    }
+    assert!(after_end(&sample(JobKind::Update, JobState::Downloaded)).is_empty());
 }
 
 #[test]

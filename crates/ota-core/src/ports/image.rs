@@ -272,4 +272,22 @@ pub trait ImageStore: Send + Sync {
     /// # Errors
     /// `Io`.
     fn free(&self) -> Result<ByteCount, PortError>;
+
+    /// Bytes that a download of `name` may take: what is free, and what it has there already.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn room_for(&self, name: &ImageName) -> Result<ByteCount, PortError> {
+        let _ = name;
+        self.free()
+    }
+
+    /// Deletes what downloads of other images than `keep` have left unfinished.
+    ///
+    /// # Errors
+    /// `Io`.
+    fn forget_unfinished(&self, keep: &ImageName) -> Result<(), PortError> {
+        let _ = keep;
+        Ok(())
+    }
 }

@@ -25,12 +25,14 @@ async fn a_reset_is_ordered_with_all_that_it_must_not_set_back_and_the_gateway_r
     };
     let seq = gateway.journal.append(Default::default(), &entry).unwrap();
     gateway.journal.set_value("floor.version", Some("5.0.0")).unwrap();
+    gateway.journal.set_value("rolled_back.versions", Some("5.0.4\n")).unwrap();
     let backup = gateway.engine().factory_reset(&ada(), true).await.unwrap().unwrap();
     assert_eq!(backup.cause, Some(SnapshotCause::FactoryReset));
     let order = gateway.reset.pending().unwrap().unwrap();
     assert_eq!((order.by.as_str(), order.address.as_deref()), ("ada", Some("192.0.2.7")));
     assert_eq!((order.backup, order.audit_end.map(|end| end.0)), (Some(backup.id), Some(seq)));
-    assert_eq!(order.carried.settings, [("floor.version".to_owned(), "5.0.0".to_owned())]);
+    let carried = [("floor.version", "5.0.0"), ("rolled_back.versions", "5.0.4\n")];
+    assert_eq!(order.carried.settings, carried.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(order.carried.slots.len(), 2);
     assert_eq!(gateway.rebooter.until_reboots(1).await, [RebootReason::FactoryReset]);
 }
@@ -65,7 +67,7 @@ async fn a_reset_is_refused_beside_a_job_by_safety_and_by_policy_and_saves_nothi
     gateway.gate.violate("crane_motion", &[SafetyStep::Reset]);
     assert_eq!(code(reset().await.unwrap_err()), ErrorCode::UpdateBlocked);
     gateway.gate.clear("crane_motion");
-    gateway.gate.set_service(Some(ota_core::Timestamp::from_secs(4_000_000_000)));
+    gateway.gate.set_service(Some(Timestamp::from_secs(4_000_000_000)));
     assert_eq!(code(reset().await.unwrap_err()), ErrorCode::MaintenanceActive);
     gateway.gate.set_service(None);
     let why = OtaError::FactoryResetNotAllowed { why: "policy".into() };
@@ -119,6 +121,7 @@ async fn a_reset_that_is_taken_back_while_it_waits_frees_the_gateway_and_one_tha
         // tidy: paused time
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    assert!(gateway.journal.audited().contains(&"factory-reset.taken_back".to_owned()));
     gateway.download().await.unwrap();
 }
 

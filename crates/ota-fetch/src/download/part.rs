@@ -238,7 +238,11 @@ impl Writer {
                 }
             }
         }
-        if self.unsynced > 0 { self.checkpoint() } else { Ok(()) }
+        if self.unsynced > 0 {
+            self.checkpoint()?;
+        }
+        // Gives back what was set aside for the rest: whether this download goes on, and when, nobody knows here.
+        self.file.set_len(self.written).map_err(self.at("cut"))
     }
 
     fn write(&mut self, chunk: &[u8]) -> Result<(), FetchError> {

@@ -38,6 +38,20 @@ pub(crate) struct WebOptions<'a> {
     pub(crate) stall: StallPolicy,
 }
 
+/// Whether a server can be asked with all this; it is not asked.
+///
+/// # Errors
+/// `Config` when certificates, headers or the proxy cannot be used.
+pub fn check_access(
+    ca: Option<&[u8]>,
+    client_cert: Option<&ClientIdentity>,
+    headers: &[(String, String)],
+    proxy: &Proxy,
+) -> Result<(), FetchError> {
+    let stall = StallPolicy::default();
+    Web::new(&WebOptions { origins: Vec::new(), ca, client_cert, headers, proxy, stall }).map(drop)
+}
+
 impl Web {
     pub(crate) fn new(options: &WebOptions<'_>) -> Result<Self, FetchError> {
         crate::install_crypto_provider();

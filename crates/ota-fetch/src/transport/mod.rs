@@ -13,7 +13,7 @@ use futures_util::stream::BoxStream;
 use ota_core::ports::BoxFuture;
 use reqwest::{StatusCode, header::HeaderMap};
 
-pub use http::{NoAuthorities, WebClient};
+pub use http::{NoAuthorities, WebClient, check_access};
 pub use reqwest::Url;
 pub(crate) use small::{Small, backoff, pause, seconds};
 

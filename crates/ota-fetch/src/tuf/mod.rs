@@ -153,6 +153,16 @@ impl TufClient {
     }
 }
 
+/// Whether `root` is root metadata that a chain can begin with.
+///
+/// # Errors
+/// `Metadata` (`root_chain`), which says what is wrong with it.
+pub fn check_root(root: &[u8]) -> Result<(), FetchError> {
+    crate::install_crypto_provider();
+    aliases::refuse(root).map_err(fault::of_root)?;
+    sigstore_tuf::TrustedMetadataSet::from_root(root).map(drop).map_err(fault::of_root)
+}
+
 /// Metadata that was verified and fresh at one instant.
 #[derive(Debug)]
 pub struct Trusted {

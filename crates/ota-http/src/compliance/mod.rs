@@ -2,7 +2,7 @@
 
 mod render;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{ToSpan as _, civil::Date, tz::TimeZone};
 use ota_api::{
@@ -61,8 +61,9 @@ pub(crate) struct Compliance {
     updates: Vec<ComplianceUpdate>,
     overrides: Vec<ComplianceOverride>,
     audit_since: Option<Timestamp>,
-    /// Request ids of overrides that are to be enabled: turning one off has the same action.
-    enabling: Option<String>,
+    /// Overrides that were asked for, by request id and what was noted then; a grant repeats both. Turning one off, and a
+    /// proposal that a second person has to agree to, have the same action and note something else.
+    asked: BTreeSet<(String, String)>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -79,7 +80,7 @@ impl Compliance {
             updates: Vec::new(),
             overrides: Vec::new(),
             audit_since: None,
-            enabling: None,
+            asked: BTreeSet::new(),
         }
     }
 
@@ -125,14 +126,15 @@ impl Compliance {
     pub(crate) fn add_record(&mut self, record: &AuditRecord) {
         self.audit_since.get_or_insert(record.at);
         let entry = &record.entry;
+        let said = entry.reason.as_deref().unwrap_or_default();
+        let asked = || Some((entry.request_id.clone()?, said.to_owned()));
         if entry.action == "safety.override.requested" {
-            self.enabling.clone_from(&entry.request_id);
+            self.asked.extend(asked());
             return;
         }
         if !self.span.holds(record.at) {
             return;
         }
-        let said = entry.reason.as_deref().unwrap_or_default();
         if entry.outcome == AuditOutcome::Refused {
             if said.starts_with("INVALID_PIN:") {
                 self.count(record.at).sums.pin_failures += 1;
@@ -141,11 +143,10 @@ impl Compliance {
             }
             return;
         }
-        let enabled = entry.action == "safety.override"
+        let granted = entry.action == "safety.override"
             && entry.outcome == AuditOutcome::Ok
-            && self.enabling.is_some()
-            && self.enabling == entry.request_id;
-        if enabled {
+            && asked().is_some_and(|asked| self.asked.remove(&asked));
+        if granted {
             self.count(record.at).sums.overrides += 1;
             self.overrides.push(ComplianceOverride {
                 at: text::time(record.at),

@@ -97,6 +97,31 @@ fn every_end_is_counted_in_the_period_of_its_request() {
 }
 
 #[test]
+fn only_what_was_granted_counts_as_an_override() {
+    use AuditOutcome::{Ok, Refused};
+    let mut counted = Compliance::new(span(ReportPeriod::Month));
+    let asked = "safety.override.requested";
+    for record in [
+        // The first of two people proposes, the second grants; both requests are under way at the same time.
+        record(1, asked, Ok, "a", "sensor broken (600 s)"),
+        record(2, asked, Ok, "b", "agreed (600 s)"),
+        record(3, "safety.override", Ok, "a", "proposed: sensor broken (600 s)"),
+        record(4, "safety.override", Ok, "b", "agreed (600 s)"),
+        // Turned off by the same client, which numbers its requests badly.
+        record(5, "safety.override", Ok, "b", "over"),
+        // Asked for, with the right PIN, and refused; then turned off.
+        record(6, asked, Ok, "c", "once more (60 s)"),
+        record(7, "safety.override", Refused, "c", "INVALID_REQUEST: nothing is violated"),
+        record(8, "safety.override", Ok, "c", "off"),
+    ] {
+        counted.add_record(&record);
+    }
+    let report = counted.finish(identity(), END_OF_JANUARY, true);
+    let seqs: Vec<u64> = report.overrides.iter().map(|one| one.audit_seq).collect();
+    assert_eq!((seqs, report.total.overrides), (vec![4], 1));
+}
+
+#[test]
 fn periods_begin_where_the_calendar_says() {
     for (period, begins) in [
         (ReportPeriod::Day, "2026-01-31"),

@@ -87,12 +87,18 @@ async fn session(State(app): State<App>, caller: Caller) -> Result<Answer<Sessio
         return Ok(Answer::new(info));
     };
     let record = app.auth.find(digest).await?.ok_or(Transport::Unauthorized("the token has ended"))?;
-    let by_cookie = matches!(caller.proof, Proof::Session { .. });
+    let (mut ends, mut idle_seconds) = (record.expires, None);
+    if let Proof::Session { cookie, .. } = &caller.proof {
+        let session_ends = app.sessions.left(cookie).map(|left| app.clock.wall() + left);
+        // With its token, at the latest.
+        ends = ends.into_iter().chain(session_ends).min();
+        idle_seconds = Some(app.config.sessions.idle.as_secs());
+    }
     Ok(Answer::new(SessionInfo {
         name: record.name,
         role: record.role.into(),
-        expires_at: record.expires.map(text::time),
-        idle_seconds: by_cookie.then(|| app.config.sessions.idle.as_secs()),
+        expires_at: ends.map(text::time),
+        idle_seconds,
     }))
 }
 

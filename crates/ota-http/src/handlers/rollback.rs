@@ -25,13 +25,14 @@ pub(crate) fn routes() -> Routes {
     Routes::new().change(Role::Admin, "updates.rollback", routes!(rollback))
 }
 
-/// Goes back to the version in the other partition, after its digest was compared with the record.
+/// Goes back to the version in the other partition, after its digest was compared with the record. To compare takes as long as
+/// to read the partition, so that it is part of the job: bytes that are not the recorded ones end it as failed, with OTA_012.
 #[utoipa::path(post, path = "/updates/rollback", tag = "updates", request_body = RollbackRequest, responses(
     (status = 200, body = RollbackResponse),
     (status = 400, description = "INVALID_REQUEST, OTA_002"),
     (status = 403, description = "FORBIDDEN, OTA_010"),
-    (status = 409, description = "OTA_001, OTA_012, OTA_014, OTA_015"),
-    (status = 422, description = "OTA_005: below the security floor"),
+    (status = 409, description = "OTA_001, OTA_012 (empty, not bootable, below the security floor, without a recorded digest, \
+                                  or not at target_version), OTA_014, OTA_015"),
     (status = 503, description = "UNAVAILABLE"),
 ))]
 async fn rollback(

@@ -126,13 +126,13 @@ async fn enable(
     let granted = overrides
         .request(caller.person(), &reason, Duration::from_secs(seconds))
         .map_err(|why| refused(app, &why))?;
-    let note = Some(format!("{reason} ({seconds} s)"));
+    let note = format!("{reason} ({seconds} s)");
     match granted {
         OverrideGranted::Enabled(report) => {
             let until = asked + report.remaining;
             tokio::spawn(watch_end(app.clone(), report.reason.clone(), until));
             announce(app, "override_enabled", &format!("Safety override enabled: {reason}")).await?;
-            Ok(Answer::noted(enabled(&report, seconds), None, note).into_response())
+            Ok(Answer::noted(enabled(&report, seconds), None, Some(note)).into_response())
         }
         OverrideGranted::Proposed { constraints, expires_in } => {
             let expires_at = text::time(app.clock.wall() + expires_in);
@@ -143,6 +143,8 @@ async fn enable(
                 constraints_overridden: Vec::new(),
                 warning: Some(format!("A second person must agree to override {}", constraints.join(", "))),
             };
+            // Nothing is overridden yet, and the record says so.
+            let note = Some(format!("proposed: {note}"));
             Ok((StatusCode::ACCEPTED, Answer::noted(response, None, note)).into_response())
         }
     }

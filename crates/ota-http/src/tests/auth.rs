@@ -70,6 +70,20 @@ async fn a_session_ends_when_it_is_idle_and_with_its_token() {
 }
 
 #[tokio::test]
+async fn a_browser_is_told_the_end_of_its_session_or_of_its_token_whichever_comes_first() {
+    let gateway = Gateway::start().await;
+    let told =
+        async |cookie: &str| with_cookie(&gateway, cookie, "/auth/session").await.1["expires_at"].clone();
+    let cookie = log_in(&gateway, VIEWER).await;
+    gateway.clock.advance(Duration::from_secs(600));
+    assert_eq!(told(&cookie).await, json!("2026-01-16T00:00:00Z"), "the token has no end");
+    let body = json!({"name": "brief", "role": "viewer", "expires_in": 3600});
+    let (_, made) = gateway.post("/auth/tokens", ADMIN, body).await;
+    let cookie = log_in(&gateway, made["token"].as_str().unwrap()).await;
+    assert_eq!(told(&cookie).await, made["expires_at"]);
+}
+
+#[tokio::test]
 async fn a_wrong_token_does_not_log_in() {
     let gateway = Gateway::start().await;
     let request =

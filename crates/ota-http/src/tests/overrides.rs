@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use http::StatusCode;
+use http::{Method, StatusCode};
 use ota_core::{
     error::PortErrorKind,
     event::EventKind,
@@ -15,7 +15,7 @@ use ota_core::{
 use ota_engine::{Delivery, Subscription};
 use serde_json::{Value, json};
 
-use super::harness::{ADMIN, Gateway, OPERATOR};
+use super::harness::{ADMIN, Gateway, OPERATOR, answer};
 use crate::{hash_pin, pin};
 
 /// The body of the spec's example, with this PIN.
@@ -117,6 +117,11 @@ async fn a_wrong_pin_says_nothing_of_the_rest() {
     );
 }
 
+async fn compliance(gateway: &Gateway) -> Value {
+    let path = "/reports/compliance?to=2026-12-31T00:00:00Z";
+    answer(gateway.ask(Method::GET, path, ADMIN)).await.1
+}
+
 #[tokio::test]
 async fn where_two_must_agree_the_first_only_proposes() {
     let gateway = with_pin().await;
@@ -126,6 +131,14 @@ async fn where_two_must_agree_the_first_only_proposes() {
         (status, &body["status"], &body["expires_at"]),
         (StatusCode::ACCEPTED, &json!("override_proposed"), &json!("2026-01-15T12:05:00Z"))
     );
+    let kept = gateway.audited("safety.override").await.reason;
+    assert_eq!(kept.as_deref(), Some("proposed: Emergency security update (1800 s)"));
+    let report = compliance(&gateway).await;
+    assert_eq!((&report["total"]["overrides"], &report["overrides"]), (&json!(0), &json!([])), "{report}");
+    gateway.overrides.needs_two.store(false, Ordering::Relaxed);
+    assert_eq!(ask(&gateway, enable("7392")).await.0, StatusCode::OK);
+    let report = compliance(&gateway).await;
+    assert_eq!(report["total"]["overrides"], 1, "{report}");
 }
 
 #[tokio::test]

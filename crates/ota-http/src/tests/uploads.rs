@@ -481,7 +481,9 @@ async fn a_deployment_that_cannot_be_audited_or_is_not_safe_does_not_start() {
 
 pub(super) fn other_slot(gateway: &Gateway, state: SlotState) {
     let version = Some("v5.0.3".parse().unwrap());
-    gateway.store.set_slot(Slot::B, &SlotRecord { version, state, ..SlotRecord::default() }).unwrap();
+    let sha256 = Some(Sha256Digest::of(&gateway.slots.content(Slot::B, 4096)));
+    let record = SlotRecord { version, state, size: Some(ByteCount(4096)), sha256, ..SlotRecord::default() };
+    gateway.store.set_slot(Slot::B, &record).unwrap();
 }
 
 #[tokio::test]

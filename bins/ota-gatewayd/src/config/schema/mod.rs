@@ -45,6 +45,7 @@ const RULES: &[(&str, Rule)] = &[
     ("http.limits.head_bytes", Rule::Between(1, 49_152)),
     ("http.client[]", Rule::One(&["common_name", "dns", "uri"])),
     ("health.check[]", Rule::One(&["unit", "http", "command"])),
+    ("health.check[].timeout_seconds", Rule::AtLeast(1)),
     ("safety.sources[]", Rule::One(KINDS)),
     ("safety.sources[].name", Rule::Needed),
 ];
@@ -327,15 +328,20 @@ mod tests {
         let minimal = "gateway = {name='g', model='M', serial='S'}\nslots = {a='/dev/a', b='/dev/b'}\n";
         match place.rsplit_once("[]") {
             Some((list, "")) => format!("{minimal}{list} = [{value}]\n"),
+            // Of the lists with such a rule, this is all that their items need.
+            Some((list, key)) => format!(
+                "{minimal}{list} = [{{name='x', unit='u', {} = {value}}}]\n",
+                key.trim_start_matches('.')
+            ),
             _ => format!("{minimal}{place} = {value}\n"),
         }
     }
 
     #[test]
     fn every_rule_of_the_schema_is_one_of_the_daemon() {
-        let keys = tempfile::tempdir().unwrap();
+        let (keys, files) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let good = |config: Config| {
-            config.check()?;
+            config.check().map_err(anyhow::Error::from)?;
             crate::wire::dry_run(&config).map(drop)
         };
         let parse = |text: &str| Config::parse(&format!("{text}verify.keys = '{}'\n", keys.path().display()));
@@ -364,14 +370,21 @@ mod tests {
                 Rule::One(_) | Rule::Needed => {}
             }
         }
-        let tls = "http.client_ca = 'ca'\nhttp.certificate = 'c'\nhttp.key = 'k'\n";
+        let made = ota_http::self_signed(&["gw".into()]).unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            let path = files.path().join(name);
+            fs::write(&path, bytes).unwrap();
+            path.display().to_string()
+        };
+        let (chain, key) = (file("tls.pem", &made.chain), file("tls.key", &made.key));
+        let tls = format!("http.client_ca = '{chain}'\nhttp.certificate = '{chain}'\nhttp.key = '{key}'\n");
         for (list, none, two, one, more) in [
             (
                 "http.client",
                 "role='viewer'",
                 "role='viewer', dns='x', uri='y'",
                 "role='viewer', dns='x'",
-                tls,
+                tls.as_str(),
             ),
             ("health.check", "name='x'", "name='x', unit='u', http='h'", "name='x', unit='u'", ""),
             (
