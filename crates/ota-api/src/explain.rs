@@ -27,10 +27,12 @@ pub struct ExplainRequest {
 pub enum Forecast {
     /// It would run to its end.
     Start,
-    /// It would start, and wait before the switch or the reboot.
+    /// It would start, and wait before the switch or the reboot, or until its install is asked for.
     StartThenWait,
     /// It waits, and goes on by itself.
     Wait,
+    /// It waits until somebody does what `suggested_actions` says: resumes it, reboots the gateway, judges a trial.
+    AwaitPeople,
     /// The request would be refused.
     Refuse,
     /// There is nothing left to do.
@@ -45,6 +47,7 @@ impl Forecast {
             Self::Start => "start",
             Self::StartThenWait => "start_then_wait",
             Self::Wait => "wait",
+            Self::AwaitPeople => "await_people",
             Self::Refuse => "refuse",
             Self::Nothing => "nothing",
         }

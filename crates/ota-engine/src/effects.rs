@@ -24,6 +24,7 @@ use crate::{
     engine::Shared,
     examine::{KeepHead, space},
     facts::failure,
+    guard::{steps_of, towards_the_other_slot},
     runner::{Message, Runner, blocking, lost_work},
 };
 
@@ -214,10 +215,10 @@ impl Runner {
     /// Announces the reboot, waits, and asks safety right before the restart itself.
     fn reboot(&mut self, job: &Job, reason: RebootReason) {
         let report = self.launch();
-        let (shared, device) = (Arc::clone(&self.shared), self.device.clone());
-        let in_window = reason == RebootReason::Trial && waits_for_windows(job);
+        let (shared, device, job) = (Arc::clone(&self.shared), self.device.clone(), job.clone());
         let task = tokio::spawn(async move {
-            if let Some(held) = reboot_held(&shared, in_window) {
+            let held = || reboot_held(&shared, &job);
+            if let Some(held) = held() {
                 return report.send(held);
             }
             let countdown = shared.config.reboot_countdown;
@@ -226,10 +227,10 @@ impl Runner {
                 message: format!("System reboot scheduled in {countdown} seconds"),
                 countdown: Some(countdown),
             });
-            if let Some(held) = count_down(&shared, countdown, in_window).await {
+            if let Some(held) = count_down(&shared, countdown, held).await {
                 return report.send(held);
             }
-            let outcome = device.ask(move || restart(&shared, reason, in_window)).await;
+            let outcome = device.ask(move || restart(&shared, reason, &job)).await;
             report.send(outcome.unwrap_or_else(|| Input::RebootFailed(lost_work())));
         });
         self.task = Some(task.abort_handle());
@@ -416,7 +417,7 @@ fn refuse_other_version(stated: Option<&Stated>, release: &Release) -> Result<()
 }
 
 fn fence(shared: &Shared, job: &Job) -> Input {
-    let blocks = shared.ports.safety.judge(SafetyStep::Write).blocks;
+    let blocks = shared.held_back(steps_of(job, SafetyStep::Write));
     if !blocks.is_empty() {
         return Input::Blocked(blocks);
     }
@@ -504,7 +505,7 @@ fn same_digest(expected: &Sha256Digest, found: &Sha256Digest) -> Result<(), Port
 }
 
 fn arm(shared: &Shared, job: &Job) -> Input {
-    let blocks = shared.ports.safety.judge(SafetyStep::Switch).blocks;
+    let blocks = shared.held_back(steps_of(job, SafetyStep::Switch));
     if !blocks.is_empty() {
         return Input::Blocked(blocks);
     }
@@ -544,16 +545,17 @@ fn waits_for_windows(job: &Job) -> bool {
 }
 
 /// Why the reboot may not happen now.
-fn reboot_held(shared: &Shared, in_window: bool) -> Option<Input> {
-    let blocks = shared.ports.safety.judge(SafetyStep::Reboot).blocks;
+fn reboot_held(shared: &Shared, job: &Job) -> Option<Input> {
+    let blocks = shared.held_back(steps_of(job, SafetyStep::Reboot));
     if !blocks.is_empty() {
         return Some(Input::Blocked(blocks));
     }
+    let in_window = towards_the_other_slot(job) && waits_for_windows(job);
     (in_window && !shared.ports.safety.fits_window(Duration::ZERO)).then_some(Input::WindowClosed)
 }
 
 /// Waits for the announced reboot; ends at once with what has come to hold it back.
-async fn count_down(shared: &Shared, seconds: u32, in_window: bool) -> Option<Input> {
+pub(crate) async fn count_down<H>(shared: &Shared, seconds: u32, held: impl Fn() -> Option<H>) -> Option<H> {
     let mut changes = shared.ports.safety_changes.clone();
     let end = tokio::time::sleep(Duration::from_secs(seconds.into()));
     tokio::pin!(end);
@@ -561,9 +563,8 @@ async fn count_down(shared: &Shared, seconds: u32, in_window: bool) -> Option<In
         tokio::select! {
             () = &mut end => return None,
             changed = changes.changed() => {
-                let held = reboot_held(shared, in_window);
-                if held.is_some() {
-                    return held;
+                if let Some(held) = held() {
+                    return Some(held);
                 }
                 if changed.is_err() {
                     // No more changes are announced: the last look, right before the restart, still asks.
@@ -576,8 +577,8 @@ async fn count_down(shared: &Shared, seconds: u32, in_window: bool) -> Option<In
 }
 
 /// Safety is asked in the same breath as the restart.
-fn restart(shared: &Shared, reason: RebootReason, in_window: bool) -> Input {
-    if let Some(held) = reboot_held(shared, in_window) {
+fn restart(shared: &Shared, reason: RebootReason, job: &Job) -> Input {
+    if let Some(held) = reboot_held(shared, job) {
         return held;
     }
     match shared.ports.rebooter.reboot(reason) {

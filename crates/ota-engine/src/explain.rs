@@ -37,6 +37,8 @@ pub struct Explanation {
     pub window: WindowView,
     /// What would refuse an install whatever safety says, with the contract's word and a sentence.
     pub obstacles: Vec<(String, String)>,
+    /// What has the gateway to itself for now, a snapshot for example. No job begins to write meanwhile.
+    pub alone: Option<String>,
 }
 
 /// How a job stands to the `update` windows.
@@ -95,6 +97,7 @@ impl Shared {
             work,
             window: self.window_view(strategy, work.unwrap_or_default()),
             obstacles: self.obstacles(job.as_ref()),
+            alone: self.claimed(),
             job,
         }
     }
@@ -131,6 +134,12 @@ impl Shared {
         if let Err(error) = self.ports.boot.ready() {
             note(error.into());
         }
+        // A job that was installed already waits for it; a request is refused.
+        if job.is_none_or(|job| job.state == JobState::Downloaded)
+            && let Err(error) = self.refuse_claimed()
+        {
+            note(error);
+        }
         if let Some(job) = job.filter(|job| !job.state.is_end() && job.kind != JobKind::Rollback)
             && let Err(error) = crate::runner::refuse_larger_than_slot(self, job.target, job.release.size)
         {
@@ -151,21 +160,30 @@ impl Shared {
 /// The steps that a job still has to take.
 fn steps_ahead(job: &Job) -> Vec<SafetyStep> {
     use SafetyStep::{Deploy, Download, Reboot, Rollback, Switch, Write};
-    let write = match job.kind {
-        JobKind::Deployment => vec![Deploy, Write],
-        JobKind::Update => vec![Write],
-        JobKind::Rollback => vec![Rollback],
+    // What holds back the whole kind counts until the reboot.
+    let kind = match job.kind {
+        JobKind::Deployment => Some(Deploy),
+        JobKind::Update => None,
+        JobKind::Rollback => Some(Rollback),
     };
-    match &job.state {
-        JobState::Queued | JobState::Downloading { .. } | JobState::Paused { .. } => {
-            [vec![Download], write, vec![Switch, Reboot]].concat()
+    let ahead: &[SafetyStep] = match &job.state {
+        JobState::FallingBack { .. } => return vec![Reboot],
+        JobState::Queued | JobState::Downloading { .. } | JobState::Paused { .. }
+            if job.kind == JobKind::Update =>
+        {
+            &[Download, Write, Switch, Reboot]
         }
-        JobState::Verifying | JobState::Downloaded | JobState::Scheduled => {
-            [write, vec![Switch, Reboot]].concat()
-        }
-        JobState::Fencing | JobState::Writing { .. } => vec![Write, Switch, Reboot],
-        JobState::Installed { .. } => vec![Switch, Reboot],
-        JobState::Armed { .. } | JobState::Rebooting | JobState::FallingBack { .. } => vec![Reboot],
-        _ => Vec::new(),
-    }
+        JobState::Queued
+        | JobState::Verifying
+        | JobState::Downloaded
+        | JobState::Scheduled
+        | JobState::Fencing
+        | JobState::Writing { .. } => &[Write, Switch, Reboot],
+        JobState::Installed { .. } => &[Switch, Reboot],
+        JobState::Armed { .. } | JobState::Rebooting => &[Reboot],
+        _ => return Vec::new(),
+    };
+    let writes = job.kind != JobKind::Rollback;
+    let ahead = ahead.iter().copied().filter(|step| writes || *step != Write);
+    kind.into_iter().chain(ahead).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ota_core::{
     error::OtaError,
     event::EventKind,
-    job::{Held, Input, Job, JobState},
+    job::{Held, Input, Job, JobKind, JobState},
     safety::{Block, ConstraintState, OnViolation, SafetyStep, Severity, Verdict},
 };
 
@@ -78,7 +78,7 @@ fn safety_news(shared: &Shared, job: &Job, waiting: Option<SafetyStep>) -> Optio
         JobState::Writing { .. } => (SafetyStep::Write, true),
         _ => (waiting?, false),
     };
-    let Verdict { blocks, .. } = shared.ports.safety.judge(step);
+    let blocks = shared.held_back(steps_of(job, step));
     let reaction = OnViolation::strictest(&blocks);
     let may_go_on = if flows { reaction == OnViolation::HoldReboot } else { blocks.is_empty() };
     match waiting {
@@ -106,8 +106,41 @@ fn names(blocks: &[Block]) -> Vec<&str> {
 fn window_news(shared: &Shared, job: &Job, work: Duration) -> Option<Input> {
     let safety = &shared.ports.safety;
     let starts = job.state == JobState::Scheduled;
-    let open = safety.fits_window(work) && (!starts || safety.judge(SafetyStep::Write).allowed());
+    let open = safety.fits_window(work)
+        && (!starts || shared.held_back(steps_of(job, SafetyStep::Write)).is_empty());
     open.then_some(Input::WindowOpen)
+}
+
+/// What has to be allowed for `step` of `job`. As long as a job goes towards the other slot, what holds back its whole kind
+/// counts at each of its steps.
+pub(crate) fn steps_of(job: &Job, step: SafetyStep) -> impl Iterator<Item = SafetyStep> + use<> {
+    let kind = match job.kind {
+        JobKind::Update => None,
+        JobKind::Deployment => Some(SafetyStep::Deploy),
+        JobKind::Rollback => Some(SafetyStep::Rollback),
+    };
+    [Some(step), kind.filter(|_| towards_the_other_slot(job))].into_iter().flatten()
+}
+
+/// Whether the job does what it was asked for, and does not undo it.
+pub(crate) const fn towards_the_other_slot(job: &Job) -> bool {
+    !matches!(job.state, JobState::FallingBack { .. } | JobState::Undoing { .. })
+}
+
+impl Shared {
+    /// What holds back any of `steps` now, each constraint once.
+    pub(crate) fn held_back(&self, steps: impl IntoIterator<Item = SafetyStep>) -> Vec<Block> {
+        let mut held: Vec<Block> = Vec::new();
+        for step in steps {
+            let blocks = self.ports.safety.judge(step).blocks;
+            let new: Vec<Block> = blocks
+                .into_iter()
+                .filter(|block| !names(&held).contains(&block.constraint.as_str()))
+                .collect();
+            held.extend(new);
+        }
+        held
+    }
 }
 
 /// What a caller is told whose request safety does not let through.

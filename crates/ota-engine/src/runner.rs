@@ -28,7 +28,7 @@ use crate::{
     effects::staged_name,
     engine::{Shared, busy, is},
     facts::system_state,
-    guard::refuse_blocked,
+    guard::{refuse_blocked, steps_of},
 };
 
 /// How often progress is told and waits are reconsidered. Safety changes wake the runner at once.
@@ -145,6 +145,7 @@ impl Runner {
         let mut tick = tokio::time::interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            let before = self.standing();
             tokio::select! {
                 message = inbox.recv() => match message {
                     Some(Message::Request(request, reply)) => {
@@ -172,7 +173,16 @@ impl Runner {
                     self.reconsider().await;
                 }
             }
+            // What has just begun may be unsafe since before it began, and no more news of that will come.
+            if self.standing() != before {
+                self.reconsider().await;
+            }
         }
+    }
+
+    /// Which job is active and what it does.
+    fn standing(&self) -> Option<(JobId, &'static str)> {
+        self.active.as_ref().map(|job| (job.id.clone(), job.state.name()))
     }
 
     /// Stops what can be resumed and waits until the device is at rest.
@@ -271,7 +281,7 @@ impl Runner {
     async fn install(&mut self, request: InstallRequest) -> Result<Job, EngineError> {
         let job = self.named(Some(&request.job)).await?;
         let starts = matches!(job.state, JobState::Downloaded | JobState::Scheduled);
-        if let Some(step) = asked_for(&job.state) {
+        for step in asked_for(&job.state).into_iter().flat_map(|step| steps_of(&job, step)) {
             refuse_blocked(self.shared.ports.safety.judge(step))?;
         }
         if starts {

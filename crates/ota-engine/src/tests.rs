@@ -48,6 +48,7 @@ struct Gateway {
     clock: Arc<FakeClock>,
     before_install: bool,
     check_pause: Duration,
+    countdown: u32,
     security_floor: SecurityFloor,
     image: Vec<u8>,
     engine: Option<Engine>,
@@ -77,6 +78,7 @@ impl Gateway {
             clock: Arc::default(),
             before_install: false,
             check_pause: Duration::ZERO,
+            countdown: 0,
             security_floor: SecurityFloor::Fixed,
             image,
             engine: None,
@@ -125,7 +127,7 @@ impl Gateway {
             ),
             tries: 3,
             allow_unsigned: false,
-            reboot_countdown: 0,
+            reboot_countdown: self.countdown,
             security_floor: self.security_floor,
             verify_slot_digest: true,
             check_pause: self.check_pause,
@@ -670,9 +672,8 @@ async fn there_is_no_rollback_to_an_empty_slot() {
     assert_eq!(code(refused), ErrorCode::RollbackNotAvailable);
 }
 
-#[tokio::test]
-async fn a_deployment_writes_the_verified_bytes_and_keeps_the_upload_until_it_is_confirmed() {
-    let mut gateway = Gateway::start().await;
+/// An upload that was verified, to be installed at once.
+fn deployment(gateway: &Gateway) -> DeployRequest {
     let release = samples::release("v5.1.0-custom", &gateway.image);
     let image = gateway.staging.put(&"custom-v5.1.0.img".parse().unwrap(), &gateway.image);
     let vouched = Vouched {
@@ -680,8 +681,14 @@ async fn a_deployment_writes_the_verified_bytes_and_keeps_the_upload_until_it_is
         size: image.size,
         signers: vec![Signer { kind: SignatureKind::Cms, fingerprint: "ab".into(), name: "release".into() }],
     };
-    let unsigned = Vouched { signers: Vec::new(), ..vouched.clone() };
-    let request = DeployRequest { release, image, vouched, target: None, options: SEAMLESS };
+    DeployRequest { release, image, vouched, target: None, options: SEAMLESS }
+}
+
+#[tokio::test]
+async fn a_deployment_writes_the_verified_bytes_and_keeps_the_upload_until_it_is_confirmed() {
+    let mut gateway = Gateway::start().await;
+    let request = deployment(&gateway);
+    let unsigned = Vouched { signers: Vec::new(), ..request.vouched.clone() };
     let without = DeployRequest { vouched: unsigned, ..request.clone() };
     let refused = gateway.engine().deploy(&Actor::gateway(), without).await.unwrap_err();
     assert_eq!(code(refused), ErrorCode::SignatureInvalid);

@@ -21,6 +21,7 @@ use tokio::sync::oneshot;
 use crate::{
     Actor, Engine, EngineError,
     claim::{Claim, Claimant},
+    effects::count_down,
     engine::Shared,
     facts::{FLOOR, ROLLED_BACK},
     guard::refuse_blocked,
@@ -34,6 +35,8 @@ const NOT_CARRIED_OUT: &str = "a factory reset was scheduled and the last boot d
                                ota-factory-reset.service, or take it back with `ota-gatewayd factory-reset --cancel`";
 /// Pause before a reboot that safety holds back, or that did not start, is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// What has to be allowed for the reboot that erases.
+const ERASE: [SafetyStep; 2] = [SafetyStep::Reset, SafetyStep::Reboot];
 /// Settings that a reset does not set back: they refuse old releases, old times, old lists of retired keys, and to try by
 /// itself what was rolled back.
 const CARRIED: [&str; 4] = [FLOOR, "clock.floor", "keys.list_serial", ROLLED_BACK];
@@ -299,18 +302,22 @@ impl Shared {
 async fn reboot_to_reset(shared: Arc<Shared>) {
     let mut changes = shared.ports.safety_changes.clone();
     let mut told = false;
+    let held = || Some(shared.held_back(ERASE)).filter(|blocks| !blocks.is_empty());
     loop {
-        let blocks = shared.ports.safety.judge(SafetyStep::Reboot).blocks;
-        if blocks.is_empty() {
+        let mut blocks = held();
+        if blocks.is_none() {
             let countdown = shared.config.reboot_countdown;
             let message = format!("System reboot scheduled in {countdown} seconds, for a factory reset");
             announce(&shared, "reboot_scheduled", message, Some(countdown));
-            tokio::time::sleep(Duration::from_secs(countdown.into())).await;
-            let asked = Arc::clone(&shared);
-            if matches!(tokio::task::spawn_blocking(move || asked.restart_to_reset()).await, Ok(true)) {
-                return;
-            }
-        } else if !told {
+            blocks = count_down(&shared, countdown, held).await;
+        }
+        let asked = Arc::clone(&shared);
+        if blocks.is_none()
+            && matches!(tokio::task::spawn_blocking(move || asked.restart_to_reset()).await, Ok(true))
+        {
+            return;
+        }
+        if let Some(blocks) = blocks.filter(|_| !told) {
             told = true;
             let names: Vec<&str> = blocks.iter().map(|block| block.constraint.as_str()).collect();
             let message = format!("The factory reset waits for safety: {}", names.join(", "));
@@ -346,7 +353,7 @@ impl Shared {
             }
         }
         // Safety in the same breath as the restart.
-        if !self.ports.safety.judge(SafetyStep::Reboot).allowed() {
+        if !self.held_back(ERASE).is_empty() {
             return false;
         }
         match self.ports.rebooter.reboot(RebootReason::FactoryReset) {

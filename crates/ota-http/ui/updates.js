@@ -83,7 +83,9 @@ function offer(update) {
     roleNote('operator') || (busy ? h('p', { class: 'note' }, busy) : null), place);
 }
 
-const FORECASTS = { start: 'ok', start_then_wait: 'warn', wait: 'warn', refuse: 'bad', nothing: 'mute' };
+const FORECASTS = {
+  start: 'ok', start_then_wait: 'warn', wait: 'warn', await_people: 'warn', refuse: 'bad', nothing: 'mute',
+};
 
 /** The dry run: of the job that is active, else of the next update. */
 async function explain(place, strategy) {

@@ -113,15 +113,16 @@ fn config(arguments: &Arguments, files: bool) -> Outcome<SafetyConfig> {
     let mut text = String::new();
     for n in 0..arguments.constraints {
         let path = Path::new(&arguments.dir).join(format!("s{n}"));
-        let every = if files {
+        let (every, max_age) = if files {
             fs::write(&path, "20.5\n")?;
-            format!("{}ms", 1000 / arguments.hertz.max(1))
+            (format!("{}ms", 1000 / arguments.hertz.max(1)), "5s")
         } else {
-            "1h".to_owned()
+            ("1h".to_owned(), "2h")
         };
         text += &format!(
             "[[sources]]\nname = \"s{n}\"\nfile = {{ path = {:?}, every = \"{every}\" }}\n\
-             [[constraints]]\nname = \"c{n}\"\nsource = \"s{n}\"\ncondition = {{ max = 80, hysteresis = 5 }}\n",
+             [[constraints]]\nname = \"c{n}\"\nsource = \"s{n}\"\ncondition = {{ max = 80, hysteresis = 5 }}\n\
+             max_age = \"{max_age}\"\n",
             path.to_string_lossy()
         );
     }

@@ -66,7 +66,7 @@ pub struct ConstraintConfig {
     pub source: String,
     /// What must hold.
     pub condition: ConditionConfig,
-    /// Oldest sample that still counts, default 5 s. Must be longer than the source's period.
+    /// Oldest sample that still counts, default 5 s. Must be longer than `every` and `timeout` of its source together.
     #[serde(with = "duration", default = "default_max_age")]
     pub max_age: Duration,
     /// For how long it must hold before it counts as ok, default 1 s. A violation counts at once.
@@ -184,6 +184,21 @@ pub enum SafetyConfigError {
         /// What is wrong with it.
         why: &'static str,
     },
+    /// A constraint that would be stale again and again though its source does as it should.
+    #[error(
+        "constraint {constraint:?}: max_age must be longer than {:?}: its source {source_name:?} is asked every {every:?} and \
+         may take {timeout:?} to answer", .every.saturating_add(*.timeout)
+    )]
+    Outpaced {
+        /// Name of the constraint.
+        constraint: String,
+        /// Name of its source.
+        source_name: String,
+        /// Pause between two questions.
+        every: Duration,
+        /// Longest time for an answer.
+        timeout: Duration,
+    },
     /// A source that cannot be read.
     #[error("source {source_name:?}: {why}")]
     BadSource {
@@ -227,6 +242,7 @@ impl SafetyConfig {
                     constraint: constraint.name.clone(),
                     source_name: constraint.source.clone(),
                 })?;
+            constraint.check_pace(&self.sources[*source])?;
             rules.push(constraint.rule(*source, self.on_violation)?);
         }
         Ok(rules)
@@ -257,6 +273,17 @@ fn check_name(name: &str) -> Result<(), SafetyConfigError> {
 }
 
 impl ConstraintConfig {
+    /// Whether a sample of a healthy source is always followed by another one in time.
+    fn check_pace(&self, source: &SourceConfig) -> Result<(), SafetyConfigError> {
+        match source.pace() {
+            Some((every, timeout)) if self.max_age <= every.saturating_add(timeout) => {
+                let (constraint, source_name) = (self.name.clone(), source.name.clone());
+                Err(SafetyConfigError::Outpaced { constraint, source_name, every, timeout })
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn rule(&self, source: usize, on_violation: OnViolation) -> Result<Rule, SafetyConfigError> {
         let bad = |why| SafetyConfigError::BadConstraint { constraint: self.name.clone(), why };
         if self.max_age.is_zero() {
@@ -340,65 +367,4 @@ impl ConditionConfig {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use ota_testkit::FakeClock;
-
-    use super::*;
-    use crate::SafetyEngine;
-
-    fn rules(text: &str) -> Result<Vec<Rule>, String> {
-        let config: SafetyConfig = toml::from_str(text).map_err(|error| error.to_string())?;
-        SafetyEngine::new(config.clone(), Arc::new(FakeClock::default()))
-            .map_err(|error| error.to_string())?;
-        config.rules().map_err(|error| error.to_string())
-    }
-
-    const CRANE: &str = r#"
-        [[sources]]
-        name = "crane"
-        file = { path = "/run/plc/crane", every = "20ms" }
-        [[constraints]]
-        name = "crane_motion"
-        source = "crane"
-        condition = { equals = "stopped" }
-    "#;
-
-    #[test]
-    fn defaults_hold_back_everything_but_the_download() {
-        let rule = rules(CRANE).unwrap().remove(0);
-        assert!(!rule.blocks.contains(&SafetyStep::Download));
-        assert_eq!(rule.blocks.len(), 6);
-        assert_eq!((rule.max_age, rule.debounce), (Duration::from_secs(5), Duration::from_secs(1)));
-        assert!(rule.overridable);
-    }
-
-    #[test]
-    fn what_contradicts_itself_is_refused_with_the_place() {
-        let refused = [
-            (r#"equals = "stopped""#, r#"equals = 1, max = 2"#, "exactly one"),
-            (r#"equals = "stopped""#, "", "exactly one"),
-            (r#"equals = "stopped""#, "hysteresis = 2", "needs min or max"),
-            (r#"equals = "stopped""#, "min = 1, max = 2, hysteresis = 1", "nothing lies between"),
-            (r#"equals = "stopped""#, "max_change = 1", "rate of change"),
-            (r#"equals = "stopped""#, "equal = 1", "unknown field `equal`"),
-            (r#"source = "crane""#, r#"source = "cran""#, "not configured"),
-            (r#"source = "crane""#, "source = \"crane\"\nblocks = []", "blocks nothing"),
-            (r#"source = "crane""#, "source = \"crane\"\nblocks = [\"boot\"]", "unknown variant `boot`"),
-            (r#"name = "crane_motion""#, r#"name = "Crane Motion""#, "not a name"),
-            (r#"every = "20ms""#, r#"every = "1ms""#, "at least 10ms"),
-            (r#"file = {"#, r#"fil = {"#, "unknown field `fil`"),
-        ];
-        for (from, to, complaint) in refused {
-            let error = rules(&CRANE.replace(from, to)).unwrap_err();
-            assert!(error.contains(complaint), "{to}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_number_written_as_text_means_the_number() {
-        let rule = rules(&CRANE.replace(r#""stopped""#, r#""0""#)).unwrap().remove(0);
-        assert_eq!(rule.condition, Condition::Equals(Value::Number(0.0)));
-    }
-}
+mod tests;

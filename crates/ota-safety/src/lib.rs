@@ -11,6 +11,7 @@ mod engine;
 mod history;
 pub mod inhibitors;
 pub mod overrides;
+pub mod program;
 pub mod reading;
 pub mod rules;
 pub mod simulate;

@@ -80,6 +80,9 @@ pub enum Fault {
     /// The sample claims to be from the future.
     #[error("future-stamped")]
     FutureStamped,
+    /// The sample is from before the monotonic clock began: too old for any rule.
+    #[error("stale")]
+    Old,
 }
 
 impl Fault {
@@ -91,7 +94,7 @@ impl Fault {
             | Self::Disconnected(detail)
             | Self::Unreadable(detail)
             | Self::Malformed(detail) => detail,
-            Self::NoSample | Self::TimedOut | Self::TooLarge | Self::FutureStamped => "",
+            Self::NoSample | Self::TimedOut | Self::TooLarge | Self::FutureStamped | Self::Old => "",
         }
     }
 }

@@ -26,11 +26,14 @@ use crate::{
 /// Longest line of a trace, in bytes.
 const MAX_LINE: usize = 4096;
 
+/// Longest time between two lines: each second of it is looked at.
+const LONGEST_GAP: Duration = Duration::from_secs(24 * 3600);
+
 /// One line of a trace: at that time that source said this. A line with a time only lets time pass.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Line {
-    /// RFC 3339, or seconds since 1970. Never earlier than the line before.
+    /// RFC 3339, or seconds since 1970. Never earlier than the line before, nor more than a day later.
     at: Moment,
     source: Option<String>,
     value: Option<Value>,
@@ -157,6 +160,9 @@ impl Replay {
         }
         if at < self.clock.wall() {
             return Err("earlier than the line before".into());
+        }
+        if at.since(self.clock.wall()) > LONGEST_GAP {
+            return Err("more than a day after the line before; is the time of one of them wrong?".into());
         }
         loop {
             let left = at.since(self.clock.wall());
@@ -323,6 +329,7 @@ mod tests {
         let refused = [
             ("{\"at\": 5, \"source\": \"crane\"}", "line 1: needs a value"),
             ("{\"at\": 5}\n{\"at\": 4}", "line 2: earlier"),
+            ("{\"at\": 0}\n{\"at\": \"2026-03-02T06:00:00Z\"}", "line 2: more than a day after"),
             ("{\"at\": 5, \"source\": \"wind\", \"value\": 1}", "not configured"),
             ("{\"at\": 5, \"value\": 1}", "needs its source"),
             ("\n\nmoving", "line 3"),
@@ -357,5 +364,13 @@ mod tests {
         let heat = told("heat-wave.jsonl");
         let hot = violations(&heat, "cabinet_temperature");
         assert!((1..=3).contains(&hot), "the hysteresis keeps it from flapping: {hot}");
+        let crane = heat.iter().filter_map(|change| match &change.what {
+            Changed::Constraint { name, state, .. } if name == "crane_motion" => Some(*state),
+            _ => None,
+        });
+        let after_rest: Vec<_> = crane.skip_while(|state| *state != ConstraintState::Ok).skip(1).collect();
+        assert_eq!(after_rest, [], "it stands still all the time");
+        let stale = |change: &Change| matches!(&change.what, Changed::Constraint { reading, .. } if reading == "stale");
+        assert!(!shift.iter().chain(&heat).any(stale), "recorded as often as the rules want it");
     }
 }

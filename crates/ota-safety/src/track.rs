@@ -126,6 +126,10 @@ impl Track {
             self.slices.clear();
         }
         self.finding = self.weigh(rule, &sample).err();
+        // Nobody knows what the value did meanwhile: its window is watched anew.
+        if matches!(self.finding, Some(Unmet::Fault(_) | Unmet::Implausible | Unmet::WrongType)) {
+            self.slices.clear();
+        }
         self.good_since = match self.finding {
             None => Some(self.good_since.unwrap_or(sample.taken_at)),
             Some(_) => None,

@@ -7,12 +7,22 @@ use std::{
 };
 
 use anyhow::Context as _;
+use nix::{
+    sys::signal::{Signal as ToCommand, kill},
+    unistd::Pid,
+};
 use ota_api::{inhibitors::InhibitRequest, words::Step};
 use ota_client::Client;
-use tokio::process::Child;
+use tokio::{
+    process::Child,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 use super::Context;
 use crate::{exit::Failure, output::Output};
+
+/// Longest pause before a renewal that failed is tried again.
+const RETRY: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -51,8 +61,15 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         ttl: args.ttl,
     };
     let mut lease = client.inhibit(&request).await?.id;
-    let ended = match start(&args.command) {
-        Ok(child) => attend(child, &client, &request, &mut lease, &mut context.out).await,
+    let started = Signals::listen().and_then(|signals| Ok((start(&args.command)?, signals)));
+    let ended = match started {
+        Ok((child, signals)) => {
+            let keep = keep(&client, &request, &mut lease, &mut context.out);
+            tokio::select! {
+                ended = attend(child, signals) => ended,
+                failure = keep => Err(failure),
+            }
+        }
         Err(error) => Err(error),
     };
     // Whatever became of the command: nobody holds updates back any more. A lease that cannot be given back runs out.
@@ -74,46 +91,75 @@ fn start(command: &[String]) -> Result<Child, Failure> {
     Ok(process.spawn().with_context(|| format!("starting {program}"))?)
 }
 
-/// Waits for the command and renews the lease meanwhile. Ctrl-C reaches the command by the terminal; its end decides.
-async fn attend(
-    mut child: Child,
-    client: &Client,
-    request: &InhibitRequest,
-    lease: &mut u64,
-    out: &mut Output,
-) -> Result<ExitStatus, Failure> {
-    let mut renewals = tokio::time::interval(Duration::from_secs(request.ttl) / 2);
-    renewals.tick().await;
+/// What ends this program when nobody listens. Listened to before the command starts, so that none is lost.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| signal(kind).context("listening to signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Waits for the command, whose end decides. Ctrl-C reaches it by the terminal; other signals are passed on.
+async fn attend(mut child: Child, mut signals: Signals) -> Result<ExitStatus, Failure> {
     loop {
-        tokio::select! {
+        let passed_on = tokio::select! {
             status = child.wait() => return Ok(status.context("waiting for the command")?),
-            _ = tokio::signal::ctrl_c() => {}
-            _ = renewals.tick() => renew(client, request, lease, out).await?,
+            _ = signals.interrupt.recv() => continue,
+            _ = signals.terminate.recv() => ToCommand::SIGTERM,
+            _ = signals.hang_up.recv() => ToCommand::SIGHUP,
+        };
+        // Not waited for yet, so the number is its own. It may just have ended: then the next round says so.
+        if let Some(pid) = child.id().and_then(|id| i32::try_from(id).ok()) {
+            let _ = kill(Pid::from_raw(pid), passed_on);
         }
     }
 }
 
-/// After a restart of the gateway nobody knows the lease any more: then a new one is taken.
-async fn renew(
-    client: &Client,
-    request: &InhibitRequest,
-    lease: &mut u64,
-    out: &mut Output,
-) -> Result<(), Failure> {
-    let renewal = InhibitRequest { id: Some(*lease), ttl: request.ttl, ..InhibitRequest::default() };
-    let gone = match client.inhibit(&renewal).await {
-        Ok(_) => return Ok(()),
-        Err(error) if error.api().is_some_and(|api| api.status == 404) => client.inhibit(request).await,
-        Err(error) => Err(error),
-    };
-    match gone {
-        Ok(taken) => {
-            *lease = taken.id;
-            out.note("the gateway had let go of updates; they are held back again")
+/// Renews the lease for ever: at a third of its time, so that one renewal may be lost and there is time for more. Ends when
+/// nothing can be said any more.
+async fn keep(client: &Client, request: &InhibitRequest, lease: &mut u64, out: &mut Output) -> Failure {
+    let period = Duration::from_secs(request.ttl) / 3;
+    let again = RETRY.min(period / 2);
+    let (mut pause, mut lost) = (period, false);
+    loop {
+        tokio::time::sleep(pause).await;
+        let renewed = tokio::time::timeout(period, renew(client, request, *lease)).await;
+        let renewed = renewed.unwrap_or_else(|_| Err("no answer in time".into()));
+        let said = match &renewed {
+            Ok(id) if *id != *lease => {
+                Some("the gateway had let go of updates; they are held back again".into())
+            }
+            Ok(_) if lost => Some("updates are still held back".into()),
+            Ok(_) => None,
+            // The command matters more than the lease: it goes on, and so do the renewals.
+            Err(why) => (!lost).then(|| format!("updates may not be held back any more: {why}")),
+        };
+        (pause, lost) = if renewed.is_ok() { (period, false) } else { (again, true) };
+        *lease = renewed.unwrap_or(*lease);
+        if let Some(Err(failure)) = said.map(|said: String| out.note(&said)) {
+            return failure;
         }
-        // The command matters more than the lease: it goes on, and the next renewal tries again.
-        Err(error) => out.note(&format!("updates may not be held back any more: {}", error.chain())),
     }
+}
+
+/// The lease as it is now: after a restart of the gateway nobody knows the old one any more, and a new one is taken.
+async fn renew(client: &Client, request: &InhibitRequest, lease: u64) -> Result<u64, String> {
+    let renewal = InhibitRequest { id: Some(lease), ttl: request.ttl, ..InhibitRequest::default() };
+    let held = match client.inhibit(&renewal).await {
+        Err(error) if error.api().is_some_and(|api| api.status == 404) => client.inhibit(request).await,
+        outcome => outcome,
+    };
+    held.map(|held| held.id).map_err(|error| error.chain())
 }
 
 /// As a shell has it: 128 and the number of the signal when one ended the command.

@@ -56,11 +56,25 @@ async fn a_gateway_that_forgot_the_lease_is_asked_for_a_new_one() {
     );
     let answers = [Answer::Ok(lease(1)), gone, Answer::Ok(lease(2))];
     fake.on("POST safety/inhibitors", answers).answers("DELETE safety/inhibitors", done());
-    // Renewed after one second: the command lives a little longer.
+    // Renewed after two thirds of a second: the command lives a little longer.
     let run = run(&["--url", &fake.url(), "inhibit", "--ttl", "2", "--", "sleep", "1.5"]).await;
     assert_eq!(run.exit, 0);
     assert!(run.err.contains("held back again"), "{}", run.err);
     assert_eq!(fake.requests().last().unwrap(), "DELETE safety/inhibitors?id=2");
+}
+
+#[tokio::test]
+async fn a_renewal_that_is_lost_is_made_again_before_the_lease_runs_out() {
+    let fake = Fake::start().await;
+    let busy = json!({"error": true, "code": "INTERNAL", "name": "INTERNAL", "message": "the store is busy"});
+    let answers = [Answer::Ok(lease(1)), Answer::Refusal(500, busy), Answer::Ok(lease(1))];
+    fake.on("POST safety/inhibitors", answers).answers("DELETE safety/inhibitors", done());
+    // Renewed after one second, and again after half of one.
+    let run = run(&["--url", &fake.url(), "inhibit", "--ttl", "3", "--", "sleep", "1.9"]).await;
+    assert_eq!(run.exit, 0);
+    assert_eq!(run.err.matches("may not be held back any more").count(), 1, "{}", run.err);
+    assert!(run.err.contains("the store is busy") && run.err.contains("still held back"), "{}", run.err);
+    assert_eq!(fake.tokens().len(), 4, "taken, renewed twice, given back: {:?}", fake.requests());
 }
 
 #[tokio::test]

@@ -1,9 +1,10 @@
 //! The health checks of a trial boot: systemd units, HTTP probes, commands, each with its time-out.
 
-use std::time::Duration;
+use std::{io, process::Stdio, time::Duration};
 
 use ota_core::ports::{BoxFuture, HealthChecks};
 use ota_fetch::{NoAuthorities, WebClient};
+use ota_safety::program::Group;
 use tokio::{process::Command, time::Instant};
 
 use crate::config::{HealthCheck, HealthConfig};
@@ -72,13 +73,12 @@ impl ConfiguredChecks {
 
 #[expect(clippy::disallowed_methods, reason = "the owner of the health check commands")]
 async fn run(program: &str, arguments: &[String]) -> Result<(), String> {
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .output()
-        .await
-        .map_err(|error| format!("{program}: {error}"))?;
+    let failed = |error: io::Error| format!("{program}: {error}");
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let (child, group) = Group::start(&mut command).map_err(failed)?;
+    let output = child.wait_with_output().await.map_err(failed)?;
+    group.ended();
     if output.status.success() {
         return Ok(());
     }

@@ -31,6 +31,25 @@ async fn a_command_that_hangs_ends_at_its_time_out() {
 }
 
 #[tokio::test]
+async fn a_command_that_hangs_is_killed_with_all_that_it_has_started() {
+    let dir = tempfile::tempdir().unwrap();
+    let told = dir.path().join("pid");
+    let script = format!("sleep 1000 & echo $! >{}; wait; exit 1", told.display());
+    let why = verdict(vec![check(&["sh", "-c", &script], 1)]).await.unwrap_err();
+    assert!(why.contains("did not pass in 1 s"), "{why}");
+    let stat = format!("/proc/{}/stat", std::fs::read_to_string(told).unwrap().trim());
+    // Who inherits it may not wait for it: a dead one counts as gone.
+    let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+    let gone = async {
+        while runs() {
+            // tidy: waits for another process
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_check_that_passes_later_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
     let script = format!("test -e {0}/up || {{ touch {0}/up; exit 1; }}", dir.path().display());

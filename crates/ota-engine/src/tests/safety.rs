@@ -31,6 +31,10 @@ impl Gateway {
         job.clone().unwrap()
     }
 
+    fn writes_judged(&self) -> usize {
+        self.gate.judged().into_iter().filter(|step| *step == SafetyStep::Write).count()
+    }
+
     async fn until_held(&self) -> Job {
         self.until_state(|state| matches!(state.held(), Some(Held::Safety(_)))).await
     }
@@ -172,6 +176,128 @@ async fn who_does_not_want_to_wait_is_told_what_else_holds_the_reboot() {
     assert_eq!(gateway.until(&job, JobStatus::Rebooting).await.state.held(), Some(&Held::Window));
 }
 
+/// Lets everything else run until `done`, or as often as that takes at most, while no time passes.
+async fn without_time(mut done: impl FnMut() -> bool) {
+    let now = tokio::time::Instant::now();
+    for _ in 0..2_000_000 {
+        if done() {
+            assert_eq!(now.elapsed(), Duration::ZERO);
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+    panic!("not without time passing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_violation_that_comes_while_the_slot_is_fenced_counts_as_soon_as_it_is_written() {
+    let mut gateway = Gateway::start().await;
+    gateway.before_install = true;
+    gateway.restart_daemon().await;
+    let job = gateway.downloaded().await;
+    gateway.snapshots.hold();
+    gateway.install(&job, SEAMLESS).await.unwrap();
+    // Made in the midst of the fencing, after safety was asked.
+    gateway.snapshots.until_held().await;
+    let (looks, asked) = (gateway.gate.reports(), gateway.writes_judged());
+    gateway.violate("crane_motion", &[SafetyStep::Write, SafetyStep::Switch], OnViolation::PauseWrite);
+    without_time(|| gateway.gate.reports() > looks).await;
+    assert_eq!(gateway.writes_judged(), asked, "there is nothing to stop yet");
+    gateway.snapshots.release();
+    without_time(|| gateway.writes_judged() > asked).await;
+    gateway.until_held().await;
+    gateway.clear("crane_motion");
+    gateway.rebooter.until_reboots(1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_download_that_people_resume_under_a_violation_stands_still_at_once() {
+    let gateway = Gateway::start().await;
+    gateway.source.script([FetchScript::HoldAt(40_960), FetchScript::HoldAt(45_056)]);
+    let job = gateway.download().await.unwrap();
+    gateway.source.until_held().await;
+    gateway.engine().pause(&Actor::gateway(), None).await.unwrap();
+    let looks = gateway.gate.reports();
+    gateway.violate("radio", &[SafetyStep::Download], OnViolation::PauseWrite);
+    without_time(|| gateway.gate.reports() > looks).await;
+    gateway.engine().resume(&Actor::gateway(), None).await.unwrap();
+    let held = || gateway.engine().active().borrow().as_ref().is_some_and(|job| job.state.held().is_some());
+    without_time(held).await;
+    gateway.clear("radio");
+    gateway.source.go_on();
+    gateway.until(&job, JobStatus::Downloaded).await;
+}
+
+/// A gateway whose update was confirmed, so that there is something to go back to.
+async fn updated() -> Gateway {
+    let mut gateway = Gateway::start().await;
+    let job = gateway.rebooting().await;
+    gateway.reboot().await;
+    gateway.until(&job, JobStatus::Succeeded).await;
+    gateway
+}
+
+#[tokio::test]
+async fn what_holds_back_a_rollback_does_so_until_its_reboot() {
+    let mut gateway = updated().await;
+    gateway.violate("crane_motion", &[SafetyStep::Switch, SafetyStep::Reboot], OnViolation::HoldReboot);
+    let back = RollbackRequest { target_version: None };
+    gateway.engine().rollback(&Actor::gateway(), back).await.unwrap();
+    gateway.until_held().await;
+    let held_by = |constraints: &'static [&'static str]| {
+        move |state: &JobState| match state.held() {
+            Some(Held::Safety(blocks)) => {
+                blocks.iter().map(|b| b.constraint.as_str()).eq(constraints.iter().copied())
+            }
+            _ => false,
+        }
+    };
+    gateway.violate("people", &[SafetyStep::Rollback], OnViolation::HoldReboot);
+    gateway.clear("crane_motion");
+    let job = gateway.until_state(held_by(&["people"])).await;
+    assert!(matches!(job.state, JobState::Installed { .. }), "{:?}", job.state);
+    assert_eq!(gateway.boot.env().trial, None);
+    let explained = gateway.engine().explain(ExplainRequest::default()).await.unwrap();
+    let steps: Vec<_> = explained.steps.iter().map(|(step, verdict)| (*step, verdict.allowed())).collect();
+    assert_eq!(
+        steps,
+        [(SafetyStep::Rollback, false), (SafetyStep::Switch, true), (SafetyStep::Reboot, true)]
+    );
+    // The same right before the reboot.
+    gateway.violate("crane_motion", &[SafetyStep::Reboot], OnViolation::HoldReboot);
+    gateway.clear("people");
+    gateway.until_state(|state| matches!(state, JobState::Armed { held: Some(_) })).await;
+    gateway.violate("people", &[SafetyStep::Rollback], OnViolation::HoldReboot);
+    gateway.clear("crane_motion");
+    gateway.until_state(held_by(&["people"])).await;
+    assert_eq!(gateway.rebooter.reasons().len(), 1, "that of the update");
+    gateway.clear("people");
+    gateway.rebooter.until_reboots(2).await;
+    // Undoing it is not going back: nothing that blocks `rollback` holds that.
+    gateway.health.fail("modem does not answer");
+    gateway.violate("people", &[SafetyStep::Rollback], OnViolation::HoldReboot);
+    gateway.reboot().await;
+    assert_eq!(gateway.rebooter.until_reboots(3).await.last(), Some(&RebootReason::GoBack));
+}
+
+#[tokio::test]
+async fn what_holds_back_a_deployment_does_so_until_its_reboot() {
+    let gateway = Gateway::start().await;
+    gateway.violate("crane_motion", &[SafetyStep::Reboot], OnViolation::HoldReboot);
+    gateway.engine().deploy(&Actor::gateway(), deployment(&gateway)).await.unwrap();
+    gateway.until_state(|state| matches!(state, JobState::Armed { held: Some(_) })).await;
+    gateway.violate("people", &[SafetyStep::Deploy], OnViolation::HoldReboot);
+    gateway.clear("crane_motion");
+    let people = |state: &JobState| match state.held() {
+        Some(Held::Safety(blocks)) => blocks.len() == 1 && blocks[0].constraint == "people",
+        _ => false,
+    };
+    gateway.until_state(people).await;
+    assert!(gateway.rebooter.reasons().is_empty());
+    gateway.clear("people");
+    gateway.rebooter.until_reboots(1).await;
+}
+
 /// How often safety is looked at while others get `turns` on the one thread of this runtime.
 async fn looks_within(gateway: &Gateway, turns: usize) -> usize {
     let before = gateway.gate.reports();
@@ -229,5 +355,15 @@ async fn a_dry_run_tells_of_the_steps_that_are_to_come_and_changes_nothing() {
     gateway.boot.set_readable(false);
     let broken = gateway.engine().explain(ExplainRequest::default()).await.unwrap();
     assert_eq!(broken.obstacles.len(), 1, "{:?}", broken.obstacles);
+    gateway.boot.set_readable(true);
+    gateway.snapshots.hold();
+    let engine = gateway.engine().clone();
+    let snapshot = tokio::spawn(async move { engine.create_snapshot(&Actor::gateway(), None).await });
+    gateway.snapshots.until_held().await;
+    let claimed = gateway.engine().explain(ExplainRequest::default()).await.unwrap();
+    assert!(claimed.obstacles[0].1.contains("a snapshot is being made"), "{:?}", claimed.obstacles);
+    assert_eq!(code(gateway.install(&job, SEAMLESS).await.unwrap_err()), ErrorCode::SystemBusy);
+    gateway.snapshots.release();
+    snapshot.await.unwrap().unwrap();
     assert_eq!(gateway.until(&job, JobStatus::Downloaded).await.counters.installs, 0);
 }

@@ -102,6 +102,38 @@ async fn the_reboot_for_a_reset_waits_for_safety() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_holds_back_a_reset_ends_the_countdown_to_its_reboot() {
+    let mut gateway = Gateway::start().await;
+    gateway.countdown = 60;
+    gateway.restart_daemon().await;
+    gateway.engine().factory_reset(&ada(), false).await.unwrap();
+    gateway.gate.until_judged(SafetyStep::Reboot, 1).await;
+    gateway.gate.violate("people", &[SafetyStep::Reset]);
+    gateway.gate_changes.send_modify(|n| *n += 1);
+    // tidy: paused time
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert!(gateway.rebooter.reasons().is_empty());
+    gateway.gate.clear("people");
+    gateway.gate_changes.send_modify(|n| *n += 1);
+    let began = tokio::time::Instant::now();
+    assert_eq!(gateway.rebooter.until_reboots(1).await, [RebootReason::FactoryReset]);
+    assert!(began.elapsed() >= Duration::from_secs(60), "announced anew: {:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn what_begins_to_hold_back_a_reset_right_before_its_reboot_does_so() {
+    let gateway = Gateway::start().await;
+    // Asked at the request, at the start of the countdown, and in the same breath as the reboot.
+    gateway.gate.violate_after(3, "people", &[SafetyStep::Reset]);
+    gateway.engine().factory_reset(&ada(), false).await.unwrap();
+    gateway.gate.until_judged(SafetyStep::Reset, 3).await;
+    assert!(gateway.rebooter.reasons().is_empty());
+    gateway.gate.clear("people");
+    gateway.gate_changes.send_modify(|n| *n += 1);
+    gateway.rebooter.until_reboots(1).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reset_that_is_taken_back_while_it_waits_frees_the_gateway_and_one_that_does_not_read_does_not() {
     let gateway = Gateway::start().await;
     gateway.gate.violate("crane_motion", &[SafetyStep::Reboot]);

@@ -3,13 +3,13 @@
 use axum::extract::State;
 use ota_api::{
     explain::{ExplainRequest, Explanation, Forecast, Obstacle, StepForecast, StepOutcome, WindowForecast},
-    jobs::Blocking,
+    jobs::{Blocking, Waiting},
     text,
     windows::WindowOpening,
     words::Step,
 };
 use ota_core::{
-    job::{Job, JobState},
+    job::{Job, JobKind, JobState},
     ports::Role,
     safety::{SafetyStep, Verdict},
 };
@@ -96,6 +96,9 @@ fn forecast(view: &ota_engine::Explanation) -> Forecast {
     if view.job.as_ref().is_some_and(|job| job.state.is_end()) {
         return Forecast::Nothing;
     }
+    if awaited(view).is_some() {
+        return Forecast::AwaitPeople;
+    }
     if !view.obstacles.is_empty() {
         return Forecast::Refuse;
     }
@@ -105,7 +108,8 @@ fn forecast(view: &ota_engine::Explanation) -> Forecast {
     let waits_for_window =
         view.window.needed && !(under_way && view.window.open.is_some()) && !view.window.fits;
     match (next, later) {
-        _ if waits_for_window => Forecast::Wait,
+        _ if view.job.as_ref().is_some_and(only_downloads) && !download_held(view) => Forecast::StartThenWait,
+        _ if waits_for_window || waits_for_its_turn(view) => Forecast::Wait,
         (true, true) => Forecast::Start,
         (true, false) => Forecast::StartThenWait,
         (false, _) if under_way || view.window.needed => Forecast::Wait,
@@ -118,17 +122,70 @@ fn is_under_way(job: &Job) -> bool {
     !matches!(job.state, JobState::Queued | JobState::Paused { .. } | JobState::Downloaded)
 }
 
+/// Whether the job ends its way in staging for now.
+fn only_downloads(job: &Job) -> bool {
+    let before = matches!(job.state, JobState::Queued | JobState::Downloading { .. } | JobState::Verifying);
+    before && job.kind == JobKind::Update && job.install.is_none()
+}
+
+fn download_held(view: &ota_engine::Explanation) -> bool {
+    view.steps.iter().any(|(step, verdict)| *step == SafetyStep::Download && !verdict.allowed())
+}
+
+/// Whether the job would begin to write, but for what has the gateway to itself.
+fn waits_for_its_turn(view: &ota_engine::Explanation) -> bool {
+    view.alone.is_some() && view.job.as_ref().is_some_and(|job| job.state == JobState::Scheduled)
+}
+
+/// Why the job stands still until somebody does something, and what that is.
+fn awaited(view: &ota_engine::Explanation) -> Option<(&'static str, &'static str)> {
+    let waiting = Waiting::of(&view.job.as_ref()?.state)?;
+    match waiting.reason.as_str() {
+        "resume" => Some((
+            "was paused by hand and waits for somebody to resume it",
+            "Resume the download (updates/resume), or cancel it",
+        )),
+        "reboot" => Some((
+            "is installed and waits for somebody to reboot the gateway",
+            "Reboot the gateway, or ask for the install again with reboot_after (updates/install)",
+        )),
+        "judgement" => Some((
+            "failed its health check, and its trial waits for somebody to judge it",
+            "Confirm the new version (updates/confirm), or reject it (updates/reject)",
+        )),
+        _ => None,
+    }
+}
+
+/// What is told of a job that goes on by itself, in other words than those of a request.
+fn under_way(job: &Job) -> Option<&'static str> {
+    match job.state {
+        JobState::FallingBack { .. } | JobState::Undoing { .. } => Some("is being undone and ends by itself"),
+        _ if only_downloads(job) => {
+            Some("goes on until it is downloaded; its install has not been asked for")
+        }
+        _ => None,
+    }
+}
+
 fn sentence(view: &ota_engine::Explanation, forecast: Forecast) -> String {
     let what = view.job.as_ref().map_or_else(|| "An update".to_owned(), |job| format!("Job {}", job.id));
     let held = held(view).map_or_else(String::new, |(step, names)| {
         format!(" {} is held back by {names}.", capital(Step::from(step).as_str()))
     });
-    let said = match forecast {
-        Forecast::Start => format!("{what} would run to its end now."),
-        Forecast::StartThenWait => format!("{what} would start now and then wait.{held}"),
-        Forecast::Wait => format!("{what} waits and goes on by itself.{}{held}", window_sentence(view)),
-        Forecast::Refuse => format!("{what} would be refused now.{held}"),
-        Forecast::Nothing => format!("{what} has ended."),
+    let (window, goes_on) = (window_sentence(view), view.job.as_ref().and_then(under_way));
+    let turn = view.alone.as_ref().filter(|_| waits_for_its_turn(view));
+    let turn = turn.map_or_else(String::new, |alone| format!(" Meanwhile {alone}."));
+    let said = match (forecast, goes_on) {
+        (Forecast::Start | Forecast::StartThenWait, Some(goes_on)) => {
+            format!("{what} {goes_on}.{window}{held}")
+        }
+        (Forecast::Start, None) => format!("{what} would run to its end now."),
+        (Forecast::StartThenWait, None) => format!("{what} would start now and then wait.{held}"),
+        (Forecast::Wait, _) => format!("{what} waits and goes on by itself.{turn}{window}{held}"),
+        (Forecast::AwaitPeople, _) => format!("{what} {}.{held}", awaited(view).unwrap_or_default().0),
+        (Forecast::Refuse, _) => format!("{what} would be refused now.{held}"),
+        (Forecast::Nothing, _) => format!("{what} has ended."),
     };
     view.obstacles.iter().fold(said, |said, (_, why)| format!("{said} {}.", capital(why)))
 }
@@ -163,6 +220,7 @@ fn actions(view: &ota_engine::Explanation) -> Vec<String> {
             actions.push(action);
         }
     };
+    note(awaited(view).unwrap_or_default().1.to_owned());
     for (_, verdict) in of_an_update(view) {
         if let Some(service) = &verdict.service {
             note(format!(
@@ -193,3 +251,6 @@ fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,8 +151,9 @@ impl Standing {
             self.unmet_since.get_or_insert(now.monotonic);
             return true;
         }
-        self.has_held = true;
-        if let Some(since) = self.unmet_since.take() {
+        // Waiting for the first samples after a start is no violation that tells how long the next one may last.
+        let has_held = std::mem::replace(&mut self.has_held, true);
+        if let Some(since) = self.unmet_since.take().filter(|_| has_held) {
             self.history.record(now.monotonic.saturating_sub(since));
         }
         true

@@ -105,8 +105,17 @@ fn a_block_tells_what_since_when_and_what_to_do() {
     assert_eq!(block.message, "Crane movement detected");
     assert_eq!(block.detected_at, Some(since));
     assert_eq!(block.resolution, "Wait for crane to stop or use force override with PIN");
-    // The only violation before this one was the start, 1 s long; this one has lasted longer.
     assert_eq!(block.estimated_wait, None);
+}
+
+#[test]
+fn the_start_is_no_violation_that_others_are_estimated_by() {
+    let plant = Plant::new();
+    plant.wait(100);
+    plant.calm();
+    plant.moving();
+    assert_eq!(plant.engine.judge(SafetyStep::Switch).blocks[0].estimated_wait, None);
+    assert_eq!(plant.engine.report().constraints[0].estimated_wait, None);
 }
 
 #[test]
@@ -318,12 +327,11 @@ async fn a_file_that_goes_away_blocks_and_comes_back_by_itself() {
 async fn staleness_and_the_end_of_an_override_are_told_without_a_sample() {
     let text = CONFIG.replace("/nowhere/crane", "/dev/null").replace("/nowhere/people", "/dev/zero");
     let clock = TokioClock::started_now();
-    let mut config: SafetyConfig = toml::from_str(&text).unwrap();
-    // One look at the start, then silence.
-    for source in &mut config.sources {
+    let mut engine = SafetyEngine::new(toml::from_str(&text).unwrap(), clock.clone()).unwrap();
+    // One look at the start, then silence: no configuration may ask so rarely.
+    for source in &mut Arc::get_mut(&mut engine).unwrap().sources {
         source.file.as_mut().unwrap().every = Duration::from_secs(1_000_000);
     }
-    let engine = SafetyEngine::new(config, clock.clone()).unwrap();
     tokio::spawn(Arc::clone(&engine).run(std::future::pending()));
     while engine.report().constraints[0].reading != "unreadable" {
         tokio::task::yield_now().await;

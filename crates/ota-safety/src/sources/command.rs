@@ -14,10 +14,10 @@ use super::{
     Env, Opened, Polled, Probe, Taken, check_period,
     payload::{self, JsonConfig, MAX_DOCUMENT},
 };
-use crate::reading::Fault;
+use crate::{program::Group, reading::Fault};
 
-/// A program and how often it is run. It gets no standard input, only `PATH` of the environment, and is killed when it takes
-/// too long. Exit status 0 and a value on standard output, everything else is a fault.
+/// A program and how often it is run. It gets no standard input, only `PATH` of the environment, and is killed with all that it
+/// has started when it takes too long. Exit status 0 and a value on standard output, everything else is a fault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandConfig {
@@ -29,7 +29,7 @@ pub struct CommandConfig {
     /// Where the value stands, if the output is JSON.
     #[serde(default)]
     pub json: Option<JsonConfig>,
-    /// Pause between two runs, default 5 s.
+    /// Pause between two runs, default 1 s.
     #[serde(with = "duration", default = "default_every")]
     pub every: Duration,
     /// Longest run, default 2 s.
@@ -38,7 +38,7 @@ pub struct CommandConfig {
 }
 
 fn default_every() -> Duration {
-    Duration::from_secs(5)
+    Duration::from_secs(1)
 }
 
 fn default_timeout() -> Duration {
@@ -70,9 +70,10 @@ impl Probe for CommandProbe {
     }
 }
 
-async fn run(config: &CommandConfig) -> Result<Vec<u8>, Fault> {
+/// What the program prints, once it has ended well.
+pub(super) async fn run(config: &CommandConfig) -> Result<Vec<u8>, Fault> {
     let failed = |error: std::io::Error| Fault::Unreadable(format!("{}: {error}", config.program.display()));
-    let mut child = start(config).map_err(failed)?;
+    let (mut child, group) = start(config).map_err(failed)?;
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         let limit = u64::try_from(MAX_DOCUMENT + 1).unwrap_or(u64::MAX);
@@ -82,6 +83,7 @@ async fn run(config: &CommandConfig) -> Result<Vec<u8>, Fault> {
         return Err(Fault::TooLarge);
     }
     let status = child.wait().await.map_err(failed)?;
+    group.ended();
     if status.success() {
         Ok(output)
     } else {
@@ -90,16 +92,16 @@ async fn run(config: &CommandConfig) -> Result<Vec<u8>, Fault> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the operator configured this program as a sensor")]
-fn start(config: &CommandConfig) -> std::io::Result<Child> {
-    Command::new(&config.program)
+fn start(config: &CommandConfig) -> std::io::Result<(Child, Group)> {
+    let mut command = Command::new(&config.program);
+    command
         .args(&config.args)
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
+        .stderr(Stdio::null());
+    Group::start(&mut command)
 }
 
 #[cfg(test)]
@@ -108,7 +110,11 @@ mod tests {
     use crate::{reading::Value, sources::test_feed::one_sample};
 
     async fn run_shell(script: &str) -> Result<Value, Fault> {
-        let text = format!("program = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\ntimeout = \"300ms\"");
+        run_shell_for("300ms", script).await
+    }
+
+    async fn run_shell_for(timeout: &str, script: &str) -> Result<Value, Fault> {
+        let text = format!("program = \"/bin/sh\"\nargs = [\"-c\", {script:?}]\ntimeout = {timeout:?}");
         let config: CommandConfig = toml::from_str(&text).unwrap();
         one_sample(|env| config.source(env)).await
     }
@@ -124,6 +130,25 @@ mod tests {
         assert_eq!(run_shell("exec sleep 60").await, Err(Fault::TimedOut));
         assert_eq!(run_shell("yes").await, Err(Fault::TooLarge));
         assert!(matches!(run_shell("true").await, Err(Fault::Malformed(_))));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_hangs_is_killed_with_all_that_it_has_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = dir.path().join("pid");
+        let script = format!("sleep 1000 & echo $! >{}; wait; echo 1", told.display());
+        assert_eq!(run_shell_for("2s", &script).await, Err(Fault::TimedOut));
+        let pid = std::fs::read_to_string(told).unwrap();
+        let stat = format!("/proc/{}/stat", pid.trim());
+        // Who inherits it may not wait for it: a dead one counts as gone.
+        let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
+        let gone = async {
+            while runs() {
+                // tidy: waits for another process
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
     }
 
     #[test]

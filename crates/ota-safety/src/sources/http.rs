@@ -1,6 +1,6 @@
 //! A value behind an HTTP GET: plain text or a field of a JSON document.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use ota_core::ports::BoxFuture;
@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Env, Opened, Polled, Probe, Taken, check_period,
+    dial::Names,
     payload::{self, JsonConfig, MAX_DOCUMENT},
 };
 use crate::reading::Fault;
@@ -51,7 +52,8 @@ impl HttpConfig {
         if !["http", "https"].contains(&url.scheme()) || url.password().is_some() {
             return Err("url must be http or https, without a password".into());
         }
-        let probe = HttpProbe { config: self.clone(), url, env: env.clone(), client: None };
+        let probe =
+            HttpProbe { config: self.clone(), url, env: env.clone(), names: Arc::default(), client: None };
         Ok(Polled { probe, every: self.every, timeout: self.timeout, back_off: true }.into())
     }
 }
@@ -60,6 +62,7 @@ struct HttpProbe {
     config: HttpConfig,
     url: Url,
     env: Env,
+    names: Arc<Names>,
     /// Made at the first request, when certificates and token can be read.
     client: Option<Connected>,
 }
@@ -75,7 +78,7 @@ impl Probe for HttpProbe {
         Box::pin(async {
             let connected = match self.client.take() {
                 Some(connected) => connected,
-                None => connect(&self.config)?,
+                None => connect(&self.config, &self.names)?,
             };
             // Kept only after an answer: certificates and token are read again after a failure.
             let answer = get(&connected, self.url.clone()).await?;
@@ -85,8 +88,8 @@ impl Probe for HttpProbe {
     }
 }
 
-fn connect(config: &HttpConfig) -> Result<Connected, Fault> {
-    let mut client = Client::builder().redirect(Policy::none()).no_proxy();
+fn connect(config: &HttpConfig, names: &Arc<Names>) -> Result<Connected, Fault> {
+    let mut client = Client::builder().redirect(Policy::none()).no_proxy().dns_resolver(Arc::clone(names));
     if let Some(path) = &config.ca {
         let pem =
             std::fs::read(path).map_err(|error| Fault::Unreadable(format!("{}: {error}", path.display())))?;

@@ -4,6 +4,7 @@
 //! A source only reads and delivers; what a value means is left to [`crate::rules`].
 
 mod command;
+mod dial;
 mod file;
 mod http;
 mod modbus;
@@ -88,6 +89,21 @@ impl SourceConfig {
         self.open(env).map(|_| ()).map_err(|why| bad(&why))
     }
 
+    /// How often it is asked, and the longest time that an answer may take. `None` for one that speaks when it likes.
+    pub(crate) fn pace(&self) -> Option<(Duration, Duration)> {
+        let kinds = [
+            self.file.as_ref().map(|file| (file.every, file.timeout)),
+            self.command.as_ref().map(|command| (command.every, command.timeout)),
+            self.http.as_ref().map(|http| (http.every, http.timeout)),
+            self.modbus.as_ref().map(|modbus| (modbus.every, modbus.timeout)),
+            self.systemd.as_ref().map(|unit| (unit.every, system::SYSTEMCTL_TIMEOUT)),
+            self.system.as_ref().map(|system| (system.every, system::TIMEOUT)),
+            self.hwmon.as_ref().map(|hwmon| (hwmon.every, system::TIMEOUT)),
+            self.power.as_ref().map(|power| (power.every, system::TIMEOUT)),
+        ];
+        kinds.into_iter().flatten().next()
+    }
+
     /// The source it describes. Touches nothing of the outside yet.
     fn open(&self, env: &Env) -> Result<Opened, String> {
         let kinds = [
@@ -96,7 +112,7 @@ impl SourceConfig {
             self.http.as_ref().map(|http| http.source(env)),
             self.mqtt.as_ref().map(MqttConfig::source),
             self.modbus.as_ref().map(ModbusConfig::source),
-            self.systemd.as_ref().map(|unit| unit.source(env)),
+            self.systemd.as_ref().map(UnitConfig::source),
             self.system.as_ref().map(|system| system.source(env)),
             self.hwmon.as_ref().map(HwmonConfig::source),
             self.power.as_ref().map(PowerConfig::source),
@@ -155,6 +171,15 @@ impl Feed {
         });
         (self.sink)(Sample { outcome, taken_at });
     }
+
+    /// Delivers what was read at `started` and was of some age then. What is from before the start of the monotonic clock
+    /// cannot be stamped with it, and must not pass for younger than it is.
+    pub(crate) fn deliver_aged(&self, Taken { value, age }: Taken, started: Duration) {
+        match started.checked_sub(age) {
+            Some(taken_at) => self.deliver(Ok(value), taken_at),
+            None => self.deliver(Err(Fault::Old), self.now()),
+        }
+    }
 }
 
 /// Starts every source. They end when what is returned is dropped.
@@ -198,7 +223,8 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
 fn pauses() -> impl Iterator<Item = Duration> + Send {
     let growing = backon::ExponentialBuilder::default().with_min_delay(Duration::from_millis(100));
-    growing.with_max_delay(LONGEST_PAUSE).with_jitter().without_max_times().build()
+    // The jitter comes on top, and may double a pause.
+    growing.with_max_delay(LONGEST_PAUSE / 2).with_jitter().without_max_times().build()
 }
 
 /// One reading on request, for sources that have to be asked.
@@ -241,7 +267,7 @@ impl<P: Probe> Source for Polled<P> {
                 let started = feed.now();
                 let read = tokio::time::timeout(self.timeout, self.probe.read()).await;
                 match read.unwrap_or(Err(Fault::TimedOut)) {
-                    Ok(Taken { value, age }) => feed.deliver(Ok(value), started.saturating_sub(age)),
+                    Ok(taken) => feed.deliver_aged(taken, started),
                     Err(fault) if self.back_off => return fault,
                     Err(fault) => feed.deliver(Err(fault), feed.now()),
                 }
@@ -262,4 +288,52 @@ fn check_period(every: Duration, timeout: Duration) -> Result<(), String> {
         return Err("every must be at least 10ms and timeout longer than zero".into());
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use super::{
+        test_feed::{env_at, one_sample_in},
+        *,
+    };
+
+    #[test]
+    fn no_pause_is_longer_than_it_may_be() {
+        let pauses: Vec<Duration> = pauses().take(1000).collect();
+        assert!(pauses[0] < Duration::from_millis(201), "{:?}", pauses[0]);
+        assert!(pauses.iter().all(|pause| *pause <= LONGEST_PAUSE), "{:?}", pauses.iter().max());
+        assert!(
+            pauses[10..].iter().all(|pause| *pause >= LONGEST_PAUSE / 2),
+            "{:?}",
+            pauses[10..].iter().min()
+        );
+    }
+
+    /// A clock that begins at zero, five seconds after the start: an hour ago is before that.
+    #[tokio::test]
+    async fn a_value_from_before_the_clock_began_is_stale_however_it_was_read() {
+        let env = env_at(Duration::from_secs(5));
+        let printed = async |time: &str| {
+            let print = format!("echo '{{\"v\": 1, \"t\": \"{time}\"}}'");
+            let text = format!(
+                "program = \"/bin/sh\"\nargs = [\"-c\", {print:?}]\njson = {{ value = \"/v\", time = \"/t\" }}"
+            );
+            let config: CommandConfig = toml::from_str(&text).unwrap();
+            one_sample_in(&env, |env| config.source(env)).await
+        };
+        assert_eq!(printed("2026-01-15T11:00:00Z").await, Err(Fault::Old));
+        assert_eq!(printed("2026-01-15T11:59:57Z").await, Ok(Value::Number(1.0)));
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("crane_motion");
+        fs::write(&path, "1\n").unwrap();
+        let [every, timeout] = [Duration::from_millis(50), Duration::from_secs(1)];
+        let config = FileConfig { path: path.clone(), every, timeout, stamp_by_mtime: true };
+        assert_eq!(one_sample_in(&env, |_| config.source()).await, Ok(Value::Number(1.0)));
+        let ago = fs::metadata(&path).unwrap().modified().unwrap() - Duration::from_secs(3600);
+        File::options().write(true).open(&path).unwrap().set_modified(ago).unwrap();
+        assert_eq!(one_sample_in(&env, |_| config.source()).await, Err(Fault::Old));
+        assert_eq!(Fault::Old.to_string(), "stale");
+    }
 }

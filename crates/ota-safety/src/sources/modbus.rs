@@ -1,17 +1,16 @@
 //! A coil or register of a PLC over Modbus/TCP.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
 use ota_core::ports::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpStream, lookup_host};
 use tokio_modbus::{
     Slave,
     client::{Context, Reader, tcp},
 };
 
-use super::{Opened, Polled, Probe, Taken, check_period};
+use super::{Opened, Polled, Probe, Taken, check_period, dial::Names};
 use crate::reading::{Fault, Value};
 
 /// One coil, input or number of a PLC and how often it is asked. One connection each, kept open.
@@ -107,7 +106,7 @@ impl ModbusConfig {
         if self.in_registers() && self.address.checked_add(self.number.registers() - 1).is_none() {
             return Err("the number reaches beyond the last register".into());
         }
-        let probe = ModbusProbe { config: self.clone(), connection: None };
+        let probe = ModbusProbe { config: self.clone(), names: Names::default(), connection: None };
         Ok(Polled { probe, every: self.every, timeout: self.timeout, back_off: true }.into())
     }
 
@@ -152,6 +151,7 @@ impl Number {
 
 struct ModbusProbe {
     config: ModbusConfig,
+    names: Names,
     connection: Option<Context>,
 }
 
@@ -161,7 +161,7 @@ impl Probe for ModbusProbe {
             // Taken out: after a time-out half an answer may be under way, which must not meet the next request.
             let mut connection = match self.connection.take() {
                 Some(connection) => connection,
-                None => connect(&self.config).await?,
+                None => connect(&self.config, &self.names).await?,
             };
             let value = ask(&mut connection, &self.config).await?;
             self.connection = Some(connection);
@@ -170,14 +170,10 @@ impl Probe for ModbusProbe {
     }
 }
 
-async fn connect(config: &ModbusConfig) -> Result<Context, Fault> {
+async fn connect(config: &ModbusConfig, names: &Names) -> Result<Context, Fault> {
     let lost =
         |error: std::io::Error| Fault::Disconnected(format!("{}:{}: {error}", config.host, config.port));
-    let addresses: Vec<SocketAddr> =
-        lookup_host((config.host.as_str(), config.port)).await.map_err(lost)?.collect();
-    let stream = TcpStream::connect(addresses.as_slice()).await.map_err(lost)?;
-    // Requests are a dozen bytes: waiting for more would only delay them.
-    stream.set_nodelay(true).map_err(lost)?;
+    let stream = names.connect(&config.host, config.port).await.map_err(lost)?;
     Ok(tcp::attach_slave(stream, Slave(config.unit)))
 }
 

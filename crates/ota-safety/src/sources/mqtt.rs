@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Feed, Opened, Source,
+    dial::Names,
     payload::{self, JsonConfig, MAX_DOCUMENT},
 };
 use crate::reading::Fault;
@@ -96,14 +97,19 @@ impl MqttConfig {
         if self.keep_alive_seconds == 0 {
             return Err("keep_alive_seconds must not be zero".into());
         }
-        Ok(Opened::Task(Box::new(MqttSource { config: self.clone() })))
+        Ok(Opened::Task(Box::new(MqttSource { config: self.clone(), names: Names::default() })))
     }
 
-    fn options(&self) -> Result<MqttOptions, Fault> {
+    fn options(&self, names: &Names) -> Result<MqttOptions, Fault> {
         let port = self.port.unwrap_or(if self.tls.is_some() { 8883 } else { 1883 });
         let mut options = MqttOptions::new(client_id(), (self.host.as_str(), port));
         options.set_keep_alive(self.keep_alive_seconds).set_clean_session(true);
         options.set_max_packet_size(MAX_DOCUMENT, MAX_DOCUMENT);
+        let (names, host) = (names.clone(), self.host.clone());
+        options.set_socket_connector(move |_, _| {
+            let (names, host) = (names.clone(), host.clone());
+            async move { names.connect(&host, port).await }
+        });
         if let (Some(name), Some(path)) = (&self.username, &self.password_file) {
             let password = read(path)?;
             options.set_credentials(name, password.trim_ascii().to_vec());
@@ -139,12 +145,13 @@ fn client_id() -> String {
 
 struct MqttSource {
     config: MqttConfig,
+    names: Names,
 }
 
 impl Source for MqttSource {
     fn follow<'a>(&'a mut self, feed: &'a Feed) -> BoxFuture<'a, Fault> {
         Box::pin(async {
-            let options = match self.config.options() {
+            let options = match self.config.options(&self.names) {
                 Ok(options) => options,
                 Err(fault) => return fault,
             };
@@ -209,7 +216,7 @@ impl Session<'_> {
             return;
         }
         match payload::decode(&message.payload, self.config.json.as_ref(), self.feed.wall()) {
-            Ok(taken) => self.feed.deliver(Ok(taken.value), now.saturating_sub(taken.age)),
+            Ok(taken) => self.feed.deliver_aged(taken, now),
             Err(fault) => self.feed.deliver(Err(fault), now),
         }
     }

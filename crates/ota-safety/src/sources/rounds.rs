@@ -131,7 +131,7 @@ impl Sensor {
         // Stamped with the start: the value is no older than that.
         let started = self.feed.now();
         match (self.read.lock().unwrap_or_else(PoisonError::into_inner))() {
-            Ok(Taken { value, age }) => self.feed.deliver(Ok(value), started.saturating_sub(age)),
+            Ok(taken) => self.feed.deliver_aged(taken, started),
             Err(fault) => self.feed.deliver(Err(fault), self.feed.now()),
         }
         self.busy.store(false, Ordering::Release);

@@ -9,13 +9,14 @@ use std::{
 };
 
 use jiff::fmt::serde::unsigned_duration::friendly::compact::required as duration;
-use ota_core::safety::Resources;
+use ota_core::{ports::BoxFuture, safety::Resources};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Env, Opened, check_period,
-    command::CommandConfig,
+    Env, Opened, Polled, Probe, Taken, check_period,
+    command::{self, CommandConfig},
     file::{self, FileConfig},
+    payload,
     rounds::Reading,
 };
 use crate::reading::{Fault, Value};
@@ -45,7 +46,8 @@ pub struct SystemConfig {
     pub every: Duration,
 }
 
-/// The state of a systemd unit as `systemctl` says it: `active`, `inactive`, `failed`, …
+/// The state of a systemd unit as `systemctl` says it: `active`, `inactive`, `failed`, … One that does not exist, is masked or
+/// could not be loaded is a fault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UnitConfig {
@@ -59,7 +61,8 @@ pub struct UnitConfig {
     pub systemctl: PathBuf,
 }
 
-/// A channel of a hwmon chip by the chip's name, which stays while its number changes with every boot.
+/// A channel of a hwmon chip by the chip's name, which stays while its number changes with every boot. Two of one name are a
+/// fault.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HwmonConfig {
@@ -108,7 +111,9 @@ fn default_power() -> PathBuf {
 }
 
 /// Longest time for one reading of the kernel's files.
-const TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
+/// Longest time for one answer of systemd.
+pub(super) const SYSTEMCTL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl SystemConfig {
     pub(super) fn source(&self, env: &Env) -> Result<Opened, String> {
@@ -138,20 +143,48 @@ fn number(resources: &Resources, figure: Figure) -> f64 {
 }
 
 impl UnitConfig {
-    pub(super) fn source(&self, env: &Env) -> Result<Opened, String> {
+    pub(super) fn source(&self) -> Result<Opened, String> {
         let fine = |c: char| c.is_ascii_alphanumeric() || ":-_.\\@".contains(c);
         if self.unit.is_empty() || self.unit.starts_with('-') || !self.unit.chars().all(fine) {
             return Err(format!("{:?} is not the name of a systemd unit", self.unit));
         }
-        let args = ["show", "--property=ActiveState", "--value", self.unit.as_str()];
+        if !self.systemctl.is_absolute() {
+            return Err("systemctl must be an absolute path".into());
+        }
+        check_period(self.every, SYSTEMCTL_TIMEOUT)?;
+        let args = ["show", "--property=LoadState,ActiveState", self.unit.as_str()];
         let command = CommandConfig {
             program: self.systemctl.clone(),
             args: args.map(str::to_owned).into(),
             json: None,
             every: self.every,
-            timeout: Duration::from_secs(2),
+            timeout: SYSTEMCTL_TIMEOUT,
         };
-        command.source(env)
+        let probe = UnitProbe { unit: self.unit.clone(), command };
+        Ok(Polled { probe, every: self.every, timeout: SYSTEMCTL_TIMEOUT, back_off: false }.into())
+    }
+}
+
+struct UnitProbe {
+    unit: String,
+    command: CommandConfig,
+}
+
+impl Probe for UnitProbe {
+    fn read(&mut self) -> BoxFuture<'_, Result<Taken, Fault>> {
+        Box::pin(async { unit_state(&self.unit, &command::run(&self.command).await?) })
+    }
+}
+
+/// systemd calls a unit that does not exist `inactive`, too: only one that is loaded has a state.
+fn unit_state(unit: &str, said: &[u8]) -> Result<Taken, Fault> {
+    let malformed = || Fault::Malformed(format!("systemctl said {:?}", String::from_utf8_lossy(said)));
+    let text = std::str::from_utf8(said).map_err(|_| malformed())?;
+    let property = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    match (property("LoadState"), property("ActiveState")) {
+        (Some("loaded"), Some(state)) => payload::text(state.as_bytes()).map(Taken::from),
+        (Some(load), Some(_)) => Err(Fault::Absent(format!("unit {unit} is {load}"))),
+        _ => Err(malformed()),
     }
 }
 
@@ -172,11 +205,21 @@ impl HwmonConfig {
     }
 }
 
+/// Of two chips of one name nobody can tell which is meant, and their order changes with every boot.
 fn chip_dir(root: &Path, chip: &str) -> Result<PathBuf, Fault> {
     let absent = || Fault::Absent(format!("no chip {chip:?} in {}", root.display()));
     let entries = fs::read_dir(root).map_err(|_| absent())?;
     let named = |dir: &PathBuf| fs::read_to_string(dir.join("name")).is_ok_and(|name| name.trim() == chip);
-    entries.filter_map(|entry| Some(entry.ok()?.path())).find(named).ok_or_else(absent)
+    let mut found = entries.filter_map(|entry| Some(entry.ok()?.path())).filter(named);
+    match (found.next(), found.next()) {
+        (None, _) => Err(absent()),
+        (Some(only), None) => Ok(only),
+        (Some(one), Some(other)) => Err(Fault::Unreadable(format!(
+            "{} and {} are both {chip:?}: read one as a file below its device",
+            one.display(),
+            other.display()
+        ))),
+    }
 }
 
 /// A single name, so that a configuration cannot point outside by accident.
@@ -215,15 +258,29 @@ mod tests {
     async fn a_unit_is_what_systemctl_says() {
         let dir = tempfile::tempdir().unwrap();
         let systemctl = dir.path().join("systemctl");
-        fs::write(&systemctl, "#!/bin/sh\n[ \"$4\" = crane.service ] && echo active\n").unwrap();
+        // As systemd 252 answers; a unit that it does not know makes it neither fail nor complain.
+        let script = r#"#!/bin/sh
+[ "$1 $2" = "show --property=LoadState,ActiveState" ] || exit 1
+case $3 in
+crane.service) printf 'LoadState=loaded\nActiveState=active\n' ;;
+stopped.service) printf 'ActiveState=inactive\nLoadState=loaded\n' ;;
+masked.service) printf 'LoadState=masked\nActiveState=inactive\n' ;;
+odd.service) echo active ;;
+*) printf 'LoadState=not-found\nActiveState=inactive\n' ;;
+esac
+"#;
+        fs::write(&systemctl, script).unwrap();
         fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755)).unwrap();
         let config =
             |unit: &str| UnitConfig { unit: unit.into(), every: second(), systemctl: systemctl.clone() };
-        assert_eq!(
-            one_sample(|env| config("crane.service").source(env)).await,
-            Ok(Value::Text("active".into()))
-        );
-        assert!(config("--user").source(&env()).is_err());
+        let says = async |unit: &str| one_sample(|_| config(unit).source()).await;
+        assert_eq!(says("crane.service").await, Ok(Value::Text("active".into())));
+        assert_eq!(says("stopped.service").await, Ok(Value::Text("inactive".into())));
+        for (unit, load) in [("gone.service", "not-found"), ("masked.service", "masked")] {
+            assert_eq!(says(unit).await, Err(Fault::Absent(format!("unit {unit} is {load}"))));
+        }
+        assert!(matches!(says("odd.service").await, Err(Fault::Malformed(_))));
+        assert!(config("--user").source().is_err());
     }
 
     #[tokio::test]
@@ -244,6 +301,9 @@ mod tests {
         };
         assert_eq!(one_sample(|_| hwmon("nct6775").source()).await, Ok(Value::Number(48500.0)));
         assert!(matches!(one_sample(|_| hwmon("gone").source()).await, Err(Fault::Absent(_))));
+        fs::write(dir.path().join("hwmon0/name"), "nct6775\n").unwrap();
+        let twins = one_sample(|_| hwmon("nct6775").source()).await;
+        assert!(matches!(&twins, Err(Fault::Unreadable(why)) if why.contains("hwmon0")), "{twins:?}");
         let power = PowerConfig {
             supply: "hwmon1".into(),
             property: "name".into(),

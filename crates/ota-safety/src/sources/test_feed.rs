@@ -8,9 +8,16 @@ use tokio::{sync::mpsc, task::JoinSet};
 use super::{Env, Feed, Opened, SourceConfig, rounds::Rounds, start};
 use crate::reading::{Fault, Sample, Value};
 
-/// A gateway whose clock stands still.
+/// A gateway whose clock stands still, an hour after its start.
 pub(super) fn env() -> Env {
-    Env { clock: Arc::new(FakeClock::default()), system: Some(Arc::new(FakeProbe::default())) }
+    env_at(Duration::from_secs(3600))
+}
+
+/// The same that long after its start.
+pub(super) fn env_at(monotonic: Duration) -> Env {
+    let clock = FakeClock::default();
+    clock.set_monotonic(monotonic);
+    Env { clock: Arc::new(clock), system: Some(Arc::new(FakeProbe::default())) }
 }
 
 fn feed(env: &Env) -> (Feed, mpsc::UnboundedReceiver<Sample>) {
@@ -20,9 +27,16 @@ fn feed(env: &Env) -> (Feed, mpsc::UnboundedReceiver<Sample>) {
 
 /// The first thing that a source says, be it a value or why there is none.
 pub(super) async fn one_sample(open: impl FnOnce(&Env) -> Result<Opened, String>) -> Result<Value, Fault> {
-    let env = env();
-    let opened = open(&env).unwrap();
-    let (feed, mut samples) = feed(&env);
+    one_sample_in(&env(), open).await
+}
+
+/// The same on another gateway.
+pub(super) async fn one_sample_in(
+    env: &Env,
+    open: impl FnOnce(&Env) -> Result<Opened, String>,
+) -> Result<Value, Fault> {
+    let opened = open(env).unwrap();
+    let (feed, mut samples) = feed(env);
     let source = async {
         match opened {
             Opened::Task(mut source) => source.follow(&feed).await,

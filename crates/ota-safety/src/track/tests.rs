@@ -128,6 +128,24 @@ fn a_rate_of_change_is_known_once_the_window_was_watched() {
     assert_eq!(after(&steady, &numbers(&leap), 3000), Err(Unmet::Outside));
 }
 
+/// Also where the outage is shorter than `max_age`, or is told in time: what is watched must be watched all the time.
+#[test]
+fn after_an_outage_a_rate_of_change_is_watched_anew() {
+    let steady = rule(Condition::Steady { max_change: 2.0, over: ms(2000) });
+    let outages = [Err(Fault::TimedOut), Ok(Value::Number(f64::NAN)), Ok(Value::Number(999.0)), text("warm")];
+    for outage in outages {
+        let calm = (0..60).map(|n| (n * 50, Ok(Value::Number(20.0))));
+        let lost = (60..120).map(|n| (n * 50, outage.clone()));
+        let mut samples: Vec<_> = calm.chain(lost).collect();
+        samples.push((6000, Ok(Value::Number(20.0))));
+        assert_eq!(after(&steady, &samples, 6000), Err(Unmet::Watching), "{outage:?}");
+        samples.extend((121..160).map(|n| (n * 50, Ok(Value::Number(20.0)))));
+        assert_eq!(after(&steady, &samples, 7950), Err(Unmet::Watching), "{outage:?}");
+        samples.extend((160..181).map(|n| (n * 50, Ok(Value::Number(20.0)))));
+        assert_eq!(after(&steady, &samples, 9000), Ok(()), "{outage:?}");
+    }
+}
+
 #[test]
 fn a_fast_sensor_does_not_grow_the_memory() {
     let steady = rule(Condition::Steady { max_change: 2.0, over: ms(2000) });

@@ -26,8 +26,8 @@ pub struct WindowConfig {
     /// When it opens: minute, hour, day of month, month, day of week, `0 2 * * SUN`. Needs `duration`.
     #[serde(default)]
     pub cron: Option<String>,
-    /// Days and times, `Mon-Fri 22:00-06:00`, `Sat,Sun 01:00-05:00`, `daily 02:00-04:00`. An end that is not after the start
-    /// is one of the next day.
+    /// Days and times, `Mon-Fri 22:00-06:00`, `Fri-Mon 20:00-24:00`, `Sat,Sun 01:00-05:00`, `daily 02:00-04:00`. An end that is
+    /// not after the start is one of the next day.
     #[serde(default)]
     pub weekly: Option<String>,
     /// How long it stays open, elapsed time, one minute to seven days.
@@ -79,10 +79,28 @@ fn weekly_of(text: &str) -> Result<(cronexpr::Crontab, Close), String> {
     let (days, times) = text.trim().split_once(' ').ok_or_else(bad)?;
     let (start, end) = times.trim().split_once('-').ok_or_else(bad)?;
     let time = |text: &str| Time::strptime("%H:%M", text.trim()).map_err(|_| bad());
-    let (start, end) = (time(start)?, time(end)?);
-    let days = if days.eq_ignore_ascii_case("daily") { "*".to_owned() } else { days.to_ascii_uppercase() };
-    let cron = cron_of(&format!("{} {} * * {days}", start.minute(), start.hour()))?;
+    let start = time(start)?;
+    let end = if end.trim() == "24:00" { Time::midnight() } else { time(end)? };
+    let cron = cron_of(&format!("{} {} * * {}", start.minute(), start.hour(), days_of(days)))?;
     Ok((cron, Close::At { end, next_day: end <= start }))
+}
+
+const DAYS: [&str; 7] = ["MON", "TUE", "WED", "THU", "FRI", "SAT", "SUN"];
+
+/// The days as cron has them, whose ranges do not go over the end of a week.
+fn days_of(text: &str) -> String {
+    let text = text.to_ascii_uppercase();
+    if text == "DAILY" {
+        return "*".into();
+    }
+    let number = |day: &str| DAYS.iter().position(|name| *name == day);
+    let expanded = text.split(',').map(|days| {
+        let range = days.split_once('-').and_then(|(from, to)| Some((number(from)?, number(to)?)));
+        let Some((from, to)) = range else { return days.to_owned() };
+        let last = if from <= to { to } else { to + DAYS.len() };
+        (from..=last).map(|day| DAYS[day % DAYS.len()]).collect::<Vec<_>>().join(",")
+    });
+    expanded.collect::<Vec<_>>().join(",")
 }
 
 impl FromStr for Exception {

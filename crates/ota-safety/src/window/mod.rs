@@ -4,12 +4,13 @@
 //!
 //! | | `update` windows err on the short side | `service` windows err on the long side |
 //! |---|---|---|
-//! | the start is skipped | no window that day | opens as long before the change as the start lies after it |
+//! | the start is skipped | no window that day | opens before the change, as if the clock had been changed already |
 //! | the start comes twice | opens at the first, once | opens at the first, once |
-//! | the end is skipped | closes before the change | closes after it |
+//! | the end is skipped | closes before the change, as if the clock had been changed already | closes after it, as if it had not |
 //! | the end comes twice | closes at the first | closes at the second |
 //!
-//! A window with a `duration` closes that much elapsed time after it opened. With an untrusted clock no window is open.
+//! One that would close no later than it opens is none that day. A window with a `duration` closes that much elapsed time after it
+//! opened. With an untrusted clock no window is open.
 
 mod config;
 mod schedule;

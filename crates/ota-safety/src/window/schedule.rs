@@ -94,7 +94,7 @@ impl Window {
         })
     }
 
-    fn opening(&self, start: DateTime) -> Option<Opening> {
+    pub(super) fn opening(&self, start: DateTime) -> Option<Opening> {
         if self.excepted(start.date()) {
             return None;
         }

@@ -1,9 +1,13 @@
 //! Windows against the real zone data of ten years, and by example at its changes.
 
-use jiff::{civil::DateTime, tz::TimeZone};
+use jiff::{
+    ToSpan as _,
+    civil::DateTime,
+    tz::{Offset, TimeZone},
+};
 use proptest::prelude::*;
 
-use super::*;
+use super::{schedule::Close, *};
 
 fn window(text: &str) -> Result<Window, String> {
     let config: WindowConfig =
@@ -44,6 +48,28 @@ fn a_weekly_window_may_last_past_midnight() {
     let window = berlin("update", "weekly = \"Mon-Fri 22:00-06:00\"");
     let (opens, closes) = first(&window, utc("2026-01-10T00:00"));
     assert_eq!((opens, closes), (utc("2026-01-09T21:00"), utc("2026-01-10T05:00")), "Friday's is still open");
+}
+
+#[test]
+fn a_range_of_days_may_go_over_the_end_of_a_week_and_an_end_may_be_midnight() {
+    let days = |text: &str| -> Vec<String> {
+        let window = berlin("update", &format!("weekly = \"{text}\""));
+        let week = window.openings(utc("2026-05-03T22:00")).take_while(|o| o.opens < utc("2026-05-10T22:00"));
+        week.map(|o| instant(o.opens).to_zoned(window.zone.clone()).strftime("%a").to_string()).collect()
+    };
+    assert_eq!(days("Sat-Sun 01:00-05:00"), ["Sat", "Sun"]);
+    assert_eq!(days("Fri-Mon 01:00-05:00"), ["Mon", "Fri", "Sat", "Sun"]);
+    assert_eq!(days("sun-mon,wed 01:00-05:00"), ["Mon", "Wed", "Sun"]);
+    assert_eq!(days("Tue-Mon 01:00-05:00").len(), 7);
+    assert_eq!(days("Thu-Thu 01:00-05:00"), ["Thu"]);
+    let evening = berlin("update", "weekly = \"Fri-Mon 20:00-24:00\"");
+    assert_eq!(
+        first(&evening, utc("2026-05-04T00:00")),
+        (at("2026-05-04T20:00", "Europe/Berlin"), at("2026-05-05T00:00", "Europe/Berlin"))
+    );
+    let whole_day = berlin("service", "weekly = \"Sun 00:00-24:00\"");
+    let (opens, closes) = first(&whole_day, utc("2026-05-04T00:00"));
+    assert_eq!(closes.since(opens), Duration::from_secs(24 * 3600));
 }
 
 #[test]
@@ -94,6 +120,7 @@ fn what_makes_no_sense_is_refused() {
     let refused = [
         ("zone = \"Mars/Base\"\nweekly = \"daily 01:00-02:00\"", "not an IANA time zone"),
         ("zone = \"UTC\"\nweekly = \"daily 1-2\"", "is not like"),
+        ("zone = \"UTC\"\nweekly = \"daily 24:00-02:00\"", "is not like"),
         ("zone = \"UTC\"\nweekly = \"Foo 01:00-02:00\"", "FOO"),
         ("zone = \"UTC\"\ncron = \"0 2 * * * UTC\"\nduration = \"1h\"", "five fields"),
         ("zone = \"UTC\"\ncron = \"0 2 * * *\"", "needs either"),
@@ -129,6 +156,107 @@ const ZONES: [&str; 6] = [
     "Asia/Kolkata",
     "America/Santiago",
 ];
+
+/// A change of the clock of a zone.
+#[derive(Clone, Copy, Debug)]
+struct Change {
+    at: Instant,
+    before: Offset,
+    after: Offset,
+}
+
+impl Change {
+    fn all(zone: &TimeZone) -> Vec<Self> {
+        let [from, until] =
+            ["2020-01-01T00:00Z", "2030-01-01T00:00Z"].map(|at| at.parse::<Instant>().unwrap());
+        let changes = zone.following(from).map(|change| change.timestamp()).take_while(|at| *at < until);
+        let offsets = changes.map(|at| Self {
+            at,
+            before: zone.to_offset(at.checked_sub(1.second()).unwrap()),
+            after: zone.to_offset(at),
+        });
+        offsets.filter(|change| change.before != change.after).collect()
+    }
+
+    /// Every quarter of an hour from two hours before what is skipped or repeated to two hours after it.
+    fn quarters(self) -> impl Iterator<Item = DateTime> {
+        let [one, other] = [self.before, self.after].map(|offset| offset.to_datetime(self.at));
+        let (from, to) = (one.min(other) - 2.hours(), one.max(other) + 2.hours());
+        from.series(15.minutes()).take_while(move |civil| *civil <= to)
+    }
+
+    /// That civil time by the clock that counts before the change, and by the one after it.
+    fn readings(self, civil: DateTime) -> (Instant, Instant) {
+        (self.before.to_timestamp(civil).unwrap(), self.after.to_timestamp(civil).unwrap())
+    }
+
+    /// The instants at which clocks show it, in order: one, none, or two.
+    fn shown(self, civil: DateTime) -> Vec<Instant> {
+        let (old, new) = self.readings(civil);
+        let shown = [Some(old).filter(|at| *at < self.at), Some(new).filter(|at| *at >= self.at)];
+        shown.into_iter().flatten().collect()
+    }
+
+    /// When a window from `start` to `end` is open, line by line as the table of the module has it.
+    fn open(self, kind: WindowKind, start: DateTime, end: DateTime) -> Option<(Timestamp, Timestamp)> {
+        let as_if_changed = self.readings(start).1;
+        let opens = match (self.shown(start).as_slice(), kind) {
+            ([], WindowKind::Update) => return None,
+            ([], WindowKind::Service) => {
+                assert!(as_if_changed < self.at, "before the change");
+                as_if_changed
+            }
+            ([first, ..], _) => *first,
+        };
+        let (as_if_not, as_if_changed) = self.readings(end);
+        let closes = match (self.shown(end).as_slice(), kind) {
+            ([], WindowKind::Update) => {
+                assert!(as_if_changed < self.at, "before the change");
+                as_if_changed
+            }
+            ([], WindowKind::Service) => {
+                assert!(as_if_not >= self.at, "after it");
+                as_if_not
+            }
+            ([first, ..], WindowKind::Update) => *first,
+            ([.., last], WindowKind::Service) => *last,
+        };
+        (opens < closes).then(|| (timestamp(opens), timestamp(closes)))
+    }
+}
+
+#[test]
+fn around_every_change_of_ten_years_each_quarter_of_an_hour_is_as_the_table_says() {
+    let (mut changes, mut skipped, mut repeated) = (0, 0, 0);
+    for zone in ZONES {
+        let tz = TimeZone::get(zone).unwrap();
+        let plain = |kind: &str| format!("kind = {kind:?}\nzone = {zone:?}\nweekly = \"daily 00:00-01:00\"");
+        let mut windows = ["update", "service"].map(|kind| window(&plain(kind)).unwrap());
+        for change in Change::all(&tz) {
+            changes += 1;
+            for start in change.quarters() {
+                skipped += usize::from(change.shown(start).is_empty());
+                repeated += usize::from(change.shown(start).len() == 2);
+                for end in change.quarters().map(DateTime::time) {
+                    let next_day = end <= start.time();
+                    let day = if next_day { start.date().tomorrow().unwrap() } else { start.date() };
+                    for window in &mut windows {
+                        window.close = Close::At { end, next_day };
+                        let open = window.opening(start).map(|opening| (opening.opens, opening.closes));
+                        let expected = change.open(window.kind, start, day.to_datetime(end));
+                        assert_eq!(
+                            open, expected,
+                            "{zone}, {:?} from {start} to {end}, {change:?}",
+                            window.kind
+                        );
+                    }
+                }
+            }
+        }
+    }
+    println!("{changes} changes, {skipped} starts skipped, {repeated} repeated");
+    assert!(changes >= 80 && skipped >= 100 && repeated >= 100, "{changes} {skipped} {repeated}");
+}
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]

@@ -158,6 +158,8 @@ fn work_fits_only_when_it_ends_before_the_window_closes() {
     assert!(!plant.engine.fits_window(MINUTE * 91));
     plant.clock.set_trusted(false);
     assert!(!plant.engine.fits_window(MINUTE), "an untrusted clock means no window");
+    let report = plant.engine.report();
+    assert_eq!((report.clock_trusted, report.window_active, report.next_window), (false, false, None));
     assert_eq!(plant.engine.open_window(WindowKind::Update), None);
 }
 

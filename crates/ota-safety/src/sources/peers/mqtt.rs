@@ -108,6 +108,28 @@ async fn the_last_will_of_a_sensor_is_a_fault() {
 }
 
 #[tokio::test]
+async fn a_broker_that_wants_a_password_gets_that_of_the_file_and_a_wrong_one_is_a_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    let (users, right, wrong) = (path("users"), path("right"), path("wrong"));
+    Peer::start("mosquitto_passwd", "mosquitto", &["-b", "-c", &users, "gateway", "s3cret"]).wait();
+    std::fs::write(&right, "s3cret\n").unwrap();
+    std::fs::write(&wrong, "secret\n").unwrap();
+    let more = format!("allow_anonymous false\npassword_file {users}");
+    let broker = Hub::within(dir, free_port(), &more);
+    let follow = |file: &str| broker.follow(&format!(", username = \"gateway\", password_file = {file:?}"));
+    let refused = |outcome: &Result<Value, Fault>| matches!(outcome, Err(Fault::Disconnected(_)));
+    follow(&wrong).until("refused", refused).await;
+    broker.follow("").until("refused without a name", refused).await;
+    let mut without = follow("/nowhere/password");
+    without.until("unreadable", |o| matches!(o, Err(Fault::Unreadable(_)))).await;
+    let mut source = follow(&right);
+    let talk = ["-u", "gateway", "-P", "s3cret", "-t", "plant/crane", "-m", "moving", "--repeat", "1000"];
+    let _talker = broker.client(&[talk.as_slice(), &["--repeat-delay", "0.02"]].concat());
+    source.until_value(moving()).await;
+}
+
+#[tokio::test]
 async fn tls_trusts_the_configured_authority_only() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["plant", "other"] {
