@@ -1,6 +1,12 @@
 //! Makes the adapters from the configuration and puts them into the engine's ports.
 
-use std::{fs, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context as _, anyhow};
 use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
@@ -20,6 +26,7 @@ use crate::{
     bandwidth::StoredBandwidth,
     clock::SystemClock,
     config::{Config, SourceSection},
+    floor::Floored,
     health::ConfiguredChecks,
     keys,
     probe::KernelProbe,
@@ -63,7 +70,11 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
     let sources = config
         .sources
         .iter()
-        .map(|section| open_source(config, section, &staging, &speed, &clock))
+        .map(|section| {
+            let source = open_source(config, section, &staging, &speed, &clock)?;
+            let (store, settings) = (metadata_of(config, section), Arc::clone(&settings));
+            Ok(Arc::new(Floored { source, store, settings }) as Arc<dyn UpdateSource>)
+        })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let bandwidth = StoredBandwidth::open(speed, Arc::clone(&store) as _);
     let probe: Arc<dyn SystemProbe> = Arc::new(KernelProbe::new(config.staging()));
@@ -234,6 +245,11 @@ pub(crate) fn raise_clock_floor(settings: &dyn Settings, seen: Timestamp) -> any
     Ok(())
 }
 
+/// Where the trusted metadata of a source is kept.
+fn metadata_of(config: &Config, section: &SourceSection) -> PathBuf {
+    config.state.dir.join("sources").join(&section.name)
+}
+
 fn open_source(
     config: &Config,
     section: &SourceSection,
@@ -248,7 +264,7 @@ fn open_source(
         ota_url(&section.targets_url).with_context(|| format!("source {name}: targets_url"))?,
         root,
         &config.gateway.model,
-        config.state.dir.join("sources").join(name),
+        metadata_of(config, section),
         staging.clone(),
     );
     tuf.name.clone_from(name);
