@@ -2,6 +2,7 @@
 
 mod auto;
 mod safety;
+mod trust;
 mod user_data;
 
 use std::{sync::Arc, time::Duration};
@@ -585,6 +586,7 @@ async fn a_deployment_writes_the_verified_bytes_and_keeps_the_upload_until_it_is
         sha256: image.sha256,
         size: image.size,
         signers: vec![Signer { kind: SignatureKind::Cms, fingerprint: "ab".into(), name: "release".into() }],
+        trust: String::new(),
     };
     let unsigned = Vouched { signers: Vec::new(), ..vouched.clone() };
     let request = DeployRequest { release, image, vouched, target: None, options: SEAMLESS };
