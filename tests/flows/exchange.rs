@@ -254,7 +254,7 @@ impl Bench {
         let label = UploadLabel {
             version: "v5.1.0".parse().unwrap(),
             description: None,
-            signature: Some(signature),
+            signatures: vec![signature],
             checksums: None,
             verification: None,
             stored: ota_core::Timestamp::from_secs(0),

@@ -29,6 +29,7 @@ mod safety_plant;
 mod safety_reaction;
 mod safety_timings;
 mod scripts;
+mod signers;
 mod snapshots;
 mod space;
 mod spec;

@@ -6,7 +6,9 @@
 mod bench;
 mod keys;
 
-use ota_core::{ErrorCode, OtaError, Sha256Digest, error::SignatureFault, release::ChecksumFile};
+use ota_core::{
+    ErrorCode, OtaError, Sha256Digest, error::SignatureFault, ports::SlotRecord, release::ChecksumFile,
+};
 
 use self::{
     bench::{Bench, Image},
@@ -47,10 +49,10 @@ async fn every_format_with_every_kind_of_signature_is_taken_or_refused_with_the_
     let bench = Bench::new(&keys).await;
     for (name, bytes) in bench.images() {
         for kind in Kind::ALL {
-            let signed = keys.sign(kind, bytes, "good");
+            let signed = keys.sign(kind, name, bytes, "good");
             bench.taken(name, &signed).await;
             good += 1;
-            for (case, image, wanted) in spoiled(&keys, kind, bytes, &signed) {
+            for (case, image, wanted) in spoiled(&keys, kind, name, bytes, &signed) {
                 let refused = bench.refused(name, &image).await;
                 assert!(
                     wanted.contains(&told(&refused)),
@@ -76,7 +78,13 @@ async fn every_format_with_every_kind_of_signature_is_taken_or_refused_with_the_
 }
 
 /// Everything that somebody without the key can do to an image that was signed, and what comes of it.
-fn spoiled(keys: &Keys, kind: Kind, bytes: &[u8], signed: &Image) -> Vec<(String, Image, Vec<Refusal>)> {
+fn spoiled(
+    keys: &Keys,
+    kind: Kind,
+    name: &str,
+    bytes: &[u8],
+    signed: &Image,
+) -> Vec<(String, Image, Vec<Refusal>)> {
     use SignatureFault::{Malformed, Mismatch, Missing, Untrusted, WeakAlgorithm};
     let mut cases = Vec::new();
     let mut case =
@@ -87,7 +95,7 @@ fn spoiled(keys: &Keys, kind: Kind, bytes: &[u8], signed: &Image) -> Vec<(String
         [Malformed, Mismatch, Untrusted, WeakAlgorithm, Missing, SignatureFault::KeyUsage].map(signature);
     let checksum = (ErrorCode::ChecksumMismatch, None);
 
-    case("wrong key".into(), keys.sign(kind, bytes, "stranger"), &[signature(Untrusted)]);
+    case("wrong key".into(), keys.sign(kind, name, bytes, "stranger"), &[signature(Untrusted)]);
     if kind.is_detached() {
         case("no signature".into(), Image { signatures: vec![], ..signed.clone() }, &[signature(Missing)]);
         let mut empty = signed.clone();
@@ -125,6 +133,9 @@ fn spoiled(keys: &Keys, kind: Kind, bytes: &[u8], signed: &Image) -> Vec<(String
     case("no trailer".into(), Image { file: bytes.to_vec(), ..signed.clone() }, &[signature(Missing)]);
     case("empty signature".into(), signed.with_empty_record(), &[signature(Missing)]);
     let foreign = [&other[..], &file[image..]].concat();
+    let another = if name.contains("squashfs") { "raw.img" } else { "rootfs.squashfs" };
+    let invalid = (ErrorCode::InvalidImage, None);
+    case("signed as another format".into(), keys.sign(kind, another, bytes, "good"), &[invalid]);
     case("trailer of another image".into(), Image { file: foreign, ..signed.clone() }, &[checksum]);
     for at in places(0, image, 9) {
         let damaged = Image { file: flipped(file, at), ..signed.clone() };
@@ -165,13 +176,14 @@ fn spoiled_list(keys: &Keys, kind: Kind, bytes: &[u8], signed: &Image) -> Vec<(S
     let mut cases = Vec::new();
     let mut case =
         |name: String, image: Image, wanted: &[Refusal]| cases.push((name, image, wanted.to_vec()));
-    case("wrong key".into(), keys.sign(kind, bytes, "stranger"), &[signature(Untrusted)]);
+    case("wrong key".into(), keys.sign(kind, "image", bytes, "stranger"), &[signature(Untrusted)]);
     case("no signature".into(), changed(&|list| list.signatures.clear()), &[signature(Missing)]);
     case("no list".into(), Image { checksums: None, ..signed.clone() }, &[signature(Missing)]);
     let empty = changed(&|list| list.signatures[0].bytes.clear());
     case("empty signature".into(), empty, &[signature(Missing)]);
     case("list of another image".into(), Image { file: other.clone(), ..signed.clone() }, &checksum);
-    let elsewhere = keys.sign(kind, &other, "good").checksums.map(|list| list.signatures).unwrap_or_default();
+    let elsewhere =
+        keys.sign(kind, "image", &other, "good").checksums.map(|list| list.signatures).unwrap_or_default();
     let foreign = changed(&|list| list.signatures.clone_from(&elsewhere));
     case("signature of another list".into(), foreign, &[signature(Mismatch)]);
     for at in places(0, bytes.len(), 5) {
@@ -236,11 +248,59 @@ async fn every_format_ends_in_the_slot_with_the_digest_that_is_recorded() {
     let mut bench = Bench::new(&keys).await;
     let images: Vec<(&'static str, Vec<u8>)> =
         bench.images().iter().map(|(name, bytes)| (*name, bytes.clone())).collect();
-    for (index, (name, bytes)) in images.iter().enumerate() {
-        let kind = Kind::ALL[index % Kind::ALL.len()];
-        let (recorded, slot) = bench.installed(name, &keys.sign(kind, bytes, "good")).await;
-        let held = &slot[..usize::try_from(recorded.size.unwrap().get()).unwrap()];
-        assert_eq!(recorded.sha256, Some(Sha256Digest::of(held)), "{name}");
-        bench = bench.afresh(&keys).await;
+    for (name, bytes) in &images {
+        for kind in Kind::ALL {
+            let (recorded, slot) = bench.installed(name, &keys.sign(kind, name, bytes, "good")).await;
+            check_slot(name, &recorded, &slot);
+            bench = bench.afresh(&keys).await;
+        }
     }
+}
+
+fn check_slot(name: &str, recorded: &SlotRecord, slot: &[u8]) {
+    let held = &slot[..usize::try_from(recorded.size.unwrap().get()).unwrap()];
+    assert_eq!(recorded.sha256, Some(Sha256Digest::of(held)), "{name}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checksum_file_that_nobody_signed_is_integrity_and_installs_where_unsigned_images_do() {
+    let keys = tokio::task::spawn_blocking(Keys::make).await.unwrap();
+    let (strict, mut lax) = (Bench::new(&keys).await, Bench::lax(&keys).await);
+    let images: Vec<(&'static str, Vec<u8>)> =
+        lax.images().iter().map(|(name, bytes)| (*name, bytes.clone())).collect();
+    let checksum = (ErrorCode::ChecksumMismatch, None);
+    for (index, (name, bytes)) in images.iter().enumerate() {
+        for tool in ["sha256sum", "sha512sum"] {
+            let listed = keys.bare_list(tool, bytes);
+            let refused = strict.refused(name, &listed).await;
+            assert_eq!(told(&refused), signature(SignatureFault::Missing), "{name}, {tool}");
+            lax.taken(name, &listed).await;
+            for at in places(0, bytes.len(), 3) {
+                let damaged = Image { file: flipped(bytes, at), ..listed.clone() };
+                assert_eq!(told(&lax.refused(name, &damaged).await), checksum, "{name}, {tool}, byte {at}");
+            }
+            let cut = Image { file: bytes[..bytes.len() - 1].to_vec(), ..listed.clone() };
+            assert_eq!(told(&lax.refused(name, &cut).await), checksum, "{name}, {tool}, cut");
+            let digit = Image {
+                checksums: listed
+                    .checksums
+                    .clone()
+                    .map(|list| ChecksumFile { text: flipped_digit(&list.text), ..list }),
+                ..listed.clone()
+            };
+            assert_eq!(told(&lax.refused(name, &digit).await), checksum, "{name}, {tool}, another digest");
+        }
+        let tool = ["sha256sum", "sha512sum"][index % 2];
+        let (recorded, slot) = lax.installed(name, &keys.bare_list(tool, bytes)).await;
+        check_slot(name, &recorded, &slot);
+        lax = lax.afresh(&keys).await;
+    }
+    strict.is_untouched();
+}
+
+/// The list with another first digit.
+fn flipped_digit(list: &[u8]) -> Vec<u8> {
+    let mut copy = list.to_vec();
+    copy[0] = if copy[0] == b'0' { b'1' } else { b'0' };
+    copy
 }

@@ -27,7 +27,7 @@ fn check_file_system(device: &TestDevice) {
 /// Gives the name of the file in staging.
 async fn upload_and_verify(device: &TestDevice, signed_beside: bool) -> String {
     let mut file = upload(device);
-    file.signature = file.signature.filter(|_| signed_beside);
+    file.signature.retain(|_| signed_beside);
     file.version = "v5.0.5".into();
     let stored = device.client.upload(&file).await.unwrap();
     let verified = device.client.verify(&verify(&stored.file.name)).await.unwrap();

@@ -26,9 +26,9 @@ pub(crate) fn upload(device: &TestDevice) -> UploadFile {
         image: device.release.image.clone(),
         version: LABEL.into(),
         description: None,
-        signature: Some(device.release.signature()),
+        signature: vec![device.release.signature()],
         checksums: None,
-        checksums_signature: None,
+        checksums_signature: Vec::new(),
         sha256: None,
     }
 }
@@ -137,12 +137,12 @@ async fn an_image_goes_by_a_signed_checksum_file_and_by_none_that_is_unsigned_ch
     let longer = edited("longer", |text| format!("{text}{}  more\n", "0".repeat(64)));
     let old_signature = signed(&list(&device, "sha256sum", "old"));
     let by = |checksums: &Path, checksums_signature: Option<PathBuf>| UploadFile {
-        signature: None,
+        signature: Vec::new(),
         checksums: Some(checksums.to_owned()),
-        checksums_signature,
+        checksums_signature: checksums_signature.into_iter().collect(),
         ..upload(&device)
     };
-    let both = UploadFile { signature: Some(device.release.signature()), ..by(&other_digest, None) };
+    let both = UploadFile { signature: vec![device.release.signature()], ..by(&other_digest, None) };
     for (file, code) in [
         (by(&good, None), "OTA_006"),
         (by(&longer, old_signature), "OTA_006"),

@@ -58,6 +58,8 @@ pub(crate) enum Offer {
     Small,
     /// Signed by an authority that the device does not know.
     Stranger,
+    /// Signed by all of [`crate::signers::Signers`].
+    ManySigners,
     /// Without a signature.
     Unsigned,
     /// So many MiB, mostly zeros.
@@ -156,6 +158,10 @@ impl World {
         let image = folder.join("rootfs.squashfs");
         images::build(&ImageSpec { version: NEW_VERSION, payload, behaviour }, &folder.join("tree"), &image)
             .unwrap();
+        if offer == Offer::ManySigners {
+            let repo = crate::signers::signers().publish(&folder, &image);
+            return Release { repo: folder.join("repo"), image, root: repo.initial_root() };
+        }
         let (image, signed_by, unpacked) = forms::shape(offer, &self.publisher, &image, signed_by);
         let name = format!("tuf-{name}");
         let repo = folder.join("repo");

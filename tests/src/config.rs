@@ -23,6 +23,8 @@ pub struct Settings {
     pub check_seconds: u32,
     /// `info`, `debug`.
     pub log_level: &'static str,
+    /// Lines of the section `verify` beside its own; `{keys}` in it is the folder of keys.
+    pub verify: &'static str,
     /// Tables that the device has beside its own, as TOML.
     pub more: &'static str,
     /// Where the crane's state comes from: a kind of source; a file that tests write by default.
@@ -52,6 +54,7 @@ impl Settings {
             bytes_per_second: None,
             check_seconds: 3600,
             log_level: "info",
+            verify: "",
             more: "",
             crane: None,
             crane_at_rest: "stopped",
@@ -74,6 +77,7 @@ pub fn gateway_toml(layout: &Layout, settings: &Settings) -> String {
         debounce,
         check_seconds,
         log_level,
+        verify,
         more,
         safety,
         crane_at_rest,
@@ -87,6 +91,7 @@ pub fn gateway_toml(layout: &Layout, settings: &Settings) -> String {
         Some(partition) => format!("partition = {}", path(partition)),
         None => format!("paths = [{}, {}]", path(&layout.state()), path(&layout.settings())),
     };
+    let verify = verify.replace("{keys}", &layout.trusted_keys().display().to_string());
     let run = |name: &str| path(&layout.run(name));
     let from_file =
         || format!("file = {{ path = {}, every = \"20ms\" }}", path(&layout.sensor("crane_motion")));
@@ -120,6 +125,7 @@ address_file = {address}
 
 [verify]
 keys = {keys}
+{verify}
 
 [[source]]
 name = "local"

@@ -200,9 +200,9 @@ impl Story {
             image: path,
             version: version.into(),
             description: None,
-            signature: Some(signature),
+            signature: vec![signature],
             checksums: None,
-            checksums_signature: None,
+            checksums_signature: Vec::new(),
             sha256: None,
         };
         let stored = client.upload(&file).await?.file.name;

@@ -1,16 +1,15 @@
 //! The keys that this device trusts: loading them with the list that retires some, showing them, checking them.
 
-use std::{fmt::Write as _, path::Path, sync::Arc};
+mod standing;
+
+use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::{Context as _, ensure};
-use ota_core::{
-    Timestamp,
-    ports::{Clock, Settings},
-};
-use ota_verify::{EkuPolicy, Keyring, KeyringVerifier, VerifyConfig, X509Policy, policy::KeyRole};
+use ota_core::ports::{Clock, Settings};
+use ota_verify::{EkuPolicy, Keyring, KeyringVerifier, VerifyConfig, X509Policy};
+use standing::{Rows, rows};
 
 use crate::{
-    clock::SystemClock,
     config::{Config, Purpose},
     wire,
 };
@@ -86,100 +85,11 @@ fn list_of(
     Ok(verifier.load_key_list(path, floor)?)
 }
 
-/// One key as it stands.
-struct Row {
-    role: &'static str,
-    kind: &'static str,
-    fingerprint: String,
-    name: String,
-    state: Result<String, String>,
-    file: String,
-}
-
-struct Rows {
-    rows: Vec<Row>,
-    moment: String,
-    list: Result<Option<u64>, String>,
-}
-
-fn rows(config: &Config, settings: &Arc<dyn Settings>) -> anyhow::Result<Rows> {
-    let clock: Arc<dyn Clock> =
-        Arc::new(SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()));
-    let verifier =
-        KeyringVerifier::new(Keyring::load(&config.verify.keys)?, strict(config, &clock, settings));
-    let moment = verifier.config().moment();
-    let floor = serial(&**settings)?;
-    let list = list_of(config, &verifier, floor).map_err(|error| format!("{error:#}"));
-    let list = match list {
-        Ok(None) if floor > 0 => Err(format!("list {floor} was accepted once, and there is none now")),
-        other => other,
-    };
-    let retired = |marks: &[&str]| {
-        let list = list.as_ref().ok().and_then(Option::as_ref);
-        list.is_some_and(|list| marks.iter().any(|mark| list.retired().contains(*mark)))
-    };
-    let standing = |role: KeyRole, marks: &[&str], valid: Result<String, String>| {
-        if retired(marks) {
-            Err("retired by the key list".into())
-        } else if role == KeyRole::Development && !config.verify.development_keys {
-            Err("a development key, which verify.development_keys does not allow".into())
-        } else {
-            valid
-        }
-    };
-    let file = |path: &Path| path.display().to_string();
-    let mut rows = Vec::new();
-    for anchor in verifier.keyring().anchors() {
-        let (from, until) = anchor.validity();
-        let now = u64::try_from(moment.at.as_secs()).unwrap_or(0);
-        let day = |secs: u64| Timestamp::from_secs(i64::try_from(secs).unwrap_or(i64::MAX));
-        let valid = match () {
-            () if now < from => Err(format!("not valid before {}", date(day(from)))),
-            () if now > until => Err(format!("expired at {}", date(day(until)))),
-            () => Ok(format!("until {}", date(day(until)))),
-        };
-        let fingerprint = anchor.fingerprint();
-        rows.push(Row {
-            role: word(anchor.role()),
-            kind: "x509",
-            state: standing(anchor.role(), &[&fingerprint], valid),
-            name: anchor.subject(),
-            file: file(anchor.file()),
-            fingerprint,
-        });
-    }
-    for key in verifier.keyring().openpgp() {
-        let fingerprint = key.fingerprint();
-        let valid = key.usable(moment).map(|()| "usable".to_owned()).map_err(|refusal| refusal.to_string());
-        rows.push(Row {
-            role: word(key.role()),
-            kind: "openpgp",
-            state: standing(key.role(), &[&fingerprint], valid),
-            name: key.name(),
-            file: file(key.file()),
-            fingerprint,
-        });
-    }
-    let list = list.map(|list| list.map(|list| list.serial()));
-    Ok(Rows { rows, moment: moment.to_string(), list })
-}
-
-const fn word(role: KeyRole) -> &'static str {
-    match role {
-        KeyRole::Release => "release",
-        KeyRole::Development => "development",
-    }
-}
-
-fn date(at: Timestamp) -> String {
-    ota_verify::moment::Moment::latest(at, true, at, None).to_string().chars().take(20).collect()
-}
-
-/// Every key of the device, a line each, with how it stands.
+/// Every key and revocation list of the device, a line each, with how it stands.
 pub(crate) fn list(config: &Config, settings: &Arc<dyn Settings>) -> anyhow::Result<String> {
-    let Rows { rows, moment, list } = rows(config, settings)?;
+    let Rows { keys, crls, moment, list } = rows(config, settings)?;
     let mut text = String::new();
-    for row in &rows {
+    for row in keys.iter().chain(&crls) {
         let state = row.state.as_ref().unwrap_or_else(|why| why);
         // Writing to a String does not fail.
         let _ = writeln!(
@@ -199,18 +109,19 @@ pub(crate) fn list(config: &Config, settings: &Arc<dyn Settings>) -> anyhow::Res
 
 /// What is wrong with the keys as an error; one sentence when images can be verified with them.
 pub(crate) fn check(config: &Config, settings: &Arc<dyn Settings>) -> anyhow::Result<String> {
-    let Rows { rows, list, .. } = rows(config, settings)?;
+    let Rows { keys, crls, list, .. } = rows(config, settings)?;
     if let Err(why) = list {
         anyhow::bail!("the key list: {why}; until there is a good one, no key is trusted");
     }
-    let good = rows.iter().filter(|row| row.state.is_ok()).count();
-    let bad: Vec<String> = rows
+    let good = keys.iter().filter(|row| row.state.is_ok()).count();
+    let bad: Vec<String> = keys
         .iter()
+        .chain(&crls)
         .filter_map(|row| Some(format!("{} ({}): {}", row.name, row.file, row.state.as_ref().err()?)))
         .collect();
     let threshold = usize::try_from(config.verify.threshold).unwrap_or(usize::MAX);
     // Below one authority there are as many signers as it likes; OpenPGP keys sign themselves.
-    let signers = rows.iter().any(|row| row.state.is_ok() && row.kind == "x509");
+    let signers = keys.iter().any(|row| row.state.is_ok() && row.kind == "x509");
     ensure!(
         good >= threshold || (signers && good > 0),
         "{good} usable key(s), {threshold} must sign: {}",

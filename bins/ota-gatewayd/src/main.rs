@@ -6,6 +6,7 @@ mod cli;
 mod clock;
 mod config;
 mod diagnostics;
+mod floor;
 mod health;
 mod init;
 mod keys;

@@ -1,6 +1,12 @@
 //! Makes the adapters from the configuration and puts them into the engine's ports.
 
-use std::{fs, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use ota_boot::{BlockSlotWriter, BootConfig, UbootBootControl};
@@ -21,6 +27,7 @@ use crate::{
     bandwidth::StoredBandwidth,
     clock::SystemClock,
     config::{AtKey as _, Config, SourceSection, in_safety},
+    floor::Floored,
     health::ConfiguredChecks,
     keys,
     probe::KernelProbe,
@@ -67,7 +74,9 @@ pub(crate) fn wire(config: &Config) -> anyhow::Result<Wired> {
         .enumerate()
         .map(|(index, section)| {
             let access = Access::of(section, index)?;
-            open_source(config, section, access, &staging, &speed, &clock)
+            let source = open_source(config, section, access, &staging, &speed, &clock)?;
+            let (store, settings) = (metadata_of(config, section), Arc::clone(&settings));
+            Ok(Arc::new(Floored { source, store, settings }) as Arc<dyn UpdateSource>)
         })
         .collect::<anyhow::Result<Vec<_>>>()?;
     let bandwidth = StoredBandwidth::open(speed, Arc::clone(&store) as _);
@@ -241,6 +250,11 @@ pub(crate) fn raise_clock_floor(settings: &dyn Settings, seen: Timestamp) -> any
     Ok(())
 }
 
+/// Where the trusted metadata of a source is kept.
+fn metadata_of(config: &Config, section: &SourceSection) -> PathBuf {
+    config.state.dir.join("sources").join(&section.name)
+}
+
 fn open_source(
     config: &Config,
     section: &SourceSection,
@@ -255,7 +269,7 @@ fn open_source(
         access.targets_url,
         access.root,
         &config.gateway.model,
-        config.state.dir.join("sources").join(name),
+        metadata_of(config, section),
         staging.clone(),
     );
     tuf.name.clone_from(name);

@@ -17,13 +17,13 @@ pub struct UploadForm {
     pub version: String,
     /// Optional description.
     pub description: Option<String>,
-    /// Detached signature, a file part.
+    /// Detached signature, a file part. May be there up to eight times, for gateways that ask for several keys.
     #[schema(value_type = Option<String>, format = Binary)]
     pub signature: Option<Vec<u8>>,
     /// Checksum file (`SHA256SUMS`, `SHA512SUMS`) that lists the image by its file name, a file part.
     #[schema(value_type = Option<String>, format = Binary)]
     pub checksums: Option<Vec<u8>>,
-    /// Detached signature over the checksum file, a file part.
+    /// Detached signature over the checksum file, a file part. May be there up to eight times.
     #[schema(value_type = Option<String>, format = Binary)]
     pub checksums_signature: Option<Vec<u8>>,
     /// Expected digest, 64 hexadecimal digits.

@@ -299,12 +299,12 @@ pub struct UploadFile {
     pub version: String,
     /// For people.
     pub description: Option<String>,
-    /// Detached signature file.
-    pub signature: Option<PathBuf>,
+    /// Detached signature files, at most eight.
+    pub signature: Vec<PathBuf>,
     /// Checksum file that lists the image by its base name.
     pub checksums: Option<PathBuf>,
-    /// Detached signature over the checksum file.
-    pub checksums_signature: Option<PathBuf>,
+    /// Detached signatures over the checksum file, at most eight.
+    pub checksums_signature: Vec<PathBuf>,
     /// Expected SHA-256 in hexadecimal.
     pub sha256: Option<String>,
 }
@@ -355,13 +355,14 @@ async fn form(file: &UploadFile) -> Result<Form, ClientError> {
     if let Some(sha256) = &file.sha256 {
         form = form.text("sha256", sha256.clone());
     }
+    let checksums: Vec<PathBuf> = file.checksums.iter().cloned().collect();
     let beside = [
         ("signature", &file.signature),
-        ("checksums", &file.checksums),
+        ("checksums", &checksums),
         ("checksums_signature", &file.checksums_signature),
     ];
-    for (name, path) in beside {
-        if let Some(path) = path {
+    for (name, paths) in beside {
+        for path in paths {
             form = form.part(name, part(path).await?);
         }
     }

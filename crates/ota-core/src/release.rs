@@ -4,7 +4,7 @@ use alloc::{string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteCount, ImageName, Sha256Digest, Timestamp, UpdateId, Version};
+use crate::{ByteCount, ImageName, OtaError, Sha256Digest, Timestamp, UpdateId, Version};
 
 /// A release on offer. Source: `update-sources.md` section 1.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +46,18 @@ pub enum ImageKind {
     Squashfs,
     /// A compressed archive that is unpacked into a fresh file system (`.tar.gz`, `.tar.zst`).
     TarGz,
+}
+
+impl ImageKind {
+    /// The word for people and on the wire.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Raw => "raw",
+            Self::Squashfs => "squashfs",
+            Self::TarGz => "tar-gz",
+        }
+    }
 }
 
 /// How an image is compressed on its way to the device.
@@ -146,6 +158,21 @@ pub enum SignatureKind {
     Openpgp,
 }
 
+impl SignatureKind {
+    /// Told from the content: PEM and DER begin with marks of their own; everything else is taken for OpenPGP, whose packets
+    /// set the first bit.
+    #[must_use]
+    pub fn of(signature: &[u8]) -> Self {
+        let text = signature.trim_ascii_start();
+        let armoured = text.starts_with(b"-----BEGIN PGP");
+        if (text.starts_with(b"-----BEGIN") && !armoured) || signature.first() == Some(&0x30) {
+            Self::Cms
+        } else {
+            Self::Openpgp
+        }
+    }
+}
+
 /// Who vouches for an image, after the verifier accepted it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vouched {
@@ -155,6 +182,10 @@ pub struct Vouched {
     pub size: ByteCount,
     /// One entry for each distinct key that signed; empty when the policy allowed an unsigned image.
     pub signers: Vec<Signer>,
+    /// By which keys and rules it was judged, as [`crate::ports::ImageVerifier::trust`] names them: where that says something
+    /// else by now, the answer is void. Empty where nobody said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub trust: String,
 }
 
 /// A key whose signature held.
@@ -166,4 +197,36 @@ pub struct Signer {
     pub fingerprint: String,
     /// Subject of the certificate or user id of the key, for people.
     pub name: String,
+}
+
+/// Refuses a version below the security floor of the device.
+///
+/// # Errors
+/// `InvalidImage` (OTA_005).
+pub fn refuse_below_floor(floor: Option<&Version>, version: &Version) -> Result<(), OtaError> {
+    match floor {
+        Some(floor) if version < floor => Err(OtaError::InvalidImage {
+            what: alloc::format!("{version} is below the security floor {floor} of this device"),
+        }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::SignatureKind;
+
+    #[test]
+    fn the_kind_of_a_signature_shows_in_its_first_bytes() {
+        for (bytes, kind) in [
+            (&b"-----BEGIN PKCS7-----"[..], SignatureKind::Cms),
+            (b"-----BEGIN CMS-----", SignatureKind::Cms),
+            (b"\x30\x82\x01\x02", SignatureKind::Cms),
+            (b"-----BEGIN PGP SIGNATURE-----", SignatureKind::Openpgp),
+            (b"\x89\x02\x33", SignatureKind::Openpgp),
+            (b"\xc2\xc1\x73", SignatureKind::Openpgp),
+        ] {
+            assert_eq!(SignatureKind::of(bytes), kind, "{bytes:?}");
+        }
+    }
 }

@@ -67,7 +67,7 @@ pub struct CancelRequest {
 pub struct DeployRequest {
     /// What it is: version label, description, size, digest, format.
     pub release: Release,
-    /// Where it lies.
+    /// Where it lies: the file as it was uploaded, with its trailer where it has one.
     pub image: StagedImage,
     /// What the verifier said of exactly these bytes.
     pub vouched: Vouched,

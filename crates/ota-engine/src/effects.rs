@@ -12,9 +12,9 @@ use ota_core::{
     job::{Effect, Failure, Held, Input, Job, JobKind, JobState, JobStatus, Strategy},
     ports::{
         FetchObserver, FetchOrder, Flow, Front, ImageExpectation, ImageReader, PackedImage, RebootReason,
-        Stated, VerifyPolicy, WriteProgress,
+        WriteProgress,
     },
-    release::{ImageKind, Release, Vouched},
+    release::{ImageKind, Vouched},
     safety::{SafetyStep, Severity},
 };
 use tokio::sync::mpsc;
@@ -22,10 +22,11 @@ use tokio::sync::mpsc;
 use crate::{
     brake::Brake,
     engine::Shared,
-    examine::{KeepHead, space},
+    examine::KeepHead,
     facts::failure,
     guard::{steps_of, towards_the_other_slot},
     runner::{Message, Runner, blocking, lost_work},
+    vouch::{verify, vouched_still},
 };
 
 /// A checkpoint of the download is recorded whenever this much more is durable.
@@ -375,46 +376,12 @@ pub(crate) fn staged_name(release: &Release) -> ImageName {
         .unwrap_or_else(|_| unreachable!("hexadecimal digits and an extension make an image name"))
 }
 
-fn expectation(job: &Job) -> Result<(ImageName, ImageExpectation), PortError> {
+pub(crate) fn expectation(job: &Job) -> Result<(ImageName, ImageExpectation), PortError> {
     let image = job.image.as_ref().ok_or_else(|| PortErrorKind::Io("the job has no staged image".into()))?;
     Ok((image.name.clone(), ImageExpectation { size: image.size, sha256: image.sha256 }))
 }
 
-type Watch<'a> = &'a mut dyn FnMut(WriteProgress) -> Flow;
-
-/// The signature first, then what the image is and whether the slot holds it: nothing of the slot is touched yet.
-fn verify(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
-    let mut run = || -> Result<Vouched, PortError> {
-        let (name, expect) = expectation(job)?;
-        let images = &shared.ports.images;
-        let evidence = images.evidence(&name)?;
-        let mut image = KeepHead::new(images.open(&name)?, shared.ports.inspector.head_len());
-        let policy = VerifyPolicy { require_signature: job.verify_signature };
-        let verifier = &shared.ports.verifier;
-        let (vouched, stated) = verifier.verify_stated(&mut image, expect, &evidence, policy, observer)?;
-        refuse_other_version(stated.as_ref(), &job.release)?;
-        let signed = stated.and_then(|stated| stated.unpacked_size).or(job.release.unpacked_size);
-        let facts = shared.facts_of(&vouched, &image.head, images.open(&name)?, signed, observer)?;
-        let (required, available) = (space(&facts, &vouched), shared.ports.slots.capacity(job.target)?);
-        if required > available {
-            let place = format!("slot {}", job.target);
-            return Err(OtaError::InsufficientSpace { place, required, available }.into());
-        }
-        Ok(vouched)
-    };
-    run().map_or_else(|error| Input::VerifyFailed(failure(&error)), Input::Verified)
-}
-
-/// A one-file image says under its signature which version it is; the server's offer must be that one.
-fn refuse_other_version(stated: Option<&Stated>, release: &Release) -> Result<(), OtaError> {
-    match stated.filter(|stated| stated.version != release.version) {
-        Some(stated) => {
-            let what = format!("signed as {}, offered as {}", stated.version, release.version);
-            Err(OtaError::InvalidImage { what })
-        }
-        None => Ok(()),
-    }
-}
+pub(crate) type Watch<'a> = &'a mut dyn FnMut(WriteProgress) -> Flow;
 
 fn fence(shared: &Shared, job: &Job) -> Input {
     let blocks = shared.held_back(steps_of(job, SafetyStep::Write));
@@ -422,6 +389,7 @@ fn fence(shared: &Shared, job: &Job) -> Input {
         return Input::Blocked(blocks);
     }
     let run = || {
+        vouched_still(shared, job)?;
         shared.snapshot_before_install(job)?;
         shared.ports.boot.fence(job.target)?;
         shared.slot_spoiled(job.target)
@@ -441,7 +409,7 @@ fn write(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
         if expect.size == staged.size && expect.sha256 != staged.sha256 {
             return Err(PortErrorKind::Io("the verified digest is not the staged one".into()).into());
         }
-        let vouched = Vouched { sha256: expect.sha256, size: expect.size, signers: Vec::new() };
+        let vouched = bytes_alone(expect);
         let (images, verifier) = (&shared.ports.images, &shared.ports.verifier);
         let end = images.end(&name, verifier.end_len())?;
         let front = front(job, expect, staged);
@@ -455,6 +423,12 @@ fn write(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
     run().map_or_else(|error| Input::WriteFailed(failure(&error)), |()| Input::Written)
 }
 
+/// The bytes, without who vouched for them.
+fn bytes_alone(expect: ImageExpectation) -> Vouched {
+    let ImageExpectation { size, sha256 } = expect;
+    Vouched { sha256, size, signers: Vec::new(), trust: String::new() }
+}
+
 /// Gives what the slot holds then: of a packed image another length and digest than the image has.
 fn write_image(
     shared: &Shared,
@@ -464,7 +438,7 @@ fn write_image(
     observer: Watch<'_>,
 ) -> Result<ImageExpectation, PortError> {
     let head = KeepHead::of(open()?, shared.ports.inspector.head_len())?;
-    let vouched = Vouched { sha256: expect.sha256, size: expect.size, signers: Vec::new() };
+    let vouched = bytes_alone(expect);
     let facts = shared.facts_of(&vouched, &head, open()?, None, observer)?;
     let Some(unpacked) = &facts.unpacked else {
         shared.ports.slots.write(slot, &mut *open()?, expect, observer)?;
@@ -500,7 +474,7 @@ fn check_slot(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
     run().map_or_else(|error| Input::WriteFailed(failure(&error)), |()| Input::Written)
 }
 
-fn same_digest(expected: &Sha256Digest, found: &Sha256Digest) -> Result<(), PortError> {
+pub(crate) fn same_digest(expected: &Sha256Digest, found: &Sha256Digest) -> Result<(), PortError> {
     if expected == found { Ok(()) } else { Err(OtaError::digest_mismatch(expected, found).into()) }
 }
 

@@ -444,6 +444,12 @@ impl Engine {
         self.shared.bus.subscribe(since)
     }
 
+    /// A mark of the keys and rules by which images are judged now; see [`ota_core::ports::ImageVerifier::trust`].
+    #[must_use]
+    pub fn trust(&self) -> String {
+        self.shared.ports.verifier.trust()
+    }
+
     /// The job that has not ended, and its changes.
     #[must_use]
     pub fn active(&self) -> watch::Receiver<Option<Job>> {

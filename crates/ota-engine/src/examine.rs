@@ -11,14 +11,10 @@ use ota_core::{
     ports::{
         Flow, Front, ImageExpectation, ImageFacts, ImageReader, Observer, Stated, Verification, VerifyPolicy,
     },
-    release::{Evidence, StagedImage, Vouched},
+    release::{Evidence, StagedImage, Vouched, refuse_below_floor},
 };
 
-use crate::{
-    Engine, EngineError,
-    engine::Shared,
-    runner::{refuse_below_floor, refuse_larger_than_slot},
-};
+use crate::{Engine, EngineError, engine::Shared, runner::refuse_larger_than_slot};
 
 /// Verify an image.
 pub struct ExamineRequest {
@@ -125,14 +121,11 @@ impl Shared {
         observer: Observer<'_>,
     ) -> Result<ImageFacts, EngineError> {
         let VouchedFor { vouched, stated, head, again } = image;
-        let invalid = |what: String| EngineError::from(OtaError::InvalidImage { what });
         let signed = stated.as_ref().and_then(|stated| stated.unpacked_size);
-        if let Some(stated) = stated.filter(|stated| stated.version != request.version) {
-            let what = format!("signed as {}, labelled as {}", stated.version, request.version);
-            return Err(invalid(what));
-        }
+        stated.as_ref().map_or(Ok(()), |stated| stated.check_version(&request.version))?;
         refuse_below_floor(self.floor()?.as_ref(), &request.version)?;
         let facts = self.facts_of(&vouched, &head, again, signed, observer)?;
+        stated.map_or(Ok(()), |stated| stated.check_kind(&facts))?;
         refuse_larger_than_slot(self, target, space(&facts, &vouched))?;
         Ok(facts)
     }

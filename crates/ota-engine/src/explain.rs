@@ -5,6 +5,7 @@ use std::time::Duration;
 use ota_core::{
     error::PortError,
     job::{Job, JobKind, JobState, Strategy},
+    release::refuse_below_floor,
     safety::{Opening, SafetyStep, Verdict, WindowKind},
 };
 
@@ -147,8 +148,9 @@ impl Shared {
         }
         if let Some(job) = job {
             let floor = self.floor().map_err(|error: PortError| error.into());
-            let refused = floor
-                .and_then(|floor| crate::runner::refuse_below_floor(floor.as_ref(), &job.release.version));
+            let refused = floor.and_then(|floor| {
+                refuse_below_floor(floor.as_ref(), &job.release.version).map_err(EngineError::from)
+            });
             if let Err(error) = refused {
                 note(error);
             }

@@ -25,6 +25,7 @@ mod recover;
 mod runner;
 mod user_data;
 mod view;
+mod vouch;
 
 pub use auto::AutoConfig;
 pub use bus::{Bus, Delivery, Subscription};

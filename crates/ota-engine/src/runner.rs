@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use ota_core::{
-    ByteCount, DeploymentId, JobId, Slot, Timestamp, Version,
+    ByteCount, DeploymentId, JobId, Slot, Timestamp,
     error::OtaError,
     event::{EventKind, Operation, Progress},
     job::{
@@ -11,7 +11,7 @@ use ota_core::{
         Strategy, Transition, step,
     },
     ports::{AuditEntry, AuditOutcome},
-    release::{Release, StagedImage, Vouched},
+    release::{Release, StagedImage, Vouched, refuse_below_floor},
     safety::{ConstraintState, SafetyStep},
 };
 use tokio::{
@@ -536,16 +536,6 @@ pub(crate) fn refuse_larger_than_slot(
         return Err(OtaError::InsufficientSpace { place, required, available }.into());
     }
     Ok(())
-}
-
-pub(crate) fn refuse_below_floor(floor: Option<&Version>, version: &Version) -> Result<(), EngineError> {
-    match floor {
-        Some(floor) if version < floor => Err(OtaError::InvalidImage {
-            what: format!("{version} is below the security floor {floor} of this device"),
-        }
-        .into()),
-        _ => Ok(()),
-    }
 }
 
 /// A failure for work that ended without saying how.

@@ -25,6 +25,7 @@ pub use source::TufSource;
 pub use staging::Staging;
 pub use throttle::SpeedLimit;
 pub use transport::{NoAuthorities, TransferError, TransferFault, Url, WebClient, check_access};
+pub use tuf::time_floor;
 pub use uploads::StagedUploads;
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use crate::{
     channel::{self, Entry},
     download::{Downloader, Signatures, Wanted},
     error::{During, at},
-    staging::{SIGNATURE_MAX, ending},
+    staging::{SIGNATURE_MAX, ending, next_ending},
     transport::{
         Transport, backoff,
         http::{Web, WebOptions},
@@ -216,11 +216,9 @@ async fn signatures_of(trusted: &mut Trusted, entry: &Entry) -> Result<Signature
     let mut signatures: Signatures = Vec::new();
     for signature in &entry.signatures {
         let Some(kind) = signature.kind else { continue };
-        let ending = ending(kind, &signature.target);
-        if signatures.iter().any(|(known, _)| *known == ending) {
-            tracing::warn!(id = %entry.id, target = signature.target, "leaving out a second signature of its kind");
-            continue;
-        }
+        let ending = next_ending(&signatures, "", ending(kind, &signature.target)).ok_or_else(|| {
+            refuse(entry, &signature.target, "is one signature of its kind too many; eight may be there")
+        })?;
         let file = target(trusted, entry, &signature.target).await?;
         if file.length > SIGNATURE_MAX {
             return Err(refuse(entry, &signature.target, "is too large for a signature"));

@@ -1,7 +1,7 @@
 //! Images in staging: one folder, opened once, everything below reached through its handle and without following links.
 //!
-//! An image `NAME` has its detached signatures beside it as `NAME.sig`, `NAME.asc`, `NAME.p7s`, a checksum file that lists it as
-//! `NAME.sums` with its own signatures `NAME.sums.sig` and so on; what is still arriving is hidden as `.NAME.part` with its log `.NAME.part.log`. What uploads add stands in [`crate::uploads`].
+//! An image `NAME` has its detached signatures beside it as `NAME.sig`, `NAME.asc`, `NAME.p7s`, further ones of a kind as
+//! `NAME.p7s.2` to `NAME.p7s.8`, a checksum file that lists it as `NAME.sums` with its own signatures `NAME.sums.sig` and so on; what is still arriving is hidden as `.NAME.part` with its log `.NAME.part.log`. What uploads add stands in [`crate::uploads`].
 
 use std::{
     fs::{DirBuilder, File},
@@ -42,8 +42,36 @@ pub(crate) const ENDINGS: [(&str, SignatureKind); 3] =
 /// Ending of a checksum file; its own signatures are beside it in turn, `NAME.sums.asc`.
 pub(crate) const SUMS: &str = "sums";
 
-/// Endings of everything that lies beside an image.
-pub(crate) const BESIDE: [&str; 7] = ["sig", "asc", "p7s", SUMS, "sums.sig", "sums.asc", "sums.p7s"];
+/// Most signatures of one kind over one file.
+pub(crate) const OF_A_KIND: usize = 8;
+
+/// Endings of all signatures that may lie beside a file.
+fn signature_endings() -> impl Iterator<Item = (String, SignatureKind)> {
+    ENDINGS
+        .into_iter()
+        .flat_map(|(ending, kind)| (1..=OF_A_KIND).map(move |number| (numbered("", ending, number), kind)))
+}
+
+/// Endings of everything that may lie beside an image. An image itself has none of them.
+pub(crate) fn beside() -> impl Iterator<Item = String> {
+    let signatures = || signature_endings().map(|(ending, _)| ending);
+    let of_sums = signatures().map(|ending| format!("{SUMS}.{ending}"));
+    signatures().chain([SUMS.to_owned()]).chain(of_sums)
+}
+
+/// The ending for one more signature beside those that have theirs; `None` when there are as many of its kind as there may be.
+pub(crate) fn next_ending(taken: &[(String, Vec<u8>)], prefix: &str, ending: &str) -> Option<String> {
+    let is_free = |wanted: &String| !taken.iter().any(|(known, _)| known == wanted);
+    (1..=OF_A_KIND).map(|number| numbered(prefix, ending, number)).find(is_free)
+}
+
+/// `p7s`, `p7s.2`, `p7s.3`.
+fn numbered(prefix: &str, ending: &str, number: usize) -> String {
+    match number {
+        1 => format!("{prefix}{ending}"),
+        _ => format!("{prefix}{ending}.{number}"),
+    }
+}
 
 /// The staging folder. Clones share its handle.
 #[derive(Clone, Debug)]
@@ -158,9 +186,9 @@ impl Staging {
     pub(crate) fn put_signatures(
         &self,
         name: &ImageName,
-        signatures: &[(&'static str, Vec<u8>)],
+        signatures: &[(String, Vec<u8>)],
     ) -> Result<(), FetchError> {
-        for ending in BESIDE {
+        for ending in beside() {
             let file = format!("{name}.{ending}");
             let Some((_, bytes)) = signatures.iter().find(|(known, _)| *known == ending) else {
                 self.unlink(&file)?;
@@ -198,8 +226,8 @@ impl Staging {
         without: &[String],
     ) -> Result<Vec<DetachedSignature>, PortError> {
         let mut found = Vec::new();
-        for (ending, kind) in ENDINGS {
-            if without.iter().any(|skipped| skipped.strip_prefix(prefix) == Some(ending)) {
+        for (ending, kind) in signature_endings() {
+            if without.iter().any(|skipped| skipped.strip_prefix(prefix) == Some(&*ending)) {
                 continue;
             }
             if let Some(bytes) = self.small(&format!("{file}.{ending}"), SIGNATURE_MAX)? {
@@ -306,7 +334,7 @@ impl ImageStore for Staging {
     fn remove(&self, name: &ImageName) -> Result<(), PortError> {
         let (part, log) = Self::partial(name);
         let mut files = vec![part, log, name.to_string(), crate::uploads::record_name(name)];
-        files.extend(BESIDE.map(|ending| format!("{name}.{ending}")));
+        files.extend(beside().map(|ending| format!("{name}.{ending}")));
         files.iter().try_for_each(|file| self.unlink(file)).and_then(|()| self.sync()).map_err(port)
     }
 
@@ -404,10 +432,10 @@ mod tests {
     fn new_signatures_leave_nothing_beside_the_image_that_vouched_for_another_one_of_its_name() {
         let (_dir, staging) = staging();
         let name: ImageName = "fw-1.img".parse().unwrap();
-        for ending in BESIDE {
+        for ending in beside() {
             fs::write(staging.path().join(format!("fw-1.img.{ending}")), "of an earlier one").unwrap();
         }
-        staging.put_signatures(&name, &[("p7s", b"new".to_vec())]).unwrap();
+        staging.put_signatures(&name, &[("p7s".into(), b"new".to_vec())]).unwrap();
         let evidence = staging.evidence(&name).unwrap();
         assert_eq!(evidence.checksums, None);
         let signatures: Vec<_> = evidence.signatures.iter().map(|s| (s.kind, &*s.bytes)).collect();

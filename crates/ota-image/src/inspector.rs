@@ -61,7 +61,7 @@ impl PackedInspector {
             let format = format!("tar in {}", packing.as_str());
             return Ok(ImageFacts { kind: ImageKind::TarGz, format, unpacked: Some(unpacked), ..facts });
         }
-        let of_content = Vouched { sha256, size, signers: vouched.signers.clone() };
+        let of_content = Vouched { sha256, size, ..vouched.clone() };
         let found = self.inner.inspect(&of_content, &head)?;
         if found.packing.is_some() {
             return Err(OtaError::InvalidImage { what: "packed twice; unpack it once".into() }.into());

@@ -57,6 +57,17 @@ pub enum ReleaseError {
         /// Why not.
         why: String,
     },
+    /// The signer's certificate, or one of its chain, cannot be read.
+    #[error("{} holds no usable certificate ({why})", path.display())]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        why: String,
+    },
+    /// A CMS message cannot be put together.
+    #[error("the signature cannot be encoded")]
+    Cms(#[source] der::Error),
     /// A name that may not become part of a target path or of the manifest.
     #[error("{what} {text:?} is not allowed: {rule}")]
     BadName {

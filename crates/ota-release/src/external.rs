@@ -23,6 +23,14 @@ pub(crate) const GPG: Tool = Tool { program: "gpg", package: "gpg" };
 impl Tool {
     /// Runs it to its end, without a terminal.
     pub(crate) fn run<S: AsRef<OsStr>>(self, args: impl IntoIterator<Item = S>) -> Result<(), ReleaseError> {
+        self.output(args).map(drop)
+    }
+
+    /// The same; gives what it writes to standard output.
+    pub(crate) fn output<S: AsRef<OsStr>>(
+        self,
+        args: impl IntoIterator<Item = S>,
+    ) -> Result<Vec<u8>, ReleaseError> {
         #[expect(
             clippy::disallowed_methods,
             reason = "this module owns the signing tools of release engineers"
@@ -33,7 +41,7 @@ impl Tool {
             .stdin(Stdio::null())
             .output()
             .map_err(|source| ReleaseError::Start { program: self.program, package: self.package, source })?;
-        said(self.program, output).map(drop)
+        said(self.program, output)
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod canonical;
 mod durable;
+mod ed25519;
 mod error;
 mod external;
 mod keygen;

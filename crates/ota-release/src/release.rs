@@ -171,6 +171,9 @@ impl RepoDir {
         let mut signatures = Vec::new();
         for (kind, file) in &add.signatures {
             let target = format!("{folder}/{}", file_name(file)?);
+            if signatures.iter().any(|known: &Value| known["target"] == target.as_str()) {
+                return Err(ReleaseError::Options("two signatures have the same file name"));
+            }
             draft.insert(target.clone(), self.place(file, &target, Placement::Copy)?.into());
             signatures.push(json!({"type": kind, "target": target}));
         }

@@ -219,6 +219,28 @@ fn a_cms_signature_of_our_keys_verifies_with_openssl_and_a_flipped_byte_does_not
 }
 
 #[test]
+fn a_signature_that_cannot_be_made_leaves_the_one_that_is_there() {
+    let world = World::new();
+    let ca = make_code_signing_ca(&CodeSigningOptions::new(world.dir.path().join("cms"))).unwrap();
+    let (one, other) = (world.image("v5.0.5", b"image"), world.dir.path().join("other.key"));
+    let method = SignMethod::Cms {
+        key: ca.signer_key.clone(),
+        certificate: ca.signer_certificate.clone(),
+        chain: None,
+    };
+    let signature = sign_detached(&one.image, &method, None).unwrap();
+    let before = fs::read(&signature).unwrap();
+    let other_name = other.to_str().unwrap();
+    run("openssl", &["genpkey", "-algorithm", "ed25519", "-out", other_name], "openssl").unwrap();
+    let wrong = SignMethod::Cms { key: other, certificate: ca.signer_certificate, chain: None };
+    let gone = SignMethod::Openpgp { key: "nobody".into(), homedir: Some(ca.ca_key.clone()), armor: false };
+    for method in [wrong, gone] {
+        assert!(sign_detached(&one.image, &method, Some(&signature)).is_err());
+        assert_eq!(fs::read(&signature).unwrap(), before);
+    }
+}
+
+#[test]
 fn an_openpgp_signature_verifies_with_gpg_and_a_missing_key_says_what_gpg_said() {
     let world = World::new();
     let home = tempfile::Builder::new().prefix("gpg").tempdir_in("/tmp").unwrap();

@@ -160,12 +160,12 @@ impl UploadWriter for MemIncoming {
         let image =
             self.sealed.clone().ok_or_else(|| PortErrorKind::Io("the upload is not sealed".into()))?;
         let staging = &self.uploads.staging;
-        let brings = label.signature.is_some() || label.checksums.is_some();
+        let brings = !label.signatures.is_empty() || label.checksums.is_some();
         if brings || lock(&self.uploads.shared.uploads).contains_key(&self.name) {
             staging.remove(&self.name)?;
         }
         staging.put(&self.name, &self.bytes);
-        if let Some(signature) = label.signature {
+        for signature in label.signatures {
             staging.sign(&self.name, signature);
         }
         if let Some(checksums) = label.checksums {
@@ -197,7 +197,7 @@ mod tests {
         UploadLabel {
             version: "v1.0.0".parse().unwrap(),
             description: None,
-            signature: None,
+            signatures: Vec::new(),
             checksums: None,
             verification: None,
             stored: ota_core::Timestamp::from_secs(0),

@@ -15,6 +15,7 @@ use crate::{faults::Faults, images::read_all, slots::go_on};
 #[derive(Debug, Default)]
 pub struct FakeVerifier {
     refuse: Mutex<Option<SignatureFault>>,
+    trust: Mutex<String>,
     /// Calls that are to fail, with any kind of error; its count is the number of calls.
     pub faults: Faults,
 }
@@ -23,6 +24,11 @@ impl FakeVerifier {
     /// Every image with a signature is refused for `reason` from now on.
     pub fn refuse(&self, reason: SignatureFault) {
         *self.refuse.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    /// As if the device had other keys from now on: what it accepts is marked with this.
+    pub fn set_trust(&self, mark: &str) {
+        *self.trust.lock().unwrap_or_else(PoisonError::into_inner) = mark.into();
     }
 
     /// Every signature is accepted from now on.
@@ -57,7 +63,11 @@ impl ImageVerifier for FakeVerifier {
         let mut signers: Vec<Signer> = signatures.iter().map(signer).collect();
         signers.sort();
         signers.dedup();
-        Ok(Vouched { sha256: digest, size: expect.size, signers })
+        Ok(Vouched { sha256: digest, size: expect.size, signers, trust: self.trust() })
+    }
+
+    fn trust(&self) -> String {
+        self.trust.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -7,6 +7,10 @@
 //! | `*.asc`, `*.gpg`, `*.pgp` | `OpenPGP` public keys as `gpg --export` writes them |
 //! | `development/` | the same; what is in it are development keys |
 //!
+//! The names decide nothing. Of the revocation lists of one CA the newest counts (`thisUpdate`, then the number), and
+//! exports of one `OpenPGP` key are taken together: a revocation in any of them counts, and the newest statement about
+//! its expiry.
+//!
 //! Other files and folders are left alone. A file with one of these names that cannot be used is an error: a keyring
 //! that is smaller than its owner believes would be found out at the next update only.
 
@@ -27,6 +31,9 @@ use crate::{
 
 /// The longest file that is read.
 const MAX_FILE: u64 = 1 << 20;
+
+/// Most signatures of one kind beside a file.
+const OF_A_KIND: usize = 8;
 
 /// Folder of the keys that count only where the configuration allows development keys.
 const DEVELOPMENT: &str = "development";
@@ -55,6 +62,7 @@ impl Keyring {
                 keyring.add_file(&path, KeyRole::Development)?;
             }
         }
+        Crl::newest_first(&mut keyring.crls);
         Ok(keyring)
     }
 
@@ -97,11 +105,20 @@ impl Keyring {
                 }
             }
             Some("asc" | "gpg" | "pgp") => {
-                self.openpgp.extend(OpenpgpKey::from_export(&read(path)?, role, path)?)
+                for key in OpenpgpKey::from_export(&read(path)?, role, path)? {
+                    self.add_openpgp(key);
+                }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn add_openpgp(&mut self, key: OpenpgpKey) {
+        match self.openpgp.iter_mut().find(|known| known.is_same_key(&key)) {
+            Some(known) => known.merge(key),
+            None => self.openpgp.push(key),
+        }
     }
 }
 
@@ -126,22 +143,26 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, VerifyError> {
     fs::read(path).map_err(unreadable)
 }
 
-/// The detached signatures beside a file: `NAME.sig`, `NAME.asc` (`OpenPGP`), `NAME.p7s` (CMS).
+/// The detached signatures beside a file: `NAME.sig`, `NAME.asc` (`OpenPGP`), `NAME.p7s` (CMS), further ones of a kind as
+/// `NAME.p7s.2` to `NAME.p7s.8`. Staging keeps them in the same way.
 ///
 /// # Errors
 /// One that cannot be read, or is longer than a key file may be.
 pub fn signatures_beside(path: &Path) -> Result<Vec<DetachedSignature>, VerifyError> {
     let kinds =
         [("sig", SignatureKind::Openpgp), ("asc", SignatureKind::Openpgp), ("p7s", SignatureKind::Cms)];
-    let beside = |extension: &str| {
+    let beside = |extension: &str, number: usize| {
         let mut name = path.as_os_str().to_owned();
         name.push(".");
         name.push(extension);
+        if number > 1 {
+            name.push(format!(".{number}"));
+        }
         PathBuf::from(name)
     };
     kinds
         .into_iter()
-        .map(|(extension, kind)| (beside(extension), kind))
+        .flat_map(|(extension, kind)| (1..=OF_A_KIND).map(move |number| (beside(extension, number), kind)))
         .filter(|(path, _)| path.exists())
         .map(|(path, kind)| Ok(DetachedSignature { kind, bytes: read(&path)? }))
         .collect()

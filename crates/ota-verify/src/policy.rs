@@ -119,7 +119,7 @@ pub fn judge(found: &Found, required: Required<'_>) -> Result<Vouched, Refusal> 
     if !signers.is_empty() && signers.len() < required.threshold.get() as usize {
         return Err(below_threshold(&signers, required.threshold));
     }
-    Ok(Vouched { sha256: found.sha256, size: found.size, signers })
+    Ok(Vouched { sha256: found.sha256, size: found.size, signers, trust: String::new() })
 }
 
 /// The outcomes up to the first refusal. It decides, and following one more chain of certificates costs time that an

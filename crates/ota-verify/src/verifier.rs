@@ -12,7 +12,7 @@ use ota_core::{
 use crate::{
     blocks::Blocks,
     checksums::{MAX_CHECKSUMS, Sums},
-    digest::{self, ContentDigests},
+    digest::{self, ContentDigests, Expected},
     error::{Refusal, VerifyError},
     keylist::KeyList,
     keyring::{self, Keyring},
@@ -22,6 +22,7 @@ use crate::{
     x509::{Authority, X509Policy},
 };
 
+mod mark;
 mod parsed;
 
 use parsed::{Parsed, Statement, digests};
@@ -103,6 +104,20 @@ pub struct Verdict {
     pub vouched: Vouched,
     /// What a one-file image says about itself.
     pub manifest: Option<Manifest>,
+}
+
+impl Verdict {
+    /// What the image states of itself under a signature; without one a manifest is a claim by nobody.
+    #[must_use]
+    pub fn stated(&self) -> Option<Stated> {
+        let manifest = self.manifest.as_ref();
+        let signed = manifest.filter(|_| policy::assurance(&self.vouched) == Assurance::Authenticity);
+        signed.map(|manifest| Stated {
+            version: manifest.version.clone(),
+            kind: manifest.kind.0,
+            unpacked_size: manifest.unpacked_size,
+        })
+    }
 }
 
 /// Checks images against a keyring.
@@ -205,7 +220,8 @@ impl KeyringVerifier {
     }
 
     /// Checks an image by what came with it, and by the trailer at its end where it has one. All that is there must hold: detached
-    /// signatures, the checksum file and its signatures, the trailer's signatures.
+    /// signatures, the checksum file and its signatures, the trailer's signatures. The image is read once; whoever does not know
+    /// its digest before need not read it for that.
     ///
     /// # Errors
     /// As the port; also `InvalidImage` (OTA_005) for a one-file image of another model, and for a checksum file that is none or
@@ -213,11 +229,12 @@ impl KeyringVerifier {
     pub fn verify_image(
         &self,
         image: &mut dyn ImageReader,
-        expect: ImageExpectation,
+        expect: impl Into<Expected>,
         evidence: &Evidence,
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<Verdict, PortError> {
+        let expect = expect.into();
         let required = self.required(policy);
         let parsed = Parsed::all(&evidence.signatures)?;
         let (sums, mut findings) = match &evidence.checksums {
@@ -317,6 +334,7 @@ impl KeyringVerifier {
         let moment = self.config.moment();
         let verdict =
             policy::judge(&Found { size: content.size, sha256: content.sha256, findings }, required);
+        let verdict = verdict.map(|vouched| Vouched { trust: self.mark(), ..vouched });
         match &verdict {
             Ok(vouched) => {
                 tracing::info!(sha256 = %vouched.sha256, signers = ?vouched.signers, %moment, "accepted")
@@ -376,15 +394,13 @@ impl ImageVerifier for KeyringVerifier {
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<(Vouched, Option<Stated>), PortError> {
-        let Verdict { vouched, manifest } = self.verify_image(image, expect, evidence, policy, observer)?;
-        // Without a signature a manifest is a claim by nobody.
-        let manifest = manifest.filter(|_| policy::assurance(&vouched) == Assurance::Authenticity);
-        let stated = manifest.map(|manifest| Stated {
-            version: manifest.version,
-            kind: manifest.kind.0,
-            unpacked_size: manifest.unpacked_size,
-        });
-        Ok((vouched, stated))
+        let verdict = self.verify_image(image, expect, evidence, policy, observer)?;
+        let stated = verdict.stated();
+        Ok((verdict.vouched, stated))
+    }
+
+    fn trust(&self) -> String {
+        self.mark()
     }
 
     fn end_len(&self) -> usize {

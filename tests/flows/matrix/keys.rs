@@ -25,6 +25,7 @@ pub(super) enum Kind {
     TrailerOpenpgp,
     /// A signed `SHA256SUMS`.
     SumsCms,
+    /// A signed `SHA512SUMS`.
     SumsOpenpgp,
 }
 
@@ -58,13 +59,22 @@ impl Kind {
         found
     }
 
-    /// Bytes that a change of must be noticed: in the signature value itself, at the end, and in what is signed with it.
+    /// Bytes that a change of must be noticed: where each part begins, and in the signature value at the end.
     pub(super) fn signed_places(self, file: &[u8]) -> Vec<usize> {
-        match self.encoding() {
-            // The last element of a signer's information is the signature value.
-            SignatureKind::Cms => vec![0, 1, file.len() - 40, file.len() - 20, file.len() - 1],
-            SignatureKind::Openpgp => vec![0, 3, 5, file.len() - 40, file.len() - 20, file.len() - 1],
-        }
+        let mut found = self.boundaries(file);
+        found.extend([0, file.len() - 40, file.len() - 20, file.len() - 1]);
+        found
+    }
+}
+
+/// The format of an image of this name.
+fn format_of(name: &str) -> ImageKind {
+    if name.contains(".tar.") {
+        ImageKind::TarGz
+    } else if name.contains(".squashfs") {
+        ImageKind::Squashfs
+    } else {
+        ImageKind::Raw
     }
 }
 
@@ -207,7 +217,7 @@ impl Keys {
     }
 
     /// The image, signed in this way.
-    pub(super) fn sign(&self, kind: Kind, bytes: &[u8], who: &str) -> Image {
+    pub(super) fn sign(&self, kind: Kind, name: &str, bytes: &[u8], who: &str) -> Image {
         if kind.is_detached() {
             let signatures = vec![self.detached(kind.encoding(), bytes, who)];
             return Image { file: bytes.to_vec(), signatures, checksums: None };
@@ -218,7 +228,7 @@ impl Keys {
         let manifest = Manifest {
             version: "v5.0.5".parse().unwrap(),
             models: vec!["IGW-5000".into()],
-            kind: ManifestKind(ImageKind::Raw),
+            kind: ManifestKind(format_of(name)),
             size: ByteCount(bytes.len() as u64),
             sha256: Sha256Digest::of(bytes),
             unpacked_size: None,
@@ -233,14 +243,23 @@ impl Keys {
         Image { file: [bytes, &trailer].concat(), signatures: vec![], checksums: None }
     }
 
-    /// As coreutils writes it, signed.
+    /// As coreutils writes it, signed: SHA-256 with CMS, SHA-512 with OpenPGP.
     fn list(&self, kind: Kind, bytes: &[u8], who: &str) -> Image {
+        let tool = if kind == Kind::SumsCms { "sha256sum" } else { "sha512sum" };
+        let mut image = self.bare_list(tool, bytes);
+        if let Some(list) = &mut image.checksums {
+            list.signatures = vec![self.detached(kind.encoding(), &list.text, who)];
+        }
+        image
+    }
+
+    /// The image with a checksum file by `tool` that nobody signed.
+    pub(super) fn bare_list(&self, tool: &str, bytes: &[u8]) -> Image {
         let dir = self.dir.path().join("list");
         fs::create_dir_all(&dir).unwrap();
         fs::write(dir.join("image"), bytes).unwrap();
-        let text = process::read("sh", ["-ec", &format!("cd {}; sha256sum image", dir.display())]).unwrap();
-        let signatures = vec![self.detached(kind.encoding(), &text, who)];
-        let checksums = Some(ChecksumFile { text, signatures, name: "image".into() });
+        let text = process::read("sh", ["-ec", &format!("cd {}; {tool} image", dir.display())]).unwrap();
+        let checksums = Some(ChecksumFile { text, signatures: vec![], name: "image".into() });
         Image { file: bytes.to_vec(), signatures: vec![], checksums }
     }
 }

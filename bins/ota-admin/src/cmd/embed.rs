@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::Context as _;
 use ota_core::{
-    Version,
+    ByteCount, Version,
     release::{DetachedSignature, ImageKind, SignatureKind},
 };
 use ota_release::{SignMethod, sign_detached};
@@ -64,7 +64,8 @@ pub(super) fn embed(
         args.release_version.clone().ok_or_else(|| Failure::Usage("give --release-version".into()))?;
     let (tail, length) = file::tail(image)?;
     if !matches!(Trailer::decode(&tail, length), Ok(None)) {
-        return Err(Failure::Usage(format!("{} has a trailer already", image.display())));
+        let has = format!("{} has a trailer already; --add adds a signature to it", image.display());
+        return Err(Failure::Usage(has));
     }
     let measured = file::measure(image)?;
     let manifest = Manifest {
@@ -82,29 +83,48 @@ pub(super) fn embed(
     let text = manifest.encode();
     // What a device would not read is not signed either.
     Manifest::decode(text.as_bytes()).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
-    let bytes = signature_over(&text, method)?;
-    let signatures = vec![DetachedSignature { kind: method.kind(), bytes }];
-    let trailer = Trailer { manifest: text.into_bytes(), signatures }.encode(measured.size.get());
-    append(image, to, &trailer.map_err(|refusal| Failure::Usage(refusal.to_string()))?)?;
+    let signatures = vec![signature_over(text.as_bytes(), method)?];
+    let trailer = Trailer { manifest: text.into_bytes(), signatures };
+    append(image, to, measured.size, &trailer)?;
     Ok(manifest)
 }
 
-fn signature_over(manifest: &str, method: &SignMethod) -> Result<Vec<u8>, Failure> {
+/// Writes a one-file image with one more signature over its manifest to `to`, all or nothing.
+pub(super) fn add(image: &Path, to: &Path, method: &SignMethod) -> Result<Manifest, Failure> {
+    let usage = |what: String| Failure::Usage(format!("{}: {what}", image.display()));
+    let (tail, length) = file::tail(image)?;
+    let found = Trailer::decode(&tail, length).map_err(|refusal| usage(refusal.to_string()))?;
+    let (mut trailer, front) = found.ok_or_else(|| usage("has no trailer; --embed makes one".into()))?;
+    let manifest = Manifest::decode(&trailer.manifest).map_err(|refusal| usage(refusal.to_string()))?;
+    let measured = file::measure_front(image, front)?;
+    if (measured.size, measured.sha256) != (manifest.size, manifest.sha256) {
+        return Err(usage("is not the image of its manifest; it was changed since it was signed".into()));
+    }
+    trailer.signatures.push(signature_over(&trailer.manifest, method)?);
+    append(image, to, manifest.size, &trailer)?;
+    Ok(manifest)
+}
+
+fn signature_over(manifest: &[u8], method: &SignMethod) -> Result<DetachedSignature, Failure> {
     let folder = tempfile::tempdir().context("making a folder for the manifest")?;
     let path = folder.path().join("manifest");
     fs::write(&path, manifest).context("writing the manifest")?;
     let signature = sign_detached(&path, method, Some(&folder.path().join("signature")))?;
-    Ok(fs::read(&signature).context("reading the signature")?)
+    let bytes = fs::read(&signature).context("reading the signature")?;
+    Ok(DetachedSignature { kind: method.kind(), bytes })
 }
 
-fn append(image: &Path, to: &Path, trailer: &[u8]) -> anyhow::Result<()> {
+/// The first `size` bytes of `image` with the trailer behind them.
+fn append(image: &Path, to: &Path, size: ByteCount, trailer: &Trailer) -> Result<(), Failure> {
+    let trailer = trailer.encode(size.get()).map_err(|refusal| Failure::Usage(refusal.to_string()))?;
     let mut part = to.as_os_str().to_owned();
     part.push(".part");
     let part = PathBuf::from(part);
     let written = || -> std::io::Result<()> {
         fs::copy(image, &part)?;
         let mut file = OpenOptions::new().append(true).open(&part)?;
-        file.write_all(trailer)?;
+        file.set_len(size.get())?;
+        file.write_all(&trailer)?;
         file.sync_all()?;
         fs::rename(&part, to)?;
         let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -112,7 +132,8 @@ fn append(image: &Path, to: &Path, trailer: &[u8]) -> anyhow::Result<()> {
     };
     written()
         .inspect_err(|_| drop(fs::remove_file(&part)))
-        .with_context(|| format!("writing {}", to.display()))
+        .with_context(|| format!("writing {}", to.display()))?;
+    Ok(())
 }
 
 fn kind_by_name(image: &Path) -> ImageKind {

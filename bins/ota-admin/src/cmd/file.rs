@@ -48,8 +48,13 @@ pub(super) fn pieces(path: &Path, size: u64, length: u64, mut take: impl FnMut(&
 
 /// Length and digest of a whole file.
 pub(super) fn measure(path: &Path) -> anyhow::Result<ImageExpectation> {
+    measure_front(path, u64::MAX)
+}
+
+/// The same of its first `size` bytes.
+pub(super) fn measure_front(path: &Path, size: u64) -> anyhow::Result<ImageExpectation> {
     let mut hasher = ContentHasher::new([]);
-    pieces(path, u64::MAX, 1 << 20, |bytes| hasher.update(bytes))?;
+    pieces(path, size, 1 << 20, |bytes| hasher.update(bytes))?;
     let content = hasher.finish();
     Ok(ImageExpectation { size: content.size, sha256: content.sha256 })
 }
@@ -88,7 +93,7 @@ fn inspector() -> PackedInspector {
 
 /// For people who made the image: nobody has vouched for it.
 fn vouched(image: ImageExpectation) -> Vouched {
-    Vouched { sha256: image.sha256, size: image.size, signers: Vec::new() }
+    Vouched { sha256: image.sha256, size: image.size, signers: Vec::new(), trust: String::new() }
 }
 
 /// Digests of the blocks of a file.

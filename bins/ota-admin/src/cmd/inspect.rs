@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ota_core::{ByteCount, ports::ImageExpectation, release::SignatureKind};
+use ota_core::{ByteCount, release::SignatureKind};
 use ota_verify::{Manifest, Trailer};
 use serde_json::{Value, json};
 
@@ -68,9 +68,7 @@ fn of_trailer(args: &Args, trailer: &Trailer, size: ByteCount) -> Result<Value, 
 }
 
 fn format(args: &Args, size: ByteCount) -> anyhow::Result<Value> {
-    let mut hasher = ota_verify::digest::ContentHasher::new([]);
-    file::pieces(&args.file, size.get(), 1 << 20, |bytes| hasher.update(bytes))?;
-    let image = ImageExpectation { size, sha256: hasher.finish().sha256 };
+    let image = file::measure_front(&args.file, size.get())?;
     let facts = file::facts(&args.file, image)?;
     Ok(json!({
         "format": facts.format, "partition_layout": facts.partition_layout, "actual_sha256": image.sha256.to_string(),

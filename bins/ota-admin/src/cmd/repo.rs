@@ -268,9 +268,12 @@ fn time(at: jiff::Timestamp) -> Timestamp {
     Timestamp::from_millis(at.as_millisecond())
 }
 
-/// The encoding of a signature, told from the file's ending.
+/// The encoding of a signature, told from the file's ending: `.p7s`, or `.p7s.2` of a second one.
 fn signature(path: PathBuf) -> Result<(SignatureKind, PathBuf), Failure> {
-    let kind = match path.extension().and_then(|ending| ending.to_str()) {
+    let is_number = |ending: &str| !ending.is_empty() && ending.bytes().all(|byte| byte.is_ascii_digit());
+    let number = path.extension().and_then(|ending| ending.to_str()).is_some_and(is_number);
+    let named = if number { path.with_extension("") } else { path.clone() };
+    let kind = match named.extension().and_then(|ending| ending.to_str()) {
         Some("p7s") => SignatureKind::Cms,
         Some("sig" | "asc") => SignatureKind::Openpgp,
         _ => {

@@ -44,6 +44,9 @@ pub(crate) struct Args {
     /// Make a one-file image: manifest and signature in a trailer behind the image (docs/image-trailer.md).
     #[arg(long, requires_all = ["to", "release_version", "model"])]
     pub(crate) embed: bool,
+    /// Add a signature to a one-file image that has some, over the manifest it has.
+    #[arg(long, requires = "to", conflicts_with = "embed")]
+    pub(crate) add: bool,
     #[command(flatten)]
     pub(crate) manifest: embed::ManifestArgs,
 }
@@ -55,8 +58,12 @@ pub(crate) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
         (_, _, _, Some(command)) => SignMethod::Command { command, kind: args.command_writes.into() },
         _ => return Err(Failure::Usage("give --key and --cert, --gpg-key, or --command".into())),
     };
-    if let (true, Some(to)) = (args.embed, &args.to) {
-        let manifest = embed::embed(&args.file, to, &args.manifest, &method)?;
+    if let (true, Some(to)) = (args.embed || args.add, &args.to) {
+        let manifest = if args.add {
+            embed::add(&args.file, to, &method)?
+        } else {
+            embed::embed(&args.file, to, &args.manifest, &method)?
+        };
         let document = json!({
             "image": args.file, "one_file_image": to, "type": method.kind(),
             "sha256": manifest.sha256.to_string(), "size": manifest.size, "blocks": manifest.blocks.len(),

@@ -30,15 +30,15 @@ pub(crate) enum What {
         /// Version label.
         #[arg(long, value_name = "VERSION")]
         release_version: String,
-        /// Detached signature file.
+        /// Detached signature file; may be given several times.
         #[arg(long, value_name = "FILE")]
-        signature: Option<PathBuf>,
+        signature: Vec<PathBuf>,
         /// Checksum file (SHA256SUMS, SHA512SUMS) that names the image.
         #[arg(long, value_name = "FILE")]
         checksums: Option<PathBuf>,
-        /// Detached signature over the checksum file.
+        /// Detached signature over the checksum file; may be given several times.
         #[arg(long, value_name = "FILE", requires = "checksums")]
-        checksums_signature: Option<PathBuf>,
+        checksums_signature: Vec<PathBuf>,
         /// For people.
         #[arg(long)]
         description: Option<String>,

@@ -2,17 +2,17 @@
 
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use ota_core::{
-    ByteCount, OtaError, Timestamp,
+    ByteCount, OtaError, Timestamp, Version,
     error::{PortError, PortErrorKind},
     ports::{Clock, Flow, Front, ImageFacts, ImageInspector as _, VerifyPolicy},
-    release::{ChecksumFile, DetachedSignature, Evidence, SignatureKind},
+    release::{ChecksumFile, DetachedSignature, Evidence, SignatureKind, refuse_below_floor},
 };
 use ota_image::{ArchivePolicy, PackedInspector};
 use ota_verify::{
-    EkuPolicy, HeadInspector, Keyring, KeyringVerifier, Verdict, VerifyConfig, X509Policy,
-    keyring::signatures_beside, policy,
+    EkuPolicy, HeadInspector, Keyring, KeyringVerifier, Verdict, VerifyConfig, VerifyError, X509Policy,
+    digest::Expected, keyring::signatures_beside, policy,
 };
 use serde_json::{Value, json};
 
@@ -26,10 +26,11 @@ pub(crate) struct Args {
     /// Folder of the keys that the device trusts.
     #[arg(long, value_name = "DIR")]
     pub(crate) keys: PathBuf,
-    /// Detached signature (.p7s, .sig, .asc); those beside the image when none is given.
+    /// Detached signature; may be given several times. When none is given, those beside the image (.p7s, .sig, .asc).
     #[arg(long, value_name = "FILE")]
     pub(crate) signature: Vec<PathBuf>,
-    /// Checksum file (SHA256SUMS, SHA512SUMS) that names the image; signatures beside it are looked at.
+    /// Checksum file (SHA256SUMS, SHA512SUMS) that names the image; signatures beside it are looked at. IMAGE.sums when
+    /// neither this nor a signature is given.
     #[arg(long, value_name = "FILE")]
     pub(crate) checksums: Option<PathBuf>,
     /// Signed key list of the device.
@@ -53,6 +54,12 @@ pub(crate) struct Args {
     /// The device takes unsigned images.
     #[arg(long)]
     pub(crate) allow_unsigned: bool,
+    /// Version label under which it will be uploaded or offered; a one-file image must be signed as that.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) release_version: Option<Version>,
+    /// Security floor of the device: no version below it is taken.
+    #[arg(long, value_name = "VERSION")]
+    pub(crate) floor: Option<Version>,
     /// Bytes that a slot of the device holds.
     #[arg(long, value_name = "BYTES")]
     pub(crate) slot_size: Option<u64>,
@@ -95,11 +102,17 @@ impl Clock for At {
 }
 
 pub(crate) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
-    let refusal = match judge(&args, context.now)? {
-        Ok((verdict, found)) => return context.out.show(&accepted(&args, &verdict, &found), table),
+    let (verifier, key_list) = verifier(&args, context.now)?;
+    let refusal = match judge(&args, &verifier)? {
+        Ok((verdict, found)) => {
+            let mut document = accepted(&args, &verdict, &found);
+            document["key_list"] = json!(key_list);
+            return context.out.show(&document, table);
+        }
         Err(refusal) => refusal,
     };
     let document = json!({
+        "key_list": key_list,
         "verdict": "refused", "image": args.file, "code": refusal.code().to_string(), "message": refusal.to_string(),
         "reason": match &refusal { OtaError::SignatureInvalid { reason, .. } => Some(reason.as_str()), _ => None },
     });
@@ -108,10 +121,11 @@ pub(crate) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
 }
 
 /// The outer result is about this machine, the inner one is the verdict.
-fn judge(args: &Args, now: Timestamp) -> anyhow::Result<Result<(Verdict, ImageFacts), OtaError>> {
-    let verifier = verifier(args, now)?;
+fn judge(args: &Args, verifier: &KeyringVerifier) -> anyhow::Result<Result<(Verdict, ImageFacts), OtaError>> {
     let evidence = Evidence { signatures: signatures(args)?, checksums: checksums(args)? };
-    let expect = file::measure(&args.file)?;
+    let length =
+        std::fs::metadata(&args.file).with_context(|| format!("reading {}", args.file.display()))?.len();
+    let expect = Expected { size: ByteCount(length), sha256: None };
     let policy = VerifyPolicy { require_signature: !args.allow_unsigned };
     let mut image = file::FileReader::open(&args.file)?;
     let mut go_on = |_| Flow::Continue;
@@ -128,6 +142,13 @@ fn judge(args: &Args, now: Timestamp) -> anyhow::Result<Result<(Verdict, ImageFa
 fn look(args: &Args, verdict: &Verdict) -> Result<ImageFacts, PortError> {
     let local = |error: anyhow::Error| PortError::from(PortErrorKind::Io(format!("{error:#}")));
     let vouched = &verdict.vouched;
+    let stated = verdict.stated();
+    if let (Some(stated), Some(label)) = (&stated, &args.release_version) {
+        stated.check_version(label)?;
+    }
+    if let Some(version) = version(args, verdict) {
+        refuse_below_floor(args.floor.as_ref(), version)?;
+    }
     let capacity = ByteCount(args.slot_size.unwrap_or(u64::MAX));
     let archives = ArchivePolicy { device_nodes: args.device_nodes, capacity };
     let inspector = PackedInspector::new(Arc::new(HeadInspector), archives);
@@ -139,6 +160,7 @@ fn look(args: &Args, verdict: &Verdict) -> Result<ImageFacts, PortError> {
         let signed = verdict.manifest.as_ref().and_then(|manifest| manifest.unpacked_size);
         facts = inspector.look_inside(facts, vouched, &mut image, signed, &mut |_| Flow::Continue)?;
     }
+    stated.map_or(Ok(()), |stated| stated.check_kind(&facts))?;
     let required = facts.unpacked.as_ref().map_or(vouched.size, |unpacked| unpacked.space);
     if required > capacity {
         let place = "the slot".into();
@@ -147,18 +169,43 @@ fn look(args: &Args, verdict: &Verdict) -> Result<ImageFacts, PortError> {
     Ok(facts)
 }
 
-fn verifier(args: &Args, now: Timestamp) -> anyhow::Result<KeyringVerifier> {
+/// The version that the image would go by.
+fn version<'a>(args: &'a Args, verdict: &'a Verdict) -> Option<&'a Version> {
+    args.release_version.as_ref().or_else(|| verdict.manifest.as_ref().map(|manifest| &manifest.version))
+}
+
+/// What a device would also look at, and was not asked for here.
+fn not_checked(args: &Args, verdict: &Verdict) -> Vec<&'static str> {
+    let floor = args.floor.is_none() || version(args, verdict).is_none();
+    let open = [
+        (args.model.is_none(), "model"),
+        (args.release_version.is_none(), "release version"),
+        (floor, "floor"),
+        (args.slot_size.is_none(), "slot size"),
+    ];
+    open.into_iter().filter(|(open, _)| *open).map(|(_, what)| what).collect()
+}
+
+/// The verifier of the device; and, where its key list cannot be used, why.
+fn verifier(args: &Args, now: Timestamp) -> anyhow::Result<(KeyringVerifier, Option<String>)> {
     let mut config = VerifyConfig::new(Arc::new(At(now)), Timestamp::from_secs(0));
     config.threshold = args.threshold;
     config.development_keys = args.development_keys;
     config.model.clone_from(&args.model);
     config.x509 =
         X509Policy { extended_key_usage: args.extended_key_usage.into(), require_crl: args.require_crl };
-    let verifier = KeyringVerifier::new(Keyring::load(&args.keys)?, config);
-    let Some(path) = &args.key_list else { return Ok(verifier) };
-    let list = verifier.load_key_list(path, 0)?;
-    let list = list.with_context(|| format!("{} is not there", path.display()))?;
-    Ok(verifier.with_key_list(list))
+    let verifier = KeyringVerifier::new(Keyring::load(&args.keys)?, config.clone());
+    let Some(path) = &args.key_list else { return Ok((verifier, None)) };
+    ensure!(path.exists(), "{} is not there", path.display());
+    Ok(match verifier.load_key_list(path, 0) {
+        Ok(Some(list)) => (verifier.with_key_list(list), None),
+        Ok(None) => (verifier, None),
+        // As on the device: until there is a good list, no key is trusted.
+        Err(refused @ (VerifyError::Content { .. } | VerifyError::TooLarge { .. })) => {
+            (KeyringVerifier::new(Keyring::default(), config), Some(format!("{refused}; no key is trusted")))
+        }
+        Err(error) => return Err(error.into()),
+    })
 }
 
 fn signatures(args: &Args) -> anyhow::Result<Vec<DetachedSignature>> {
@@ -167,15 +214,17 @@ fn signatures(args: &Args) -> anyhow::Result<Vec<DetachedSignature>> {
     }
     let read = |path: &PathBuf| {
         let bytes = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
-        let cms = path.extension().is_some_and(|extension| extension == "p7s");
-        Ok(DetachedSignature { kind: if cms { SignatureKind::Cms } else { SignatureKind::Openpgp }, bytes })
+        Ok(DetachedSignature { kind: SignatureKind::of(&bytes), bytes })
     };
     args.signature.iter().map(read).collect()
 }
 
 /// As it comes with an upload: the image goes by its file name.
 fn checksums(args: &Args) -> anyhow::Result<Option<ChecksumFile>> {
-    let Some(path) = &args.checksums else { return Ok(None) };
+    let mut beside = args.file.as_os_str().to_owned();
+    beside.push(".sums");
+    let beside = Some(PathBuf::from(beside)).filter(|path| args.signature.is_empty() && path.exists());
+    let Some(path) = &args.checksums.clone().or(beside) else { return Ok(None) };
     let text = std::fs::read(path).with_context(|| format!("reading {}", path.display()))?;
     let name = args.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok(Some(ChecksumFile { text, signatures: signatures_beside(path)?, name }))
@@ -206,6 +255,7 @@ fn accepted(args: &Args, verdict: &Verdict, found: &ImageFacts) -> Value {
         "unpacked_sha256": found.unpacked.as_ref().map(|unpacked| unpacked.sha256.to_string()),
         "version": manifest.as_ref().map(|manifest| manifest.version.to_string()),
         "models": manifest.as_ref().map(|manifest| manifest.models.clone()),
+        "not_checked": not_checked(args, verdict),
     })
 }
 

@@ -209,3 +209,120 @@ async fn a_command_of_ones_own_signs_where_the_key_is_elsewhere() {
     let silent = run(&["sign", &image, "--command", "true"]).await;
     assert!(silent.err.contains("wrote nothing"), "{}", silent.err);
 }
+
+/// openssl signs CMS with Ed25519 from 3.2 on only; Debian 12 has 3.0.
+#[tokio::test]
+async fn an_ed25519_key_signs_with_its_chain_beside_the_image_and_in_it() {
+    let publisher = Publisher::new().await;
+    let make = "printf 'basicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign\n' > middle.ext; \
+        printf 'keyUsage=critical,digitalSignature\nextendedKeyUsage=codeSigning\n' > leaf.ext; \
+        for name in middle leaf; do openssl genpkey -algorithm ed25519 -out $name.key; \
+        openssl req -new -key $name.key -subj /CN=$name -out $name.csr; done; \
+        openssl x509 -req -in middle.csr -CA ca/ca.pem -CAkey ca/ca.key -CAcreateserial -extfile middle.ext -days 9 -out middle.pem; \
+        openssl x509 -req -in leaf.csr -CA middle.pem -CAkey middle.key -CAcreateserial -extfile leaf.ext -days 9 -out leaf.pem";
+    shell(publisher.0.path(), make);
+    let path = |name: &str| publisher.path(name);
+    let (image, to, key, cert) =
+        (path("rootfs.squashfs"), path("out.ota"), path("leaf.key"), path("leaf.pem"));
+    let chain = path("middle.pem");
+    let sign = ["sign", &image, "--key", &key, "--cert", &cert, "--chain", &chain];
+    let signed = run(&sign).await;
+    assert_eq!((signed.exit, signed.out), (0, format!("{image}.p7s\n")), "{}", signed.err);
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &[]).await;
+    assert_eq!((exit, &verdict["signers"][0]["name"]), (0, &"CN=leaf".into()), "{verdict}");
+    shell(
+        publisher.0.path(),
+        "openssl cms -cmsout -inform DER -in rootfs.squashfs.p7s -noout -print | grep -i ed25519",
+    );
+    let embed = ["--embed", "--to", &to, "--release-version", "v5.0.5", "--model", "IGW-5000"];
+    assert_eq!(run(&[&sign[..], &embed].concat()).await.exit, 0);
+    assert_eq!(publisher.verify("out.ota", &[]).await.0, 0);
+    // Without the certificate between, no device could follow the chain.
+    assert_eq!(run(&sign[..6]).await.exit, 0);
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &[]).await;
+    assert_eq!((exit, &verdict["reason"]), (16, &"untrusted".into()), "{verdict}");
+}
+
+#[tokio::test]
+async fn label_floor_and_format_count_as_on_the_device_and_what_was_not_asked_is_named() {
+    let publisher = Publisher::new().await;
+    let to = publisher.path("rootfs.ota");
+    let embed = ["--embed", "--to", &to, "--release-version", "v5.0.5", "--model", "IGW-5000"];
+    assert_eq!(publisher.sign("rootfs.squashfs", &embed).await.exit, 0);
+    let (exit, verdict) = publisher.verify("rootfs.ota", &[]).await;
+    let open = serde_json::json!(["model", "release version", "floor", "slot size"]);
+    assert_eq!((exit, &verdict["not_checked"]), (0, &open), "{verdict}");
+    let all = ["--model", "IGW-5000", "--slot-size", "9000000", "--floor", "5.0.5"];
+    let (exit, verdict) =
+        publisher.verify("rootfs.ota", &[&all[..], &["--release-version", "v5.0.5"]].concat()).await;
+    assert_eq!((exit, &verdict["not_checked"]), (0, &serde_json::json!([])), "{verdict}");
+    for (more, why) in [
+        (["--release-version", "v5.0.6"], "signed as v5.0.5, labelled as v5.0.6"),
+        (["--floor", "5.1.0"], "v5.0.5 is below the security floor 5.1.0"),
+    ] {
+        let (exit, verdict) = publisher.verify("rootfs.ota", &more).await;
+        assert_eq!((exit, &verdict["code"]), (15, &"OTA_005".into()), "{verdict}");
+        assert!(verdict["message"].as_str().unwrap().contains(why), "{verdict}");
+    }
+    let as_raw = [&embed[..], &["--kind", "raw"]].concat();
+    assert_eq!(publisher.sign("rootfs.squashfs", &as_raw).await.exit, 0);
+    let (exit, verdict) = publisher.verify("rootfs.ota", &[]).await;
+    assert_eq!((exit, &verdict["code"]), (15, &"OTA_005".into()), "{verdict}");
+    assert!(verdict["message"].as_str().unwrap().contains("signed as raw, but it is squashfs"), "{verdict}");
+}
+
+#[tokio::test]
+async fn what_lies_beside_the_image_and_what_a_signature_is_counts_as_on_the_device() {
+    let publisher = Publisher::new().await;
+    assert_eq!(publisher.sign("rootfs.squashfs", &[]).await.exit, 0);
+    // The content says what it is, not the name.
+    shell(publisher.0.path(), "cp rootfs.squashfs.p7s by-another-name.asc");
+    let signature = publisher.path("by-another-name.asc");
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &["--signature", &signature]).await;
+    assert_eq!((exit, &verdict["verdict"]), (0, &"accepted".into()), "{verdict}");
+    // A checksum file beside it must hold, too.
+    shell(publisher.0.path(), "sha256sum rootfs.squashfs | tr 0-9 1-90 > rootfs.squashfs.sums");
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &[]).await;
+    assert_eq!((exit, &verdict["code"]), (17, &"OTA_007".into()), "{verdict}");
+    // A key list that cannot be used leaves no key that is trusted.
+    shell(publisher.0.path(), "rm rootfs.squashfs.sums; echo hello > keys.list");
+    let list = publisher.path("keys.list");
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &["--key-list", &list]).await;
+    assert_eq!((exit, &verdict["reason"]), (16, &"untrusted".into()), "{verdict}");
+    assert!(verdict["key_list"].as_str().unwrap().contains("no key is trusted"), "{verdict}");
+}
+
+#[tokio::test]
+async fn two_signers_of_one_kind_sign_beside_an_image_and_in_it() {
+    let publisher = Publisher::new().await;
+    let second = publisher.path("second");
+    assert_eq!(run(&["keygen", "code-signing", "--dir", &second]).await.exit, 0);
+    shell(publisher.0.path(), "cp second/ca.pem keys/second.pem");
+    let (key, cert) = (publisher.path("second/signer.key"), publisher.path("second/signer.pem"));
+    let sign_second = async |image: &str, more: &[&str]| {
+        let image = publisher.path(image);
+        run(&[&["sign", &image, "--key", &key, "--cert", &cert], more].concat()).await
+    };
+    let two = ["--threshold", "2"];
+    assert_eq!(publisher.sign("rootfs.squashfs", &[]).await.exit, 0);
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &two).await;
+    assert_eq!((exit, &verdict["reason"]), (16, &"threshold".into()), "{verdict}");
+    let beside = publisher.path("rootfs.squashfs.p7s.2");
+    assert_eq!(sign_second("rootfs.squashfs", &["--to", &beside]).await.exit, 0);
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &two).await;
+    assert_eq!((exit, verdict["signers"].as_array().unwrap().len()), (0, 2), "{verdict}");
+
+    let (one, both) = (publisher.path("one.ota"), publisher.path("both.ota"));
+    let embed = ["--embed", "--to", &one, "--release-version", "v5.0.5", "--model", "IGW-5000"];
+    assert_eq!(publisher.sign("rootfs.squashfs", &embed).await.exit, 0);
+    assert_eq!(publisher.verify("one.ota", &two).await.0, 16);
+    let added = sign_second("one.ota", &["--add", "--to", &both]).await;
+    assert_eq!(added.exit, 0, "{}", added.err);
+    let (exit, verdict) = publisher.verify("both.ota", &two).await;
+    assert_eq!((exit, verdict["signers"].as_array().unwrap().len()), (0, 2), "{verdict}");
+    assert_eq!(publisher.inspect("both.ota").await["damaged_blocks"].as_array().unwrap().len(), 0);
+    // Nothing is added to an image without a trailer, or to one that was changed.
+    assert_eq!(sign_second("rootfs.squashfs", &["--add", "--to", &both]).await.exit, 2);
+    shell(publisher.0.path(), "printf x | dd of=one.ota conv=notrunc bs=1 seek=5000 status=none");
+    assert_eq!(sign_second("one.ota", &["--add", "--to", &both]).await.exit, 2);
+}

@@ -1,10 +1,12 @@
 //! Keys and lists made by `openssl` (Debian package openssl).
 
-use std::{fs, process::Command};
+use std::{fs, path::Path, process::Command};
 
+use ota_core::Timestamp;
 use tempfile::TempDir;
 
 use super::*;
+use crate::clock::SystemClock;
 
 #[track_caller]
 fn openssl(folder: &Path, arguments: &str) {
@@ -65,6 +67,10 @@ fn publish(dir: &TempDir, serial: u32, signer: &str) {
     openssl(dir.path(), "x509 -in two.pem -outform DER -out two.der");
     let mark = ota_core::Sha256Digest::of(&fs::read(dir.path().join("two.der")).unwrap());
     let text = format!("ota-key-list 1\nserial {serial}\nissued 2025-03-10T14:30:00Z\nretire {mark}\n");
+    sign_list(dir, &text, signer);
+}
+
+fn sign_list(dir: &TempDir, text: &str, signer: &str) {
     fs::write(dir.path().join("keys.list"), text).unwrap();
     openssl(
         dir.path(),
@@ -125,4 +131,63 @@ fn a_signed_list_retires_a_key_and_cannot_be_taken_away_or_rolled_back() {
     publish(&dir, 8, "one");
     assert!(!open_verifier(&config, &clock(), &settings).unwrap().keyring().is_empty());
     assert_eq!(serial(&*settings).unwrap(), 8);
+}
+
+/// A revocation list of the authority `name`, in the folder of keys under the name `file`.
+fn revoke(dir: &TempDir, name: &str, file: &str, dates: &str) {
+    let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=number\ndefault_md=sha256\ncrl_extensions=e\n\
+        [e]\nauthorityKeyIdentifier=keyid:always\n";
+    for (file, text) in [("ca.cnf", config), ("index.txt", ""), ("number", "01\n")] {
+        fs::write(dir.path().join(file), text).unwrap();
+    }
+    let out = format!("keys/{file}");
+    let arguments =
+        format!("ca -config ca.cnf -cert {name}.pem -keyfile {name}.key -gencrl -out {out} {dates}");
+    openssl(dir.path(), &arguments);
+}
+
+#[test]
+fn revocation_lists_are_listed_and_where_they_are_required_a_missing_or_old_one_is_told() {
+    let dir = keys();
+    fs::remove_dir_all(dir.path().join("keys/development")).unwrap();
+    let (lax, strict) = (configured(&dir, ""), configured(&dir, "require_crl=true"));
+    let settings = settings(&lax).unwrap();
+    let told = |config: &Config| check(config, &settings).map_err(|error| error.to_string());
+    let missing = told(&strict).unwrap_err();
+    assert!(missing.contains("CN=one") && missing.contains("no revocation list of it is here"), "{missing}");
+    assert_eq!(told(&lax).unwrap(), "2 key(s) are good");
+
+    let past = "-crl_lastupdate 20250301000000Z -crl_nextupdate 20250302000000Z";
+    for name in ["one", "two"] {
+        revoke(&dir, name, &format!("{name}-old.crl"), past);
+    }
+    assert_eq!(told(&lax).unwrap(), "2 key(s) are good");
+    let text = list(&lax, &settings).unwrap();
+    assert!(text.contains("CN=one  ran out at 2025-03-02T00:00:00Z, still looked at"), "{text}");
+    let old = told(&strict).unwrap_err();
+    assert!(old.contains("its revocation list ran out at 2025-03-02T00:00:00Z"), "{old}");
+
+    for name in ["one", "two"] {
+        revoke(&dir, name, &format!("{name}.crl"), "-crldays 5");
+    }
+    assert_eq!(told(&strict).unwrap(), "2 key(s) are good");
+    let text = list(&strict, &settings).unwrap();
+    assert!(text.contains("revoked  crl  ") && text.contains("CN=two  replaced by the newer "), "{text}");
+}
+
+#[test]
+fn an_authority_that_is_retired_by_its_public_key_is_told_as_retired() {
+    let dir = keys();
+    fs::remove_dir_all(dir.path().join("keys/development")).unwrap();
+    let config = configured(&dir, "");
+    let settings = settings(&config).unwrap();
+    openssl(dir.path(), "pkey -in two.key -pubout -outform DER -out two.der");
+    let mark = ota_core::Sha256Digest::of(&fs::read(dir.path().join("two.der")).unwrap());
+    sign_list(
+        &dir,
+        &format!("ota-key-list 1\nserial 1\nissued 2025-03-10T14:30:00Z\nretire {mark}\n"),
+        "one",
+    );
+    assert!(list(&config, &settings).unwrap().contains("CN=two  retired by the key list"));
+    assert!(check(&config, &settings).unwrap_err().to_string().contains("CN=two"));
 }

@@ -161,9 +161,9 @@ async fn an_upload_streams_the_file_after_its_labels() {
         image: image.clone(),
         version: "v5.1.0-custom".into(),
         description: Some("by hand".into()),
-        signature: None,
+        signature: Vec::new(),
         checksums: None,
-        checksums_signature: None,
+        checksums_signature: Vec::new(),
         sha256: None,
     };
     let sent = asked(|c| async move { c.upload(&file).await }).await;
@@ -177,9 +177,9 @@ async fn an_upload_streams_the_file_after_its_labels() {
         image,
         version: "v1.0.0".into(),
         description: None,
-        signature: None,
+        signature: Vec::new(),
         checksums: None,
-        checksums_signature: None,
+        checksums_signature: Vec::new(),
         sha256: None,
     };
     let error = Fake::start().await.client().upload(&missing).await.unwrap_err();

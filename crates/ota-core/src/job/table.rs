@@ -133,7 +133,7 @@ pub fn inputs() -> Vec<Input> {
         Input::FetchProgress { have: ByteCount::ZERO },
         Input::Fetched(StagedImage { name: example_name(), size, sha256: digest }),
         Input::FetchFailed(why()),
-        Input::Verified(Vouched { sha256: digest, size, signers: Vec::new() }),
+        Input::Verified(Vouched { sha256: digest, size, signers: Vec::new(), trust: String::new() }),
         Input::VerifyFailed(why()),
         Input::WindowOpen,
         Input::WindowClosed,

@@ -188,6 +188,32 @@ pub struct Stated {
     pub unpacked_size: Option<ByteCount>,
 }
 
+impl Stated {
+    /// Whether it is for the version under which the image goes.
+    ///
+    /// # Errors
+    /// `InvalidImage` (OTA_005).
+    pub fn check_version(&self, label: &Version) -> Result<(), OtaError> {
+        if self.version == *label {
+            return Ok(());
+        }
+        let what = alloc::format!("signed as {}, labelled as {label}", self.version);
+        Err(OtaError::InvalidImage { what })
+    }
+
+    /// Whether the image is of the format that it was signed as.
+    ///
+    /// # Errors
+    /// `InvalidImage` (OTA_005).
+    pub fn check_kind(&self, found: &super::ImageFacts) -> Result<(), OtaError> {
+        if self.kind == found.kind {
+            return Ok(());
+        }
+        let what = alloc::format!("signed as {}, but it is {}", self.kind.as_str(), found.format);
+        Err(OtaError::InvalidImage { what })
+    }
+}
+
 /// The end of a staged file, and how long all of it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEnd {
@@ -226,6 +252,12 @@ pub trait ImageVerifier: Send + Sync {
         observer: Observer<'_>,
     ) -> Result<(Vouched, Option<Stated>), PortError> {
         Ok((self.verify(image, expect, evidence, policy, observer)?, None))
+    }
+
+    /// A mark of the keys, lists and rules that it judges by: as long as it is the same, what was accepted once would be
+    /// accepted again, but for the time. What it accepts carries it, [`Vouched::trust`].
+    fn trust(&self) -> alloc::string::String {
+        alloc::string::String::new()
     }
 
     /// How much of the end of a staged file [`guarded`](Self::guarded) wants, in bytes.

@@ -72,9 +72,9 @@ pub struct UploadLabel {
     pub version: Version,
     /// See [`Upload::description`].
     pub description: Option<String>,
-    /// The detached signature that came with it. With `checksums`, it replaces all that lies beside an image of this name;
+    /// The detached signatures that came with it. With `checksums`, they replace all that lies beside an image of this name;
     /// without both, only what an earlier upload brought is dropped.
-    pub signature: Option<DetachedSignature>,
+    pub signatures: Vec<DetachedSignature>,
     /// The checksum file that came with it.
     pub checksums: Option<ChecksumFile>,
     /// The verification that it has passed already.

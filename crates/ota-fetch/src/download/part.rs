@@ -27,7 +27,7 @@ const QUEUE: usize = 8;
 const READ_CHUNK: usize = 1 << 20;
 
 /// Signature files to put beside a finished image: ending and content.
-pub(crate) type Signatures = Vec<(&'static str, Vec<u8>)>;
+pub(crate) type Signatures = Vec<(String, Vec<u8>)>;
 
 enum Command {
     Chunk(Bytes),

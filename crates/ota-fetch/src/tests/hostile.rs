@@ -156,6 +156,7 @@ async fn expired_metadata_is_refused_and_a_clock_set_back_does_not_revive_it() {
     world.repo.clone().with_expiries(short).refresh_timestamp(NOW + 15 * day).unwrap();
     world.clock.set_wall(NOW + 16 * day);
     world.check().await.unwrap();
+    assert_eq!(crate::time_floor(&world.store("")), Some(NOW + 16 * day));
     let frozen = metadata(&world, "timestamp.json");
     world
         .repo

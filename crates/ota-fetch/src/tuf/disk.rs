@@ -73,6 +73,17 @@ struct Inner {
     changed: Vec<String>,
 }
 
+/// Time of the newest good check, from the folder in which a source keeps its metadata: it was at least that late, for the
+/// metadata was signed and had not run out. `None` where there was none yet, or none that can be read.
+#[must_use]
+pub fn time_floor(store: &Path) -> Option<Timestamp> {
+    floor_of(&read(&store.join(FLOOR)).ok()?)
+}
+
+fn floor_of(file: &[u8]) -> Option<Timestamp> {
+    std::str::from_utf8(file).ok()?.trim().parse().ok().map(Timestamp::from_millis)
+}
+
 type Changes = Vec<(String, Option<Vec<u8>>)>;
 
 impl StoreView {
@@ -82,8 +93,7 @@ impl StoreView {
 
     /// Newest time of a successful refresh; the epoch when there was none.
     pub(crate) fn floor(&self) -> Timestamp {
-        let text = self.get(FLOOR).and_then(|bytes| String::from_utf8(bytes).ok());
-        Timestamp::from_millis(text.and_then(|text| text.trim().parse().ok()).unwrap_or(0))
+        self.get(FLOOR).and_then(|bytes| floor_of(&bytes)).unwrap_or_default()
     }
 
     pub(crate) fn raise_floor(&self, now: Timestamp) {

@@ -9,6 +9,7 @@ mod remote;
 
 use std::{path::PathBuf, sync::Arc};
 
+pub use disk::time_floor;
 use ota_core::Timestamp;
 pub use sigstore_tuf::TargetFile;
 use sigstore_tuf::{Metadata, Root, Updater, UpdaterConfig};

@@ -19,7 +19,7 @@ use ota_core::{
     release::StagedImage,
 };
 
-use crate::{FetchError, Staging, error::During, staging::BESIDE};
+use crate::{FetchError, Staging, error::During, staging::beside};
 
 pub(crate) use record::record_name;
 use writer::Incoming;
@@ -89,7 +89,7 @@ impl Inner {
     /// A name that something else has: a download, a signature, a checksum file.
     fn refuse_taken(&self, name: &ImageName) -> Result<(), PortError> {
         let busy = |with: String| Err(OtaError::SystemBusy { with }.into());
-        if let Some(ending) = BESIDE.iter().find(|ending| name.as_str().ends_with(&format!(".{ending}"))) {
+        if let Some(ending) = beside().find(|ending| name.as_str().ends_with(&format!(".{ending}"))) {
             return busy(format!(
                 "signatures and checksums: files that end with .{ending} lie beside images"
             ));

@@ -24,7 +24,7 @@ use ota_core::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{FetchError, Staging, error::at, staging::BESIDE};
+use crate::{FetchError, Staging, error::at, staging::beside};
 
 /// Largest record that is read.
 const RECORD_MAX: u64 = 256 * 1024;
@@ -178,8 +178,8 @@ fn finish(staging: &Staging, record: &Record) -> Result<(), FetchError> {
 
 /// Forgets an image that did not take its name.
 fn clear(staging: &Staging, name: &ImageName) -> Result<(), FetchError> {
-    for ending in BESIDE {
-        staging.unlink(&pending_signature(name, ending))?;
+    for ending in beside() {
+        staging.unlink(&pending_signature(name, &ending))?;
     }
     staging.unlink(&pending_name(name))
 }
@@ -192,7 +192,7 @@ pub(super) fn recover(staging: &Staging) -> Result<(), FetchError> {
     }
     for file in &files {
         let gone = |name: ImageName| staging.find(name.as_str()).map(|image| image.is_none());
-        let stale_signature = BESIDE.iter().any(|ending| image_of(file, &format!(".{ending}.new")).is_some());
+        let stale_signature = beside().any(|ending| image_of(file, &format!(".{ending}.new")).is_some());
         if file.starts_with('.') && file.ends_with(".incoming")
             || stale_signature
             || image_of(file, ".upload").map_or(Ok(false), gone)?

@@ -57,15 +57,15 @@ fn label(version: &str) -> UploadLabel {
     UploadLabel {
         version: version.parse().unwrap(),
         description: Some("a\nline".into()),
-        signature: None,
+        signatures: Vec::new(),
         checksums: None,
         verification: None,
         stored: Timestamp::from_secs(7),
     }
 }
 
-fn cms(bytes: &[u8]) -> Option<DetachedSignature> {
-    Some(DetachedSignature { kind: SignatureKind::Cms, bytes: bytes.to_vec() })
+fn cms(bytes: &[u8]) -> Vec<DetachedSignature> {
+    vec![DetachedSignature { kind: SignatureKind::Cms, bytes: bytes.to_vec() }]
 }
 
 fn sealed(uploads: &StagedUploads, file: &str, bytes: &[u8]) -> Box<dyn UploadWriter> {
@@ -90,7 +90,12 @@ fn verification(upload: &Upload) -> Verification {
         packing: None,
         unpacked: None,
     };
-    let vouched = Vouched { sha256: upload.image.sha256, size: upload.image.size, signers: Vec::new() };
+    let vouched = Vouched {
+        sha256: upload.image.sha256,
+        size: upload.image.size,
+        signers: Vec::new(),
+        trust: String::new(),
+    };
     Verification { vouched, facts: Some(facts), at: Timestamp::from_secs(8) }
 }
 
@@ -141,7 +146,7 @@ fn an_upload_that_is_dropped_or_cut_off_leaves_nothing_and_the_earlier_one_stays
 fn a_replacement_takes_the_signatures_of_its_predecessor_with_it_and_leaves_those_put_there_by_hand() {
     let folder = Folder::new();
     let uploads = folder.open();
-    let signed = UploadLabel { signature: cms(b"0one"), ..label("v1.0.0") };
+    let signed = UploadLabel { signatures: cms(b"0one"), ..label("v1.0.0") };
     sealed(&uploads, "a.img", b"one").commit(signed).unwrap();
     assert_eq!(fs::read(folder.path().join("a.img.p7s")).unwrap(), b"0one");
     fs::write(folder.path().join("a.img.asc"), "by hand").unwrap();
@@ -149,7 +154,7 @@ fn a_replacement_takes_the_signatures_of_its_predecessor_with_it_and_leaves_thos
     assert_eq!(writer.evidence().unwrap().signatures.len(), 1);
     writer.commit(label("v2.0.0")).unwrap();
     assert_eq!(folder.files(), [".a.img.upload", "a.img", "a.img.asc"]);
-    let signed = UploadLabel { signature: cms(b"0three"), ..label("v3.0.0") };
+    let signed = UploadLabel { signatures: cms(b"0three"), ..label("v3.0.0") };
     sealed(&uploads, "a.img", b"three").commit(signed).unwrap();
     assert_eq!(folder.files(), [".a.img.upload", "a.img", "a.img.p7s"]);
     folder.staging().remove(&name("a.img")).unwrap();
@@ -157,14 +162,42 @@ fn a_replacement_takes_the_signatures_of_its_predecessor_with_it_and_leaves_thos
 }
 
 #[test]
+fn several_signatures_of_a_kind_lie_beside_their_image_and_go_with_it() {
+    let folder = Folder::new();
+    let uploads = folder.open();
+    let pgp = DetachedSignature { kind: SignatureKind::Openpgp, bytes: b"\x89".to_vec() };
+    let signatures = [cms(b"0one"), vec![pgp], cms(b"0two"), cms(b"0three")].concat();
+    let checksums = ChecksumFile {
+        text: b"sums".to_vec(),
+        signatures: [cms(b"0four"), cms(b"0five")].concat(),
+        name: "a.img".into(),
+    };
+    let (signed, listed) = (signatures.clone(), Some(checksums.clone()));
+    let brings = UploadLabel { signatures: signed, checksums: listed, ..label("v1.0.0") };
+    sealed(&uploads, "a.img", b"one").commit(brings).unwrap();
+    let own = ["a.img.p7s", "a.img.p7s.2", "a.img.p7s.3", "a.img.sig", "a.img.sums"];
+    let all = [&[".a.img.upload", "a.img"], &own[..], &["a.img.sums.p7s", "a.img.sums.p7s.2"]].concat();
+    assert_eq!(folder.files(), all);
+    let found = folder.staging().evidence(&name("a.img")).unwrap();
+    assert_eq!(found.checksums, Some(checksums));
+    assert_eq!(found.signatures.len(), 4);
+    assert!(signatures.iter().all(|signature| found.signatures.contains(signature)));
+    assert!(uploads.begin(&name("a.img.p7s.2"), None).is_err(), "no image has the name of a signature");
+
+    let nine = UploadLabel { signatures: vec![cms(b"0").remove(0); 9], ..label("v1.0.1") };
+    assert!(sealed(&uploads, "a.img", b"two").commit(nine).is_err());
+    assert_eq!(folder.files(), all);
+    let signed = UploadLabel { signatures: cms(b"0six"), ..label("v2.0.0") };
+    sealed(&uploads, "a.img", b"three").commit(signed).unwrap();
+    assert_eq!(folder.files(), [".a.img.upload", "a.img", "a.img.p7s"]);
+}
+
+#[test]
 fn a_checksum_file_lies_beside_its_image_with_its_signature_and_goes_with_it() {
     let folder = Folder::new();
     let uploads = folder.open();
-    let checksums = ChecksumFile {
-        text: b"digest  a.img\n".to_vec(),
-        signatures: cms(b"0sums").into_iter().collect(),
-        name: "a.img".into(),
-    };
+    let checksums =
+        ChecksumFile { text: b"digest  a.img\n".to_vec(), signatures: cms(b"0sums"), name: "a.img".into() };
     let listed = UploadLabel { checksums: Some(checksums.clone()), ..label("v1.0.0") };
     fs::write(folder.path().join("a.img.asc"), "by hand, of another image").unwrap();
     sealed(&uploads, "a.img", b"one").commit(listed.clone()).unwrap();
@@ -192,10 +225,10 @@ fn a_commit_that_is_cut_anywhere_leaves_the_old_image_or_the_new_one_with_its_ow
     for cut in 0..5 {
         let folder = Folder::new();
         let uploads = folder.open();
-        let before = UploadLabel { signature: cms(b"0old"), ..label("v1.0.0") };
+        let before = UploadLabel { signatures: cms(b"0old"), ..label("v1.0.0") };
         let old = sealed(&uploads, "a.img", b"old").commit(before).unwrap();
         let old_record = fs::read(folder.path().join(".a.img.upload")).unwrap();
-        let after = UploadLabel { signature: cms(b"0new"), ..label("v2.0.0") };
+        let after = UploadLabel { signatures: cms(b"0new"), ..label("v2.0.0") };
         let new = sealed(&uploads, "a.img", b"new").commit(after).unwrap();
         let at = |file: &str| folder.path().join(file);
         // Back to what lay there when the first `cut` steps of five had been done.

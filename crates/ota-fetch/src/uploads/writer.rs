@@ -10,8 +10,8 @@ use std::{
 
 use nix::errno::Errno;
 use ota_core::{
-    ByteCount, ImageName, Sha256Digest,
-    error::{PortError, PortErrorKind},
+    ByteCount, ImageName, OtaError, Sha256Digest,
+    error::{PortError, PortErrorKind, SignatureFault},
     ports::{ImageReader, Upload, UploadLabel, UploadWriter},
     release::{DetachedSignature, Evidence, SignatureKind, StagedImage},
 };
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     FetchError,
     error::at,
-    staging::{BESIDE, SUMS},
+    staging::{self, OF_A_KIND, SUMS},
 };
 
 /// The quota is looked at each time so many more bytes have arrived.
@@ -83,8 +83,7 @@ impl Incoming {
             let before = record::read(&self.inner.staging, &self.name).map_err(port)?;
             return Ok(before.map(|(record, _)| record.signatures).unwrap_or_default());
         }
-        let others = BESIDE.iter().filter(|ending| !own.iter().any(|own| own == *ending));
-        Ok(others.map(|ending| (*ending).to_owned()).collect())
+        Ok(staging::beside().filter(|ending| !own.contains(ending)).collect())
     }
 
     /// The error of a write, with what the medium lacks.
@@ -143,7 +142,7 @@ impl UploadWriter for Incoming {
         let image = self.sealed()?.clone();
         let staging = &self.inner.staging;
         let _names = self.inner.lock();
-        let beside = beside(&label);
+        let beside = beside(&label)?;
         let own: Vec<String> = beside.iter().map(|(ending, _)| ending.clone()).collect();
         let record = Record {
             image,
@@ -170,22 +169,27 @@ impl Drop for Incoming {
     }
 }
 
-/// What comes with an upload, by the endings under which it is kept. Of two signatures of one ending the first counts.
-fn beside(label: &UploadLabel) -> Vec<(String, Vec<u8>)> {
-    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
-    let mut add = |ending: String, bytes: &[u8]| {
-        if !files.iter().any(|(known, _)| *known == ending) {
-            files.push((ending, bytes.to_vec()));
-        }
+/// What comes with an upload, by the endings under which it is kept.
+fn beside(label: &UploadLabel) -> Result<Vec<(String, Vec<u8>)>, PortError> {
+    let mut files = Vec::new();
+    let mut add = |prefix: &str, signatures: &[DetachedSignature]| {
+        signatures.iter().try_for_each(|signature| {
+            let free = staging::next_ending(&files, prefix, ending(signature));
+            files.push((free.ok_or_else(too_many)?, signature.bytes.clone()));
+            Ok::<(), PortError>(())
+        })
     };
-    if let Some(signature) = &label.signature {
-        add(ending(signature).into(), &signature.bytes);
-    }
+    add("", &label.signatures)?;
     if let Some(checksums) = &label.checksums {
-        add(SUMS.into(), &checksums.text);
-        checksums.signatures.iter().for_each(|own| add(format!("{SUMS}.{}", ending(own)), &own.bytes));
+        add(&format!("{SUMS}."), &checksums.signatures)?;
+        files.push((SUMS.into(), checksums.text.clone()));
     }
-    files
+    Ok(files)
+}
+
+fn too_many() -> PortError {
+    let what = format!("more than {OF_A_KIND} signatures of one kind");
+    OtaError::SignatureInvalid { reason: SignatureFault::Malformed, what }.into()
 }
 
 /// The ending under which a signature is kept.

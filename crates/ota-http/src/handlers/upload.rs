@@ -77,10 +77,10 @@ async fn commit(
     verification: Option<Verification>,
 ) -> Result<Upload, Refusal> {
     refuse_in_use(app, &received.image.name)?;
-    let Received { writer, version, description, signature, checksums, image, .. } = received;
+    let Received { writer, version, description, signatures, checksums, image } = received;
     app.metrics.uploaded_bytes.fetch_add(image.size.get(), Ordering::Relaxed);
     let stored = app.clock.wall();
-    let label = UploadLabel { version, description, signature, checksums, verification, stored };
+    let label = UploadLabel { version, description, signatures, checksums, verification, stored };
     Ok(blocking(move || writer.commit(label)).await??)
 }
 
@@ -89,7 +89,8 @@ async fn commit(
 async fn uploads(State(app): State<App>) -> Result<Answer<UploadList>, Refusal> {
     let store = Arc::clone(&app.uploads);
     let uploads = blocking(move || store.list()).await??;
-    Ok(Answer::new(UploadList { uploads: uploads.into_iter().map(UploadSummary::from).collect() }))
+    let uploads = uploads.into_iter().map(|upload| UploadSummary::from(as_trusted_now(&app, upload)));
+    Ok(Answer::new(UploadList { uploads: uploads.collect() }))
 }
 
 /// Removes an uploaded image with its signatures.
@@ -123,7 +124,15 @@ fn unknown(name: &ImageName) -> Refusal {
 
 async fn find(app: &App, name: &ImageName) -> Result<Upload, Refusal> {
     let (store, wanted) = (Arc::clone(&app.uploads), name.clone());
-    blocking(move || store.find(&wanted)).await??.ok_or_else(|| unknown(name))
+    let found = blocking(move || store.find(&wanted)).await??;
+    found.map(|upload| as_trusted_now(app, upload)).ok_or_else(|| unknown(name))
+}
+
+/// A verification counts as long as this gateway has the keys and the rules that it was made with.
+fn as_trusted_now(app: &App, mut upload: Upload) -> Upload {
+    let verification = upload.verification.take();
+    upload.verification = verification.filter(|found| found.vouched.trust == app.engine.trust());
+    upload
 }
 
 /// Verifies an uploaded image: its signature, then its format, then whether it fits this gateway. As a form, uploads and
@@ -290,7 +299,7 @@ impl Wanted {
         let verification = upload
             .verification
             .clone()
-            .ok_or_else(|| unverified("was not verified since it was stored or changed"))?;
+            .ok_or_else(|| unverified("was not verified since it, or the keys of this gateway, changed"))?;
         let facts = verification.facts.ok_or_else(|| unverified("was not found to fit this gateway"))?;
         let vouched = verification.vouched;
         // The name is the digest's: a deployment of other bytes is another release.
@@ -310,7 +319,7 @@ impl Wanted {
             deltas: Vec::new(),
             unpacked_size: None,
         };
-        let image = StagedImage { name: self.name, size: vouched.size, sha256: vouched.sha256 };
-        Ok(ota_engine::DeployRequest { release, image, vouched, target: self.target, options: self.options })
+        let (image, target) = (upload.image.clone(), self.target);
+        Ok(ota_engine::DeployRequest { release, image, vouched, target, options: self.options })
     }
 }

@@ -410,6 +410,22 @@ fn refused_in_use(gateway: &Gateway, (status, body): (StatusCode, Value)) {
 }
 
 #[tokio::test]
+async fn a_verification_with_other_keys_than_the_gateway_has_now_is_none() {
+    let gateway = Gateway::start().await;
+    let deploy = async || gateway.post("/upload/deploy", ADMIN, json!({"filename": NAME})).await;
+    let verified_at = async || gateway.get("/upload").await.1["uploads"][0]["verified_at"].clone();
+    send(&gateway, "/upload/verify", signed(image())).await;
+    assert!(verified_at().await.is_string());
+    gateway.verifier.set_trust("a newer revocation list");
+    assert_eq!(verified_at().await, Value::Null);
+    let (status, body) = deploy().await;
+    assert_eq!((status.as_u16(), &body["details"]["path"]), (400, &json!("$.filename")), "{body}");
+    assert!(body["message"].as_str().unwrap().contains("call upload/verify first"), "{body}");
+    gateway.post("/upload/verify", OPERATOR, json!({"filename": NAME})).await;
+    assert_eq!(deploy().await.0, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn only_what_was_verified_as_it_lies_there_is_deployed() {
     let gateway = Gateway::start().await;
     let deploy = async |body: Value| gateway.post("/upload/deploy", ADMIN, body).await;

@@ -30,12 +30,14 @@ const TEXT: usize = 4096;
 const DESCRIPTION: usize = 1000;
 /// Largest signature.
 const SIGNATURE: usize = 64 * 1024;
+/// Most signatures over the image, and over the checksum file. Staging has the same limit.
+const SIGNATURES: usize = 8;
 /// Largest checksum file. The verifier and staging have the same limit.
 const CHECKSUMS: usize = 1 << 20;
 /// Most parts of a form.
 const PARTS: usize = 32;
 /// What a form may have beside its file: the other parts and the boundaries.
-const BESIDE: u64 = CHECKSUMS as u64 + 256 * 1024;
+const BESIDE: u64 = (CHECKSUMS + 2 * SIGNATURES * SIGNATURE + 256 * 1024) as u64;
 /// What a one-file image may have behind the bytes that go into the slot. Source: `docs/image-trailer.md`.
 const TRAILER: u64 = 2 << 20;
 /// How long a refused client may go on sending before it gets its answer, so that it is reading when it comes.
@@ -47,15 +49,14 @@ pub(crate) struct Received {
     pub(crate) image: StagedImage,
     pub(crate) version: Version,
     pub(crate) description: Option<String>,
-    pub(crate) signature: Option<DetachedSignature>,
+    pub(crate) signatures: Vec<DetachedSignature>,
     pub(crate) checksums: Option<ChecksumFile>,
 }
 
 impl Received {
     /// What came with it to vouch for it; none where nothing did.
     pub(crate) fn evidence(&self) -> Option<Evidence> {
-        let signatures = self.signature.iter().cloned().collect();
-        let evidence = Evidence { signatures, checksums: self.checksums.clone() };
+        let evidence = Evidence { signatures: self.signatures.clone(), checksums: self.checksums.clone() };
         (!evidence.is_empty()).then_some(evidence)
     }
 }
@@ -144,9 +145,9 @@ impl Most {
 struct Found {
     version: Option<Version>,
     description: Option<String>,
-    signature: Option<DetachedSignature>,
+    signatures: Vec<DetachedSignature>,
     checksums: Option<Vec<u8>>,
-    checksums_signature: Option<DetachedSignature>,
+    checksums_signatures: Vec<DetachedSignature>,
     sha256: Option<Sha256Digest>,
 }
 
@@ -193,7 +194,7 @@ impl Reading<'_> {
             }
             "signature" => {
                 let bytes = self.beside(part, "signature", SIGNATURE).await?;
-                fill(&mut self.found.signature, bytes.map(detached), "signature")
+                another(&mut self.found.signatures, bytes, "signature")
             }
             "checksums" => {
                 let bytes = self.beside(part, "checksums", CHECKSUMS).await?;
@@ -201,7 +202,7 @@ impl Reading<'_> {
             }
             "checksums_signature" => {
                 let bytes = self.beside(part, "checksums_signature", SIGNATURE).await?;
-                fill(&mut self.found.checksums_signature, bytes.map(detached), "checksums_signature")
+                another(&mut self.found.checksums_signatures, bytes, "checksums_signature")
             }
             // As with JSON: what is not known is not looked at.
             other => {
@@ -270,25 +271,19 @@ impl Reading<'_> {
             sink.abort().await;
             return Err(invalid(Some("version"), "is missing"));
         };
-        let checksums = match (self.found.checksums, self.found.checksums_signature) {
-            (None, Some(_)) => {
-                sink.abort().await;
-                return Err(invalid(Some("checksums_signature"), "is there without checksums"));
-            }
-            (checksums, signature) => checksums.map(|text| (text, signature)),
-        };
+        let Found { description, signatures, checksums, checksums_signatures, sha256, .. } = self.found;
+        if checksums.is_none() && !checksums_signatures.is_empty() {
+            sink.abort().await;
+            return Err(invalid(Some("checksums_signature"), "is there without checksums"));
+        }
         let (writer, image) = sink.seal().await?;
-        if let Some(expected) = self.found.sha256.filter(|expected| *expected != image.sha256) {
+        if let Some(expected) = sha256.filter(|expected| *expected != image.sha256) {
             blocking(move || drop(writer)).await?;
             return Err(OtaError::digest_mismatch(&expected, &image.sha256).into());
         }
-        let checksums = checksums.map(|(text, signature)| ChecksumFile {
-            text,
-            signatures: signature.into_iter().collect(),
-            name: image.name.to_string(),
-        });
-        let Found { description, signature, .. } = self.found;
-        Ok(Received { writer, image, version, description, signature, checksums })
+        let name = image.name.to_string();
+        let checksums = checksums.map(|text| ChecksumFile { text, signatures: checksums_signatures, name });
+        Ok(Received { writer, image, version, description, signatures, checksums })
     }
 
     /// Removes what has arrived, and lets the client go on for a moment, so that it sees why.
@@ -324,8 +319,13 @@ fn fill<T>(place: &mut Option<T>, value: Option<T>, part: &str) -> Result<(), Re
     value.map_or(Ok(()), |value| once(place, value, part))
 }
 
-fn detached(bytes: Vec<u8>) -> DetachedSignature {
-    DetachedSignature { kind: kind_of(&bytes), bytes }
+fn another(known: &mut Vec<DetachedSignature>, bytes: Option<Vec<u8>>, part: &str) -> Result<(), Refusal> {
+    let Some(bytes) = bytes else { return Ok(()) };
+    if known.len() == SIGNATURES {
+        return Err(invalid(Some(part), format!("is there more than {SIGNATURES} times")));
+    }
+    known.push(DetachedSignature { kind: SignatureKind::of(&bytes), bytes });
+    Ok(())
 }
 
 fn twice(part: &str) -> Refusal {
@@ -359,34 +359,4 @@ fn description(text: String) -> Result<String, Refusal> {
     }
     label(&text, "description")?;
     Ok(text)
-}
-
-/// PEM and DER begin with marks of their own; everything else is taken for OpenPGP, whose packets set the first bit.
-fn kind_of(signature: &[u8]) -> SignatureKind {
-    let text = signature.trim_ascii_start();
-    let armoured = text.starts_with(b"-----BEGIN PGP");
-    if (text.starts_with(b"-----BEGIN") && !armoured) || signature.first() == Some(&0x30) {
-        SignatureKind::Cms
-    } else {
-        SignatureKind::Openpgp
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_kind_of_a_signature_shows_in_its_first_bytes() {
-        for (bytes, kind) in [
-            (&b"-----BEGIN PKCS7-----"[..], SignatureKind::Cms),
-            (b"-----BEGIN CMS-----", SignatureKind::Cms),
-            (b"\x30\x82\x01\x02", SignatureKind::Cms),
-            (b"-----BEGIN PGP SIGNATURE-----", SignatureKind::Openpgp),
-            (b"\x89\x02\x33", SignatureKind::Openpgp),
-            (b"\xc2\xc1\x73", SignatureKind::Openpgp),
-        ] {
-            assert_eq!(kind_of(bytes), kind, "{bytes:?}");
-        }
-    }
 }

@@ -90,7 +90,12 @@ impl Board {
 }
 
 pub(super) fn vouched(image: &[u8]) -> Vouched {
-    Vouched { sha256: Sha256Digest::of(image), size: ByteCount(image.len() as u64), signers: vec![] }
+    Vouched {
+        sha256: Sha256Digest::of(image),
+        size: ByteCount(image.len() as u64),
+        signers: vec![],
+        trust: String::new(),
+    }
 }
 
 pub(super) fn condition(error: PortError) -> OtaError {

@@ -15,8 +15,9 @@ use ota_core::{
     release::{ImageKind, Packing, Vouched},
 };
 
-/// How much of the front of an image [`inspect`] wants, in bytes; all of it where the image is shorter.
-pub const HEAD_LEN: usize = 32 * 1024;
+/// How much of the front of an image [`inspect`] wants, in bytes; all of it where the image is shorter. The first descriptor
+/// of ISO 9660 is at 32 KiB.
+pub const HEAD_LEN: usize = 36 * 1024;
 
 /// What an image turned out to be.
 #[derive(Clone, Debug, PartialEq, Eq)]

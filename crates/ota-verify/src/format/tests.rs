@@ -11,7 +11,7 @@ use super::{HEAD_LEN, HeadInspector, ImageFormat, Inspection, inspect};
 use crate::tests::world::{program, read, run, write};
 
 pub(crate) fn vouched(size: u64) -> Vouched {
-    Vouched { sha256: Sha256Digest::of(b""), size: ByteCount(size), signers: vec![] }
+    Vouched { sha256: Sha256Digest::of(b""), size: ByteCount(size), signers: vec![], trust: String::new() }
 }
 
 fn of(image: &[u8]) -> Result<Inspection, OtaError> {
@@ -157,6 +157,10 @@ fn archives_are_told_by_their_compression() {
 
 #[test]
 fn what_no_slot_takes_is_refused_by_name() {
+    // ECMA-119, 8.4: the primary volume descriptor is sector 16.
+    let mut iso = vec![0; 64 * 1024];
+    iso[0x8000..0x8007].copy_from_slice(b"\x01CD001\x01");
+    assert!(refusal(&iso).contains("an ISO 9660 image"), "{}", refusal(&iso));
     assert!(refusal(b"").contains("no known format"));
     assert!(refusal(&[0; 4096]).contains("no known format"));
     assert!(refusal(&[b"\x7fELF".as_slice(), &[0; 4096]].concat()).contains("a program"));

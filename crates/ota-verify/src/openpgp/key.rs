@@ -1,16 +1,25 @@
 //! `OpenPGP` keys that the device is told to trust.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
+use ota_core::error::SignatureFault;
 use pgp::{
     armor::BlockType,
-    composed::{Deserializable as _, SignedPublicKey},
+    composed::{Deserializable as _, SignedPublicKey, SignedPublicSubKey},
     packet::PacketTrait as _,
+    ser::Serialize as _,
     types::{KeyDetails as _, KeyVersion, Tag},
 };
 
 use super::{armor, name, standing, strong_enough};
-use crate::{error::VerifyError, moment::Moment, policy::KeyRole};
+use crate::{
+    error::{Refusal, VerifyError},
+    moment::Moment,
+    policy::KeyRole,
+};
 
 /// A public key with its sub-keys, trusted because its file lies in the key folder.
 #[derive(Debug)]
@@ -55,10 +64,43 @@ impl OpenpgpKey {
         keys.into_iter().map(own).collect()
     }
 
+    /// Whether another export is of the same primary key.
+    pub(crate) fn is_same_key(&self, other: &Self) -> bool {
+        self.key.fingerprint() == other.key.fingerprint()
+    }
+
+    /// Takes up what another export of the same key says. Role and file stay.
+    ///
+    /// Which statements count is decided at each use: any revocation, the newest of the others.
+    pub(crate) fn merge(&mut self, other: Self) {
+        let (ours, theirs) = (&mut self.key, other.key);
+        ours.details.revocation_signatures.extend(theirs.details.revocation_signatures);
+        ours.details.direct_signatures.extend(theirs.details.direct_signatures);
+        for user in theirs.details.users {
+            match ours.details.users.iter_mut().find(|known| known.id.id() == user.id.id()) {
+                Some(known) => known.signatures.extend(user.signatures),
+                None => ours.details.users.push(user),
+            }
+        }
+        for subkey in theirs.public_subkeys {
+            let same = |known: &&mut SignedPublicSubKey| known.key.fingerprint() == subkey.key.fingerprint();
+            match ours.public_subkeys.iter_mut().find(same) {
+                Some(known) => known.signatures.extend(subkey.signatures),
+                None => ours.public_subkeys.push(subkey),
+            }
+        }
+    }
+
     /// Fingerprint of the primary key, in lower-case hexadecimal.
     #[must_use]
     pub fn fingerprint(&self) -> String {
         self.key.fingerprint().to_string()
+    }
+
+    /// The key with its sub-keys and all that it says of them, binary.
+    pub(crate) fn export(&self) -> Vec<u8> {
+        // What was read can be written; a key that could not would still be told apart by its fingerprint.
+        self.key.to_bytes().unwrap_or_else(|_| self.fingerprint().into_bytes())
     }
 
     /// First user id, for people.
@@ -79,16 +121,38 @@ impl OpenpgpKey {
         &self.file
     }
 
-    /// Whether it, or one of its sub-keys, may sign at `moment`; else why not.
+    /// Whether it, or one of its sub-keys, may sign at `moment`, for people; else why not. `retired`: fingerprints of keys and
+    /// sub-keys that do not count any more.
     ///
     /// # Errors
     /// The refusal that a signature by it would get.
-    pub fn usable(&self, moment: Moment) -> Result<(), crate::Refusal> {
-        let primary = standing::of_primary(&self.key, moment).map(|_| ());
-        let mut subkeys = self.key.public_subkeys.iter();
-        if primary.is_ok() || subkeys.any(|subkey| standing::of_subkey(&self.key, subkey, moment).is_ok()) {
-            return Ok(());
+    pub fn usable(&self, moment: Moment, retired: &BTreeSet<String>) -> Result<String, Refusal> {
+        let is_retired = |fingerprint: String| {
+            let what = format!("{fingerprint} was retired by the key list");
+            let refusal = Refusal::new(SignatureFault::Revoked, what);
+            if retired.contains(&fingerprint) { Err(refusal) } else { Ok(()) }
+        };
+        is_retired(self.fingerprint())?;
+        let primary = standing::of_primary(&self.key, moment);
+        let mut good = primary.is_ok();
+        let mut why = primary;
+        let mut gone = Vec::new();
+        for subkey in &self.key.public_subkeys {
+            let fingerprint = subkey.key.fingerprint().to_string();
+            let may_sign = standing::of_subkey(&self.key, subkey, moment);
+            match may_sign.and_then(|()| is_retired(fingerprint.clone())) {
+                Ok(()) => good = true,
+                Err(refusal) if retired.contains(&fingerprint) => {
+                    gone.push(fingerprint);
+                    why = Err(refusal);
+                }
+                Err(_) => {}
+            }
         }
-        primary
+        match why {
+            Err(refusal) if !good => Err(refusal),
+            _ if gone.is_empty() => Ok("usable".into()),
+            _ => Ok(format!("usable, but not its sub-key {}, which the key list retires", gone.join(", "))),
+        }
     }
 }

@@ -1,6 +1,10 @@
 //! Certificates and CMS signatures by the `openssl` program.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use cms::{
     cert::{CertificateChoices, IssuerAndSerialNumber},
@@ -12,13 +16,13 @@ use const_oid::{
     db::{rfc5911, rfc5912, rfc8410},
 };
 use der::{
-    Any, DecodePem as _, Encode as _,
+    Any, DateTime, DecodePem as _, Encode as _,
     asn1::{OctetString, SetOfVec},
 };
 use tempfile::TempDir;
 use x509_cert::{Certificate, attr::Attribute, spki::AlgorithmIdentifierOwned};
 
-use super::world::{IMAGE, program, read, run, write};
+use super::world::{DAY, IMAGE, now, program, read, run, write};
 use crate::digest::HashKind;
 
 /// Extensions of a signer that may sign here.
@@ -117,19 +121,26 @@ impl Pki {
         self.openssl(&[&["req", "-new", "-newkey"], key, &fixed[..]].concat());
     }
 
-    /// A revocation list by `issuer` over `revoked`, valid for five days: `ISSUER.crl`, PEM.
+    /// A revocation list by `issuer` over `revoked`, valid for five days from now: `ISSUER.crl`, PEM.
     pub(super) fn revoke(&self, issuer: &str, revoked: &[&str]) -> PathBuf {
+        self.list(issuer, revoked, "01", now()..now() + 5 * DAY)
+    }
+
+    /// The same with a number (hexadecimal digits, in pairs) and from when to when it is valid.
+    pub(super) fn list(&self, issuer: &str, revoked: &[&str], number: &str, valid: Range<i64>) -> PathBuf {
         let config = "[ca]\ndefault_ca=d\n[d]\ndatabase=index.txt\ncrlnumber=number\ndefault_md=sha256\n\
             default_crl_days=5\ncrl_extensions=e\n[e]\nauthorityKeyIdentifier=keyid:always\n";
         write(self.dir(), "ca.cnf", config.as_bytes());
         write(self.dir(), "index.txt", b"");
-        write(self.dir(), "number", b"01\n");
+        write(self.dir(), "number", format!("{number}\n").as_bytes());
         let (pem, key, crl) = (format!("{issuer}.pem"), format!("{issuer}.key"), format!("{issuer}.crl"));
         let ca = ["ca", "-config", "ca.cnf", "-cert", &pem, "-keyfile", &key];
         for name in revoked {
             self.openssl(&[&ca[..], &["-revoke", &format!("{name}.pem")]].concat());
         }
-        self.openssl(&[&ca[..], &["-gencrl", "-out", &crl]].concat());
+        let (from, until) = (compact(valid.start), compact(valid.end));
+        let dates = ["-crl_lastupdate", &from, "-crl_nextupdate", &until];
+        self.openssl(&[&ca[..], &["-gencrl", "-out", &crl], &dates].concat());
         self.path(&crl)
     }
 
@@ -193,6 +204,12 @@ impl Pki {
         let content = Any::encode_from(&data).unwrap();
         ContentInfo { content_type: rfc5911::ID_SIGNED_DATA, content }.to_der().unwrap()
     }
+}
+
+/// `20250310143000Z`, as openssl wants it.
+fn compact(secs: i64) -> String {
+    let since = Duration::from_secs(u64::try_from(secs).unwrap());
+    DateTime::from_unix_duration(since).unwrap().to_string().replace(['-', ':', 'T'], "")
 }
 
 fn attribute(oid: ObjectIdentifier, value: Any) -> Attribute {

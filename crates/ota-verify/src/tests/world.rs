@@ -75,6 +75,15 @@ impl Keys {
         keys
     }
 
+    /// The same with each file under another name.
+    pub(crate) fn named(files: &[(&str, &[u8])]) -> Self {
+        let keys = Self(TempDir::new().unwrap());
+        for (name, bytes) in files {
+            write(keys.path(), name, bytes);
+        }
+        keys
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.0.path()
     }

@@ -46,11 +46,7 @@ pub struct ManifestKind(pub ImageKind);
 
 impl fmt::Display for ManifestKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
-            ImageKind::Raw => "raw",
-            ImageKind::Squashfs => "squashfs",
-            ImageKind::TarGz => "tar-gz",
-        })
+        f.write_str(self.0.as_str())
     }
 }
 

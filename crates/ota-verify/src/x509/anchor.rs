@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use const_oid::db::rfc5280;
+use const_oid::{AssociatedOid as _, db::rfc5280};
 use der::{Decode as _, Encode as _};
 use rustls_pki_types::{CertificateDer, TrustAnchor};
 use webpki::{BorrowedCertRevocationList, CertRevocationList};
 use x509_cert::{
     Certificate,
-    ext::pkix::{BasicConstraints, KeyUsage},
+    crl::CertificateList,
+    ext::pkix::{BasicConstraints, CrlNumber, KeyUsage},
+    time::Time,
 };
 
 use super::algorithm;
@@ -53,6 +55,13 @@ impl Anchor {
     #[must_use]
     pub fn fingerprint(&self) -> String {
         hex::encode(HashKind::Sha256.of(&self.der))
+    }
+
+    /// Every name by which a key list can retire it, in lower-case hexadecimal: digests of the certificate and of its public
+    /// key.
+    #[must_use]
+    pub fn marks(&self) -> [String; 2] {
+        [self.fingerprint(), key_identity(&self.certificate)]
     }
 
     /// What signers below it are for.
@@ -120,6 +129,13 @@ pub(super) fn may_sign_certificates(certificate: &Certificate) -> bool {
 #[derive(Debug)]
 pub struct Crl {
     pub(super) list: CertRevocationList<'static>,
+    fingerprint: String,
+    issuer: String,
+    /// Seconds since 1970.
+    made: u64,
+    next: Option<u64>,
+    /// Big-endian, without leading zeros.
+    number: Vec<u8>,
     file: PathBuf,
 }
 
@@ -129,10 +145,59 @@ impl Crl {
     /// # Errors
     /// When it cannot be read.
     pub fn from_der(der: &[u8], file: &Path) -> Result<Self, VerifyError> {
+        let refuse = |error: String| VerifyError::content(file, format!("is not a revocation list: {error}"));
         let list = BorrowedCertRevocationList::from_der(der)
             .and_then(|list| list.to_owned())
-            .map_err(|error| VerifyError::content(file, format!("is not a revocation list: {error}")))?;
-        Ok(Self { list: list.into(), file: file.to_owned() })
+            .map_err(|error| refuse(error.to_string()))?;
+        let dated = CertificateList::from_der(der).map_err(|error| refuse(error.to_string()))?.tbs_cert_list;
+        let number =
+            dated.crl_extensions.iter().flatten().find(|extension| extension.extn_id == CrlNumber::OID);
+        let number = number.map(|extension| CrlNumber::from_der(extension.extn_value.as_bytes())).transpose();
+        let number = number.map_err(|error| refuse(format!("its number cannot be read: {error}")))?;
+        let secs = |time: Time| time.to_unix_duration().as_secs();
+        Ok(Self {
+            list: list.into(),
+            fingerprint: hex::encode(HashKind::Sha256.of(der)),
+            issuer: dated.issuer.to_string(),
+            made: secs(dated.this_update),
+            next: dated.next_update.map(secs),
+            number: number.map(|number| number.0.as_bytes().to_vec()).unwrap_or_default(),
+            file: file.to_owned(),
+        })
+    }
+
+    /// Puts the newest list first. Of several that cover a certificate the first one counts.
+    pub(crate) fn newest_first(lists: &mut [Self]) {
+        lists.sort_by(|a, b| b.age().cmp(&a.age()));
+    }
+
+    /// Greater is newer: when it was made, then its number.
+    fn age(&self) -> (u64, usize, &[u8]) {
+        (self.made, self.number.len(), &self.number)
+    }
+
+    /// SHA-256 of the list, in lower-case hexadecimal.
+    #[must_use]
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// Subject of the CA that made it, for people.
+    #[must_use]
+    pub fn issuer(&self) -> &str {
+        &self.issuer
+    }
+
+    /// When it was made, in seconds since 1970.
+    #[must_use]
+    pub const fn made(&self) -> u64 {
+        self.made
+    }
+
+    /// By when there is to be a newer one, in seconds since 1970, where it says so.
+    #[must_use]
+    pub const fn next(&self) -> Option<u64> {
+        self.next
     }
 
     /// Where it was found.
