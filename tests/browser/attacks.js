@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { hostile } from './device.js';
-import { VIEWS, listen, live, view } from './page.js';
+import { VIEWS, listen, live, logIn, open, until, view } from './page.js';
 
 const untouched = async (page) => {
   assert.equal(await page.evaluate('window.hacked'), undefined);
@@ -98,5 +98,35 @@ export default function attacks(world) {
     await page.context().setOffline(false);
     await live(page);
     await page.getByText('No connection to the gateway.').waitFor({ state: 'detached' });
+  });
+
+  test('what happened while the connection was broken is asked for from where it broke, and told once', async () => {
+    const { browser, device } = world;
+    const page = await open(browser, device);
+    const sockets = [];
+    await page.routeWebSocket(/\/ws(\?|$)/, (socket) => { socket.connectToServer(); sockets.push(socket); });
+    await page.reload();
+    await logIn(page, device.token);
+    await view(page, 'overview');
+    const told = page.locator('.events li', { hasText: 'Crane movement detected' });
+    const motions = page.locator('.events li', { hasText: 'Crane motion' });
+    const [before, moved] = [await told.count(), await motions.count()];
+    const position = () => new URL(sockets.at(-1).url()).searchParams.get('since');
+    const first = Number(position());
+    await page.context().setOffline(true);
+    await sockets.at(-1).close();
+    await page.locator('#link[data-status="stale"]').waitFor();
+    device.sensor('crane_motion', 'moving\n');
+    const missed = async () => (await device.api(`/events?since=${first}&limit=1000`)).body.events;
+    await until(missed, (events) => events.some((event) => event.constraint === 'crane_motion' && event.status === 'violated'), 'the event of the gap');
+    await page.context().setOffline(false);
+    await live(page);
+    await until(() => told.count(), (count) => count > before, 'the event of the gap on the page');
+    assert.ok(Number(position()) >= first, `connected again with since=${position()} after ${first}`);
+    // Another event comes behind it: by then each of the gap has had its chance to come twice.
+    device.sensor('crane_motion', 'stopped\n');
+    await until(() => motions.count(), (count) => count >= moved + 2, 'the event behind it');
+    assert.equal(await told.count(), before + 1);
+    await page.context().close();
   });
 }

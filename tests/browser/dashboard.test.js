@@ -21,7 +21,7 @@ const WINDOWS = [['night', 'update', 3, 5], ['calibration', 'service', 8, 10]].m
 const world = {};
 
 before(async () => {
-  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 3_000_000, safety: WINDOWS }), launch()]);
+  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 3_000_000, countdown: 6, safety: WINDOWS }), launch()]);
 });
 
 after(async () => {

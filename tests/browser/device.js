@@ -24,14 +24,14 @@ const program = (name) => {
   return file;
 };
 
-/** Makes a device whose images have `size` MiB and whose downloads are limited, and waits until its API answers. */
-export async function start({ size, bytesPerSecond, safety = '' }) {
+/** Makes a device whose images have `size` MiB, whose downloads are limited and whose restarts are announced `countdown` seconds before, and waits until its API answers. */
+export async function start({ size, bytesPerSecond, countdown, safety = '' }) {
   const dir = path.join(out, 'device');
   fs.mkdirSync(out, { recursive: true });
   execFileSync(program('ota-simdevice'), ['make', '--dir', dir, '--size', String(size)], { stdio: 'ignore' });
   describe(dir);
   fs.writeFileSync(path.join(dir, 'windows.toml'), safety);
-  const args = ['run', '--safety', path.join(dir, 'windows.toml'), '--dir', dir, '--gatewayd', program('ota-gatewayd'), '--with-stdin', '--bytes-per-second', String(bytesPerSecond)];
+  const args = ['run', '--safety', path.join(dir, 'windows.toml'), '--dir', dir, '--gatewayd', program('ota-gatewayd'), '--with-stdin', '--bytes-per-second', String(bytesPerSecond), '--countdown', String(countdown)];
   const child = spawn(program('ota-simdevice'), args, { stdio: ['pipe', 'pipe', 'inherit'] });
   const url = await new Promise((resolve, reject) => {
     let text = '';

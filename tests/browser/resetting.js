@@ -16,6 +16,11 @@ export default function resetting(world) {
     await picture(page, 'system-reset', 'dashboard-reset');
     await dialog.getByRole('button', { name: 'Erase everything' }).click();
     await dialog.waitFor({ state: 'detached' });
+    const banners = page.locator('#banners');
+    await banners.getByText(/Factory reset: a factory reset is scheduled for the next boot; asked for by \S*admin/).waitFor();
+    await banners.locator('#reboot-countdown').waitFor();
+    assert.doesNotMatch(await banners.textContent(), /Cancelling the job/);
+    await page.locator('[data-key="reset"][aria-disabled="true"]').waitFor();
     await page.getByRole('button', { name: 'Log in' }).waitFor();
     assert.equal((await device.api('/system/status')).status, 401, 'the old token opens a gateway that was reset');
     assert.ok(!fs.existsSync(device.file('settings/site.toml')), 'settings were left');

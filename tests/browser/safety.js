@@ -20,6 +20,29 @@ export default function safety(world) {
     await page.getByRole('img', { name: /High temperature over the last 5 minutes, now 61/ }).waitFor();
   });
 
+  test('the plot of a sensor that keeps its value is a line over all the time that it was watched', async () => {
+    const { page } = world;
+    await view(page, 'overview');
+    // Five minutes of readings as they are taken, one every two seconds, all the same.
+    const name = await page.evaluate(async () => {
+      const [{ sample, state }, { number }] = await Promise.all([import('/ui/store.js'), import('/ui/text.js')]);
+      const { name, value, reading, status } = state.safety.constraints.find((c) => number(c.reading) !== null);
+      delete state.samples[name];
+      for (let t = Date.now() - 300_000; t < Date.now(); t += 2000) { sample(name, { t, v: value ?? number(reading), k: status }); }
+      return name;
+    });
+    await view(page, 'safety');
+    const shown = name.charAt(0).toUpperCase() + name.slice(1).replaceAll('_', ' ');
+    const plot = page.getByRole('img', { name: new RegExp(`^${shown} over the last 5 minutes`) });
+    await plot.waitFor();
+    const [line, whole] = [plot.locator('path.line'), plot];
+    await until(() => line.count(), (count) => count === 1, 'lines without a gap');
+    const [drawn, all] = await Promise.all([line.evaluate((node) => node.getBBox().width), whole.evaluate((node) => node.getBBox().width)]);
+    assert.ok(drawn > all * 0.7, `a line of ${drawn} in a plot of ${all}`);
+    const points = await page.evaluate(async (of) => (await import('/ui/store.js')).state.samples[of].length, name);
+    assert.ok(points < 60, `${points} points for five quiet minutes`);
+  });
+
   test('the override asks for PIN, reason and consent, tells a wrong PIN, counts down, and ends on demand', async () => {
     const { page, device } = world;
     await view(page, 'safety');

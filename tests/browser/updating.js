@@ -34,6 +34,27 @@ export default function updating(world) {
     world.watcher = watcher;
   });
 
+  test('a job is cancelled while its restart is counted down: the switch is taken back and nothing restarts', async () => {
+    const { page, device } = world;
+    needs(world, 'watcher', 'the script of the specification');
+    await view(page, 'updates');
+    // One forecast for the card: it would be the same for each of the offers.
+    await page.locator('.offer').nth(1).waitFor();
+    await page.getByRole('button', { name: 'What would happen?' }).click();
+    await page.locator('.plan .badge').first().waitFor();
+    const job = (await device.api('/updates/download', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ update_id: 'update_12345' }) })).body.job_id;
+    await page.getByRole('button', { name: 'Install', exact: true }).click();
+    await page.locator('#reboot-countdown').waitFor();
+    await page.getByText('Cancelling the job stops it.').waitFor();
+    await page.locator('#job').getByRole('button', { name: 'Cancel' }).click();
+    await page.getByRole('dialog', { name: `Cancel ${job}?` }).getByRole('button', { name: 'Cancel the job' }).click();
+    await page.locator('#job-badge').getByText('Cancelled').waitFor();
+    await page.locator('#reboot-countdown').waitFor({ state: 'detached' });
+    const status = (await device.api('/system/status')).body;
+    assert.deepEqual([status.system_status, status.partitions.active.name, status.boot.first, status.boot.trial], ['idle', 'A', 'A', null]);
+    await page.locator('#job').getByRole('button', { name: 'Dismiss' }).click();
+  });
+
   test('a download shows phase, speed, time left and a curve, and can be paused and resumed', async () => {
     const { page, device } = world;
     const watcher = needs(world, 'watcher', 'the script of the specification');

@@ -9,7 +9,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::{watching::root, world::binary};
 
 /// Pages outside of the book that people read first.
-const BESIDE: [&str; 2] = ["README.md", "CONTRIBUTING.md"];
+const BESIDE: [&str; 3] = ["README.md", "CONTRIBUTING.md", "dist/u-boot/README.md"];
 
 /// Pages of the book, by path from the root of the workspace, in the order of the contents.
 fn contents() -> Vec<String> {
@@ -91,6 +91,27 @@ fn every_page_is_in_the_contents_once_and_every_link_leads_somewhere() {
         }
     }
     assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+}
+
+/// What a page sets in italic or bold, outside of code: the labels that people look for on the screen.
+fn labels(text: &str) -> Vec<String> {
+    let text = prose(text).replace("**", "*");
+    let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    joined.split('*').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn every_label_of_the_first_update_in_the_quick_start_is_on_the_dashboard() {
+    let page = read("docs/quick-start.md");
+    let (_, rest) = page.split_once("\n## 2. ").unwrap();
+    let section = rest.split("\n## ").next().unwrap();
+    let folder = root().join("crates/ota-http/ui");
+    let files = fs::read_dir(folder).unwrap().map(|entry| fs::read_to_string(entry.unwrap().path()).unwrap());
+    let files: String = files.collect();
+    let there = |label: &str| files.contains(&format!("'{label}'"));
+    let missing: Vec<String> = labels(section).into_iter().filter(|label| !there(label)).collect();
+    assert!(missing.is_empty(), "the dashboard has no {missing:?}");
+    assert!(labels(section).len() >= 4 && !there("restart when it is done"));
 }
 
 #[test]

@@ -9,9 +9,11 @@ use std::{
     process::{Command, Stdio},
 };
 
+use ota_api::words::JobStatus;
+use ota_tests::config::Settings;
 use serde_json::Value;
 
-use crate::world::{Offer, TestDevice, device};
+use crate::world::{Offer, TestDevice, device_with, settings};
 
 pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -69,12 +71,18 @@ fn expressions(value: &Value, found: &mut Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_metrics_are_lint_clean_and_have_all_that_dashboard_rules_and_page_name() {
-    let device = device(Offer::Small).await;
+    // So slow that the job is still at it when it is looked at.
+    let slow = Settings { bytes_per_second: Some(256 << 10), ..settings() };
+    let device = device_with(Offer::Good, slow).await;
     let idle = metrics(&device).await;
     device.client.check().await.unwrap();
+    let job = device.start_download().await.unwrap();
+    device.until(&job, |job| job.status == JobStatus::Downloading).await;
+    let busy = metrics(&device).await;
+    assert!(busy.contains("ota_active_job 1\n"), "{busy}");
     device.set_sensor("temperature", "71").unwrap();
     let done = metrics(&device).await;
-    for text in [&idle, &done] {
+    for text in [&idle, &busy, &done] {
         assert_eq!(promtool(&["check", "metrics"], text), "", "promtool has something to say");
     }
     assert!(

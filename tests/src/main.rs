@@ -49,6 +49,9 @@ enum Command {
         /// Speed limit of downloads in bytes per second.
         #[arg(long)]
         bytes_per_second: Option<u64>,
+        /// Seconds between the announcement of a reboot and the reboot.
+        #[arg(long, default_value_t = 2)]
+        countdown: u32,
         /// File with lines of the section `safety` and more of its tables, windows for example.
         #[arg(long)]
         safety: Option<PathBuf>,
@@ -73,7 +76,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
             say(&format!("made a simulated device in {}", layout.dir().display()));
             Ok(())
         }
-        Command::Run { dir, gatewayd, port, with_stdin, bytes_per_second, safety } => {
+        Command::Run { dir, gatewayd, port, with_stdin, bytes_per_second, countdown, safety } => {
             let safety = safety.map(std::fs::read_to_string).transpose().context("reading --safety")?;
             let layout = Layout::new(&dir)?;
             let how = PowerOn {
@@ -85,6 +88,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
                 pin: true,
                 settings: Settings {
                     bytes_per_second,
+                    countdown_seconds: countdown,
                     safety: safety.unwrap_or_default(),
                     ..Settings::new(0, 0)
                 },

@@ -28,6 +28,7 @@ pub(crate) fn suite(args: &Args) -> anyhow::Result<()> {
     let folder = process::root().join("tests/browser");
     tools::npm(&folder)?;
     let out = Workspace::read()?.target.join("browser");
+    clear(&out)?;
     let mut node = process::command("node");
     // The limit counts for the file with all its tests, too: a busy machine takes minutes for it. Each wait in them has its own.
     node.current_dir(&folder).args([
@@ -43,6 +44,18 @@ pub(crate) fn suite(args: &Args) -> anyhow::Result<()> {
     let ended = process::run(&mut node);
     println!("browser: pictures in {}", shown(&out));
     ended
+}
+
+/// No picture of an earlier run: what is there afterwards is of this one.
+fn clear(out: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(out)?;
+    for entry in std::fs::read_dir(out)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|ext| ext == "png") {
+            std::fs::remove_file(path)?;
+        }
+    }
+    Ok(())
 }
 
 fn shown(out: &Path) -> String {

@@ -95,6 +95,8 @@ fn release(target: &Path) -> anyhow::Result<PathBuf> {
     let mut flags = vec![format!("--remap-path-prefix={}=/ota-gateway", process::root().display())];
     flags.extend(home.map(|home| format!("--remap-path-prefix={home}=/cargo")));
     let target = target.join("dist-build");
+    // The last that fits counts, and the target directory may stand inside of the sources.
+    flags.push(format!("--remap-path-prefix={}=/target", target.display()));
     let mut build = process::cargo();
     build.args(["build", "--release", "--locked", "--target-dir"]).arg(&target);
     for program in PROGRAMS {
@@ -144,13 +146,11 @@ fn manuals(root: &Path) -> anyhow::Result<()> {
 
 /// `DEBIAN/`: what the package is and what happens when it comes and goes.
 fn control(root: &Path, version: &str) -> anyhow::Result<()> {
-    let size = text(process::command("du").args(["-sk", "--apparent-size"]).arg(root))?;
-    let kib = size.split_whitespace().next().context("du said nothing")?;
     let template = fs::read_to_string(process::root().join("dist/debian/control.in"))?;
     let control = template
         .replace("@VERSION@", version)
         .replace("@ARCH@", &text(process::command("dpkg").arg("--print-architecture"))?)
-        .replace("@SIZE@", kib)
+        .replace("@SIZE@", &installed_kib(root)?.to_string())
         .replace("@DEPENDS@", &depends(root)?);
     write(&root.join("DEBIAN/control"), control.as_bytes(), 0o644)?;
     install(&process::root().join("dist/debian/conffiles"), &root.join("DEBIAN/conffiles"), 0o644)?;
@@ -158,6 +158,18 @@ fn control(root: &Path, version: &str) -> anyhow::Result<()> {
         install(&process::root().join("dist/debian").join(script), &root.join("DEBIAN").join(script), 0o755)?;
     }
     Ok(())
+}
+
+/// What is installed, in KiB as Debian counts it: each file rounded up, one for each folder. Of the lengths alone, because
+/// what a folder takes is its file system's affair.
+fn installed_kib(dir: &Path) -> anyhow::Result<u64> {
+    let mut kib = 1;
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        kib += if about.is_dir() { installed_kib(&entry.path())? } else { about.len().div_ceil(1024) };
+    }
+    Ok(kib)
 }
 
 /// The C library that the programs need at least: the newest of the symbol versions they ask for.
@@ -214,4 +226,42 @@ const NO_COMMIT: &str = "1767225600";
 
 fn text(command: &mut std::process::Command) -> anyhow::Result<String> {
     Ok(String::from_utf8(process::read(command)?)?.trim().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_is_given_is_installed_by_every_way_to_install() {
+        let read = |path: &str| fs::read_to_string(process::root().join(path)).unwrap();
+        let recipe = read("dist/yocto/recipes-support/ota-gateway/ota-gateway_git.bb");
+        let makefile = read("dist/buildroot/package/ota-gateway/ota-gateway.mk");
+        let mut files =
+            vec!["docs/reference/gateway.schema.json".to_owned(), "dist/u-boot/ota-boot.cmd".to_owned()];
+        for folder in ["dist/systemd", "dist/sysusers.d", "dist/tmpfiles.d"] {
+            for entry in fs::read_dir(process::root().join(folder)).unwrap() {
+                files.push(format!("{folder}/{}", entry.unwrap().file_name().into_string().unwrap()));
+            }
+        }
+        assert!(files.len() >= 6, "{files:?}");
+        for file in &files {
+            assert!(FILES.iter().any(|(from, _)| from == file), "the Debian package leaves out {file}");
+            assert!(recipe.contains(&format!("${{S}}/{file} ")), "the Yocto recipe leaves out {file}");
+            assert!(makefile.contains(&format!("$(@D)/{file} ")), "the Buildroot package leaves out {file}");
+        }
+        for unit in files.iter().filter_map(|file| file.strip_prefix("dist/systemd/")) {
+            let enabled = recipe.lines().find(|line| line.starts_with("SYSTEMD_SERVICE:")).unwrap();
+            assert!(enabled.contains(unit), "the Yocto recipe does not enable {unit}");
+        }
+    }
+
+    #[test]
+    fn the_installed_size_is_that_of_the_files_whatever_the_file_system_takes() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("usr")).unwrap();
+        fs::write(dir.path().join("usr/small"), [0; 1]).unwrap();
+        fs::write(dir.path().join("usr/large"), [0; 2049]).unwrap();
+        assert_eq!(installed_kib(dir.path()).unwrap(), 1 + 1 + 1 + 3);
+    }
 }

@@ -3,7 +3,7 @@
 //! Owns the sandbox: name spaces of its own with this machine's file system below an overlay, so that nothing of it changes, and
 //! systemd as its first process, so that the units run with the hardening that they ship with. The story itself is `package.sh`.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeMap, fs, path::Path};
 
 use anyhow::{Context, ensure};
 
@@ -11,6 +11,12 @@ use crate::{build, dist, process, tools, workspace::Workspace};
 
 /// What happens inside. `$1` is a folder with the two packages, `$2` and `$3`, and `$4`, a simulated device.
 const STORY: &str = include_str!("package.sh");
+
+/// Blocks of the book for a board (`console board`) that are not run here, and why. CONTRIBUTING.md says so, too.
+const NOT_RUN: [(&str, &str); 2] = [
+    ("install-2", "the package is built and installed under the name that it has here"),
+    ("snapshots-1", "tests/flows/snapshots.rs opens an archive with age"),
+];
 
 /// Programs of Debian that the story needs.
 const TOOLS: [&str; 8] =
@@ -42,6 +48,7 @@ pub(crate) fn suite() -> anyhow::Result<()> {
         fs::remove_dir_all(work.join(rest))?;
     }
     device(&target, &work.join("device"))?;
+    book(&work.join("book"))?;
     let mut story = process::command("unshare");
     story.args(["--mount", "--propagation", "private", "sh", "-eu", "-c", STORY, "package"]);
     process::run(story.arg(&work).arg(&old).arg(&new).arg(work.join("device")))
@@ -50,10 +57,69 @@ pub(crate) fn suite() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Writes what the book shows for a board, a script for each block.
+fn book(dir: &Path) -> anyhow::Result<()> {
+    fs::create_dir_all(dir)?;
+    for (name, commands) in shown()? {
+        if NOT_RUN.iter().all(|(block, _)| *block != name) {
+            // The slots here are as small as they can be.
+            fs::write(
+                dir.join(format!("{name}.sh")),
+                commands.replace("--size 452000000", "--size 1048576"),
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// The commands of every `console board` block, by page and number: `install-1`.
+fn shown() -> anyhow::Result<BTreeMap<String, String>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(process::root().join("docs"))? {
+        let path = entry?.path();
+        if path.extension().is_none_or(|ext| ext != "md") {
+            continue;
+        }
+        let page = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path)?;
+        for (number, block) in text.split("\n```console board\n").skip(1).enumerate() {
+            let lines = block.lines().take_while(|line| !line.starts_with("```"));
+            let commands = lines.filter_map(|line| line.strip_prefix("$ ")).map(|line| format!("{line}\n"));
+            found.insert(format!("{page}-{}", number + 1), commands.collect());
+        }
+    }
+    Ok(found)
+}
+
 /// Slots, keys and environment for the daemon to start with.
 fn device(target: &Path, dir: &Path) -> anyhow::Result<()> {
     let simdevice = target.join("debug/ota-simdevice");
     process::read(process::command(simdevice).args(["make", "--size", "1", "--dir"]).arg(dir))
         .context("making a simulated device")?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_block_of_the_book_for_a_board_is_run_by_the_story_or_named_as_not_run() {
+        let contributing = fs::read_to_string(process::root().join("CONTRIBUTING.md")).unwrap();
+        let blocks = shown().unwrap();
+        assert!(blocks.len() >= 12, "{:?}", blocks.keys());
+        for (name, commands) in &blocks {
+            let run = STORY.lines().any(|line| line.starts_with(&format!("book {name}")));
+            match NOT_RUN.iter().find(|(block, _)| block == name) {
+                None => assert!(run, "{name} is not run:\n{commands}"),
+                Some(_) => {
+                    let first = commands.lines().next().unwrap();
+                    assert!(!run && contributing.contains(&format!("`{first}`")), "CONTRIBUTING.md: {first}");
+                }
+            }
+        }
+        for (name, _) in NOT_RUN {
+            assert!(blocks.contains_key(name), "{name} is gone");
+        }
+    }
 }

@@ -98,6 +98,16 @@ in_root() { nsenter --target "$first" --mount --pid --ipc --uts --net chroot "$r
 waits "systemd" in_root systemctl is-active board.target
 say "systemd is up: $(in_root systemctl --version | head -n 1)"
 
+# What the book shows for a board, a script for each block: run once, where it belongs in the life of a board.
+book() { # page and number
+    say "the book: $1"
+    token=
+    [ ! -e "$root/srv/token" ] || token=OTA_TOKEN_FILE=/srv/token
+    # Without a terminal the PIN comes from standard input.
+    in_root env -C /srv HOME=/root $token bash -eu -o pipefail "/mnt/packages/book/$1.sh" <"$root/srv/pin" >"$tmp/said"
+    mv "$work/book/$1.sh" "$work/book/$1.done"
+}
+
 say install
 in_root dpkg --force-unsafe-io -i "/mnt/packages/${old#"$work/"}" >/dev/null
 for file in usr/share/man/man8/ota-gatewayd.8.gz usr/share/man/man1/ota-admin.1.gz usr/share/man/man1/ota-admin-update.1.gz \
@@ -142,18 +152,18 @@ paths = ["/var/lib/ota-gateway"]
 [clock]
 trust = "always"
 TOML
-mkdir -p "$root/etc/systemd/system/ota-gatewayd.service.d" "$root/etc/systemd/system/ota-factory-reset.service.d"
-in_root ota-gatewayd sandbox >"$root/etc/systemd/system/ota-gatewayd.service.d/device.conf"
+echo 8305 >"$root/srv/pin"
+cp "$root/srv/device/fw_env.config" "$root/etc/fw_env.config"
+book install-1
+book install-3
+mkdir -p "$root/etc/systemd/system/ota-factory-reset.service.d"
 printf '[Unit]\nConditionPathExists=\nConditionPathExists=/srv/keep/factory-reset.json\nRequiresMountsFor=/srv/keep\n' \
     >"$root/etc/systemd/system/ota-factory-reset.service.d/device.conf"
 in_root ota-gatewayd check-config
-in_root ota-gatewayd provision --slot A --version v5.0.4 --size 1048576 --running >/dev/null
-in_root ota-gatewayd token create --name admin --role admin >"$root/srv/token"
-chmod 600 "$root/srv/token"
-echo 8305 >"$root/srv/pin"
-in_root ota-gatewayd pin set --file /srv/pin >/dev/null
 in_root systemctl daemon-reload
-in_root systemctl start ota-gatewayd.service
+book install-4
+grep -o 'ota_[A-Za-z0-9_-]*' "$tmp/said" | tail -n 1 >"$root/srv/token"
+chmod 600 "$root/srv/token"
 [ "$(in_root systemctl show -P WatchdogUSec ota-gatewayd.service)" = 30s ]
 ota() { in_root env OTA_TOKEN_FILE=/srv/token ota-admin "$@"; }
 ota health
@@ -169,6 +179,8 @@ tar -C "$tmp/tree" --numeric-owner -czf "$root/srv/rootfs.tar.gz" .
 in_root ota-admin keygen code-signing --dir /srv/ca >/dev/null
 cp "$root/srv/ca/ca.pem" "$root/srv/keys/"
 in_root systemctl restart ota-gatewayd.service
+echo "an example" >"$root/srv/keys.list"
+book security-1
 in_root ota-admin sign /srv/rootfs.tar.gz --key /srv/ca/signer.key --cert /srv/ca/signer.pem >/dev/null
 ota upload send /srv/rootfs.tar.gz --release-version v5.0.5 --signature /srv/rootfs.tar.gz.p7s --verify
 allowed() { ota -o jsonl safety | grep -q '"update_allowed":true'; }
@@ -182,6 +194,12 @@ umount "$tmp/slot"
 in_root fw_printenv -c /srv/device/fw_env.config | grep -q '^BOOT_ORDER=B A'
 ota jobs | head -n 3
 ota cancel "$(ota -o jsonl jobs | sed 's/.*"job_id":"\([^"]*\)".*/\1/')"
+
+say "what the book shows of a board that runs"
+book cli-1
+book monitoring-1
+book recovery-1
+book recovery-2
 
 say "settings are put back in the sandbox"
 id=$(ota -o json snapshot create | sed -n 's/.*"id": "\([^"]*\)".*/\1/p')
@@ -217,13 +235,25 @@ say "factory reset"
 waits "the permission of the crane" allowed
 ota factory-reset --confirmation "I understand this will erase all data" --pin-file /srv/pin
 waits "the order" test -e "$root/srv/keep/factory-reset.json"
+# The id of a request finds what was logged on its way, not only that it was answered.
+ordered='"MESSAGE":"a factory reset is scheduled for the next boot"'
+logged() { in_root journalctl -u ota-gatewayd -o json | grep "$ordered" >"$tmp/ordered"; }
+waits "the line about the order" logged
+id=$(sed -n 's/.*"F_REQUEST_ID":"\([^"]*\)".*/\1/p' "$tmp/ordered")
+in_root journalctl "F_REQUEST_ID=$id" -o json >"$tmp/request"
+grep -q "$ordered" "$tmp/request"
+grep -q '"MESSAGE":"request"' "$tmp/request"
 in_root systemctl stop ota-gatewayd.service
+book recovery-4
 in_root systemctl start ota-factory-reset.service
 in_root systemctl start ota-gatewayd.service
 waits "the API" ota health
 [ ! -e "$root/srv/keep/factory-reset.json" ]
 ! ota status >/dev/null 2>&1
 [ -s "$root/var/lib/ota-gateway/admin.token" ]
+book recovery-5
+book recovery-3
+[ -z "$(find "$work/book" -name '*.sh')" ]
 
 say "remove and purge"
 in_root dpkg -r ota-gateway >/dev/null

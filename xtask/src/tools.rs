@@ -12,6 +12,7 @@ use crate::{process, workspace::Workspace};
 /// Independent tools that the tests hold us against, and what the demo builds its image with.
 const DEBIAN: &[(&str, &str)] = &[
     ("fw_printenv", "libubootenv-tool"),
+    ("mkimage", "u-boot-tools"),
     ("gpg", "gnupg"),
     ("openssl", "openssl"),
     ("mksquashfs", "squashfs-tools"),

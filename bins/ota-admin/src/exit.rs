@@ -25,6 +25,7 @@ Exit codes:
        15 invalid image        16 signature           17 checksum           18 partition
        19 update server        20 PIN                 21 factory reset      22 rollback
        23 job not found        24 busy                25 maintenance window
+  124  not done within --wait-timeout; a job that was started goes on at the gateway
   130  interrupted; a job that was started goes on at the gateway
     N  of `inhibit`: what the command ended with, 128 and the signal when one ended it";
 
@@ -58,6 +59,14 @@ pub(crate) enum Failure {
     /// The user pressed Ctrl-C.
     #[error("interrupted{0}")]
     Interrupted(String),
+    /// The user did not want to wait any longer.
+    #[error("not done after {seconds} s{next}")]
+    TimedOut {
+        /// How long it was waited.
+        seconds: u64,
+        /// What becomes of the job, and how to go on with it.
+        next: String,
+    },
     /// The result could not be printed.
     #[error("cannot print the result")]
     Output(#[from] io::Error),
@@ -77,6 +86,8 @@ pub(crate) struct JobEnded {
     pub(crate) code: Option<ErrorCode>,
     /// Why, in the gateway's words.
     pub(crate) why: String,
+    /// What can be done about it, in the gateway's words.
+    pub(crate) actions: Vec<String>,
 }
 
 impl fmt::Display for JobEnded {
@@ -125,6 +136,8 @@ pub(crate) enum Exit {
     NothingToDo,
     /// A condition of the public table.
     Ota(ErrorCode),
+    /// `--wait-timeout` is over.
+    TimedOut,
     /// Ctrl-C.
     Interrupted,
     /// What the command of `inhibit` ended with.
@@ -146,6 +159,7 @@ impl Exit {
             Self::Cancelled => 9,
             Self::NothingToDo => 10,
             Self::Ota(code) => 10 + code.number(),
+            Self::TimedOut => 124,
             Self::Interrupted => 130,
             Self::Command(code) => code,
         }
@@ -175,6 +189,7 @@ impl Failure {
             Self::Job(ended) => job(ended),
             Self::Verdict(error) => Exit::Ota(error.code()),
             Self::NothingToDo => Exit::NothingToDo,
+            Self::TimedOut { .. } => Exit::TimedOut,
             Self::Interrupted(_) => Exit::Interrupted,
             Self::Command { code } => Exit::Command(*code),
         }
@@ -247,6 +262,7 @@ mod tests {
             RolledBack,
             Cancelled,
             NothingToDo,
+            TimedOut,
             Interrupted,
         ];
         for exit in all {
@@ -258,7 +274,8 @@ mod tests {
     #[test]
     fn a_rolled_back_job_is_told_from_a_failed_one() {
         let ended = |status, code| {
-            let ended = JobEnded { job: "OTA-JOB-8821X".into(), status, code, why: String::new() };
+            let job = "OTA-JOB-8821X".into();
+            let ended = JobEnded { job, status, code, why: String::new(), actions: Vec::new() };
             Failure::from(Box::new(ended)).exit().number()
         };
         assert_eq!(ended(JobStatus::RolledBack, None), 8);

@@ -20,12 +20,14 @@ pub(crate) struct Pace {
     pub(crate) poll: Duration,
     /// Give up after this long without an answer.
     pub(crate) give_up: Duration,
+    /// Look no longer than this, whatever the job does; no limit when `None`.
+    pub(crate) limit: Option<Duration>,
 }
 
 impl Default for Pace {
-    /// Twice a second; ten minutes for a reboot.
+    /// Twice a second; ten minutes for a reboot; as long as the job takes.
     fn default() -> Self {
-        Self { poll: Duration::from_millis(500), give_up: Duration::from_secs(600) }
+        Self { poll: Duration::from_millis(500), give_up: Duration::from_secs(600), limit: None }
     }
 }
 
@@ -66,7 +68,7 @@ pub(crate) fn line(end: &ProgressResponse) -> String {
 ///
 /// # Errors
 /// [`Failure::Job`] when it ends otherwise; [`Failure::Client`] when the gateway refuses or stays away too long;
-/// [`Failure::Interrupted`] on Ctrl-C.
+/// [`Failure::Interrupted`] on Ctrl-C; [`Failure::TimedOut`] when `pace.limit` is over.
 pub(crate) async fn follow(
     client: &Client,
     job: &str,
@@ -74,19 +76,29 @@ pub(crate) async fn follow(
     pace: Pace,
     view: &mut View<'_>,
 ) -> Result<ProgressResponse, Failure> {
-    unless_interrupted(job, look_until(client, job, goal, pace, view)).await
+    unless_interrupted(job, pace.limit, look_until(client, job, goal, pace, view)).await
 }
 
-/// The outcome of `work` on `job`, unless Ctrl-C comes first: then the job goes on without us.
+/// The outcome of `work` on `job`, unless Ctrl-C or the end of our patience comes first: then the job goes on without us.
 pub(crate) async fn unless_interrupted<T>(
     job: &str,
+    limit: Option<Duration>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
+    let next =
+        format!("; job {job} goes on at the gateway (ota-admin progress {job}, ota-admin cancel {job})");
+    let out_of_patience = async {
+        match limit {
+            Some(limit) => sleep(limit).await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(format!(
-            "; job {job} goes on at the gateway (ota-admin progress {job}, ota-admin cancel {job})"
-        ))),
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(next)),
+        () = out_of_patience => {
+            Err(Failure::TimedOut { seconds: limit.unwrap_or_default().as_secs(), next })
+        }
     }
 }
 
@@ -139,5 +151,6 @@ fn ended(progress: &ProgressResponse) -> Failure {
         status: progress.status.into(),
         code: ErrorCode::ALL.into_iter().find(|known| Some(known.to_string().as_str()) == code),
         why: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
+        actions: failure.map(|failure| failure.suggested_actions.clone()).unwrap_or_default(),
     }))
 }

@@ -226,7 +226,11 @@ fn chain(failure: &Failure) -> String {
 
 /// What the user can do next.
 fn advice(failure: &Failure) -> Vec<String> {
-    let Failure::Client(error) = failure else { return Vec::new() };
+    let error = match failure {
+        Failure::Client(error) => error,
+        Failure::Job(ended) => return ended.actions.iter().map(|action| format!("- {action}")).collect(),
+        _ => return Vec::new(),
+    };
     let Some(api) = error.api() else {
         return match failure.exit() {
             crate::exit::Exit::Unreachable => {
@@ -271,6 +275,7 @@ fn failure_document(failure: &Failure) -> Value {
             "job_id": ended.job,
             "status": ended.status.as_str(),
             "message": ended.why,
+            "suggested_actions": ended.actions,
         }),
         other => json!({"message": chain(other)}),
     };

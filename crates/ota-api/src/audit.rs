@@ -31,7 +31,13 @@ pub struct AuditQuery {
     /// Only records after this number; 0 when absent.
     #[serde(default)]
     pub after: Option<u64>,
-    /// 1 to 1000; 100 when absent.
+    /// Only records before this number.
+    #[serde(default)]
+    pub before: Option<u64>,
+    /// The newest records that fit instead of the oldest; they, too, are listed oldest first.
+    #[serde(default)]
+    pub newest: Option<bool>,
+    /// 1 to 1000. When absent: 100 as `json`, everything that fits as `jsonl` or `csv`.
     #[serde(default)]
     #[param(minimum = 1, maximum = 1000)]
     pub limit: Option<u32>,
@@ -41,6 +47,16 @@ pub struct AuditQuery {
     /// Only actions that start with this, `updates.`.
     #[serde(default)]
     pub action: Option<String>,
+    /// Only what ended like this.
+    #[serde(default)]
+    #[param(inline)]
+    pub outcome: Option<AuditOutcome>,
+    /// Only of this job.
+    #[serde(default)]
+    pub job_id: Option<String>,
+    /// Only where actor, role, address, action, outcome, request, job or reason has this text in it, in capitals or not.
+    #[serde(default)]
+    pub text: Option<String>,
     /// How it is written out; `json` when absent.
     #[serde(default)]
     #[param(inline)]
@@ -54,6 +70,9 @@ pub struct AuditPage {
     pub records: Vec<AuditRow>,
     /// Number to ask after next; equal to the request's when there are no more.
     pub next: u64,
+    /// Asked for the newest: the number to ask before next for older ones; absent when there are none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<u64>,
 }
 
 /// Who did what, how it ended.

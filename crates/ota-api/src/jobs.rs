@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use crate::{
-    text,
+    advice, text,
     words::{JobKind, JobStatus, Partition, Priority, Strategy},
 };
 
@@ -165,6 +165,9 @@ pub struct JobError {
     pub reason: Option<String>,
     /// A sentence for people.
     pub message: String,
+    /// What people can do about it.
+    #[serde(default)]
+    pub suggested_actions: Vec<String>,
 }
 
 impl From<&Failure> for JobError {
@@ -174,6 +177,7 @@ impl From<&Failure> for JobError {
             name: core.code.map(|code| code.name().into()),
             reason: core.reason.clone(),
             message: core.message.clone(),
+            suggested_actions: advice::of_failure(core).iter().map(|action| (*action).into()).collect(),
         }
     }
 }

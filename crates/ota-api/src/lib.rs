@@ -4,6 +4,7 @@
 //! `ota-core`. Leaves status codes, routes and every decision to `ota-http`; clients read these types with `ota-client`.
 //! Source: `shared/spec/ota-api.rst`, `docs/design/api-contract.md`.
 
+pub mod advice;
 pub mod audit;
 pub mod auth;
 pub mod envelope;

@@ -504,8 +504,8 @@ impl Engine {
         &self,
         work: impl FnOnce(&Shared) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        let shared = Arc::clone(&self.shared);
-        tokio::task::spawn_blocking(move || work(&shared))
+        let (shared, span) = (Arc::clone(&self.shared), tracing::Span::current());
+        tokio::task::spawn_blocking(move || span.in_scope(|| work(&shared)))
             .await
             .map_err(|error| EngineError::Internal { log: error.to_string() })
     }

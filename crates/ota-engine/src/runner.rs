@@ -471,6 +471,8 @@ fn progress(job: &Job, live: LiveProgress, last: bool) -> Progress {
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
+    let span = tracing::Span::current();
+    let work = move || span.in_scope(work);
     tokio::task::spawn_blocking(work).await.map_err(|e| EngineError::Internal { log: e.to_string() })?
 }
 

@@ -135,10 +135,11 @@ impl Engine {
         self.blocking(move |_| asked.allowed()).await??;
         let claim = self.claim(Claimant::Reset).await?;
         refuse_blocked(self.shared.ports.safety.judge(SafetyStep::Reset))?;
-        let (shared, by) = (Arc::clone(&self.shared), by.clone());
+        let (shared, by, span) = (Arc::clone(&self.shared), by.clone(), tracing::Span::current());
         // Not given up halfway when the one who asked is gone: what is ordered is also known to be ordered.
-        let scheduled =
-            tokio::task::spawn_blocking(move || shared.schedule_reset(&*reset, &by, backup, claim));
+        let scheduled = tokio::task::spawn_blocking(move || {
+            span.in_scope(|| shared.schedule_reset(&*reset, &by, backup, claim))
+        });
         let backup = scheduled.await.map_err(|error| EngineError::Internal { log: error.to_string() })??;
         Ok(backup)
     }

@@ -10,6 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderName, HeaderValue, StatusCode, header};
+use tracing::Instrument as _;
 
 use crate::{
     accept::Contradictory,
@@ -47,7 +48,8 @@ pub(crate) async fn enter(app: App, mut request: Request, next: Next) -> Respons
     request.extensions_mut().insert(id.clone());
     request.extensions_mut().insert(app.clone());
     let response = match check_framing(&app, &request) {
-        Ok(()) => next.run(request).await,
+        // Whatever is logged on the way carries the id, at any level.
+        Ok(()) => next.run(request).instrument(tracing::error_span!("request", request_id = id.0)).await,
         Err(refusal) => closing(refusal.into_response()),
     };
     let mut response = finish(&app, &id, response);

@@ -10,6 +10,7 @@ use axum::{
 use futures_util::FutureExt;
 use http::request::Parts;
 use ota_core::{Sha256Digest, ports::Role};
+use tracing::Instrument as _;
 
 use crate::{
     address::{self, Peer},
@@ -55,12 +56,13 @@ pub(crate) async fn guard(rule: Rule, request: Request, next: Next) -> Response 
         return admitted(&app, rule, request, next).await.1;
     };
     let keeper = app.clone();
-    let recorded = app.tasks.spawn(async move {
+    let task = async move {
         let (caller, response) = admitted(&keeper, rule, request, next).await;
         let ended = Ended::of(&response);
         keeper.auditor.outcome(&caller, action, ended).await;
         response
-    });
+    };
+    let recorded = app.tasks.spawn(task.in_current_span());
     recorded.await.unwrap_or_else(|error| Refusal::internal(error.to_string()).into_response())
 }
 

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
-use ota_api::{ErrorEnvelope, jobs::Blocking, text};
+use ota_api::{ErrorEnvelope, advice, jobs::Blocking, text};
 use ota_core::{
     ErrorCode, OtaError, Timestamp,
     error::{PortError, PortErrorKind},
@@ -81,7 +81,7 @@ impl Refusal {
     /// The envelope, as the client gets it.
     pub(crate) fn envelope(&self, request_id: &str, now: Timestamp) -> ErrorEnvelope {
         let (code, details, actions) = match self {
-            Self::Ota(error) => (error.code().to_string(), ota_details(error), ota_actions(error.code())),
+            Self::Ota(error) => (error.code().to_string(), ota_details(error), advice::of_code(error.code())),
             Self::Transport(error) => (error.name().into(), error.details(), error.actions()),
         };
         ErrorEnvelope {
@@ -298,43 +298,6 @@ fn blocked_details(blocks: &[Block]) -> Map<String, Value> {
     details
 }
 
-const fn ota_actions(code: ErrorCode) -> &'static [&'static str] {
-    match code {
-        ErrorCode::UpdateInProgress => {
-            &["Follow the active job with updates/progress", "Cancel the active job"]
-        }
-        ErrorCode::UpdateBlocked => &[
-            "Wait for operations to complete",
-            "Schedule update during maintenance window",
-            "Use safety override with proper authorization",
-        ],
-        ErrorCode::InsufficientSpace => &["Free up disk space", "Use an image that fits the partition"],
-        ErrorCode::NetworkError => {
-            &["Check network connection", "Start the download again; it goes on where it stopped"]
-        }
-        ErrorCode::InvalidImage => &["Check that the image was made for this model and is complete"],
-        ErrorCode::SignatureInvalid => {
-            &["Sign the image with a trusted key", "Check the gateway's keys and clock"]
-        }
-        ErrorCode::ChecksumMismatch => &["Transfer the image again"],
-        ErrorCode::InvalidPartition => &["Leave target_partition out: the inactive partition is taken"],
-        ErrorCode::ServerUnreachable => &["Verify network settings", "Check that the update server is up"],
-        ErrorCode::InvalidPin => &[
-            "Enter the PIN again",
-            "Unlock or set it on the device: ota-gatewayd pin unlock, ota-gatewayd pin set",
-        ],
-        ErrorCode::FactoryResetNotAllowed => {
-            &["Send the confirmation sentence exactly", "Ask who sets this device's policy"]
-        }
-        ErrorCode::RollbackNotAvailable => {
-            &["Look at the partitions in system/status", "Install the wanted version instead"]
-        }
-        ErrorCode::JobNotFound => &["List the jobs with updates/jobs"],
-        ErrorCode::SystemBusy => &["Wait until the other operation has ended"],
-        ErrorCode::MaintenanceActive => &["Wait until the service window closes"],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -349,7 +312,6 @@ mod tests {
             let cells: Vec<_> = row.split('|').map(str::trim).collect();
             assert_eq!(cells[2], code.name());
             assert_eq!(cells[3], status_of(code).as_str(), "{code}");
-            assert!(!ota_actions(code).is_empty());
         }
     }
 

@@ -102,9 +102,9 @@ function banners() {
   if (reboot) {
     const left = (reboot.at - now) / 1000;
     const off = !reboot.gone && left < -20 && status && !['reboot_pending', 'rebooting'].includes(status.system_status);
-    const called = !reboot.gone && left > 0 && status?.system_status === 'idle' && !status.active_job;
+    const called = !reboot.gone && left > 0 && state.statusAsked > reboot.told && !status.active_job && !status.factory_reset;
     if (off || called) { state.reboot = null; }
-    else if (left > 0 && !reboot.gone) { out.push(['warn', 'reboot', 'Restart in ', h('strong', { class: 'figure', id: 'reboot-countdown' }, clock(left)), '. Cancelling the job stops it.']); }
+    else if (left > 0 && !reboot.gone) { out.push(['warn', 'reboot', 'Restart in ', h('strong', { class: 'figure', id: 'reboot-countdown' }, clock(left)), status?.active_job ? '. Cancelling the job stops it.' : '.']); }
     else { out.push(['info', 'reboot', h('strong', 'The gateway restarts. '), `This page comes back by itself${reboot.gone ? `; away for ${span((now - state.link.since) / 1000)}` : ''}.`]); }
   } else if (status && document.body.classList.contains('stale')) {
     out.push(['warn', 'stale', h('strong', 'No connection to the gateway. '), `What you see is from ${ago(state.link.heard, now)}. Trying again by itself.`]);
@@ -112,6 +112,10 @@ function banners() {
   if (safety?.override) {
     const left = (new Date(safety.override.expires_at).getTime() - now) / 1000;
     out.push(['warn', 'override', h('strong', 'Safety override: '), `${safety.override.constraints_overridden.map(words).join(', ')} for another `, h('strong', { class: 'figure' }, clock(Math.min(left, safety.override.remaining_seconds))), '. ', h('a', { href: '#/safety' }, 'End it')]);
+  }
+  if (status?.factory_reset) {
+    const by = status.factory_reset.requested_by;
+    out.push(['bad', 'factory-reset', h('strong', 'Factory reset: '), `${status.factory_reset.message}${by ? `; asked for by ${by}` : ''}.`]);
   }
   for (const d of status?.degraded || []) { out.push(['bad', d.reason, h('strong', `${words(d.reason)}: `), d.message]); }
   if (status?.allow_unsigned) { out.push(['warn', 'unsigned', h('strong', 'Unsigned images are allowed '), 'by this device’s configuration.']); }

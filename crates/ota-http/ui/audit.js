@@ -13,54 +13,54 @@ export function show(root) {
   if (!may('admin')) { root.append(card('Audit log', {}, empty('For admins', lacks('admin')))); return null; }
   const chain = h('div'), list = h('div');
   const filter = { actor: '', action: '', outcome: '', text: '' };
-  let total = 0, before = null, newest = [];
+  let before = null;
 
-  const query = (more) => new URLSearchParams(Object.entries({ actor: filter.actor, action: filter.action, ...more }).filter(([, value]) => value !== '' && value !== undefined)).toString();
+  const query = (more) => new URLSearchParams(Object.entries({ ...filter, ...more }).filter(([, value]) => value !== '' && value !== null)).toString();
   const links = h('span', { class: 'row' });
-  const exports = () => put(links, [['csv', 'Export CSV'], ['jsonl', 'Export JSON lines']].map(([format, text]) => h('a', { class: 'button', href: `${API}/audit?${query({ format, limit: 1000 })}`, download: `audit.${format}` }, text)));
+  // Without a limit: all that fits, to the end.
+  const exports = () => put(links, [['csv', 'Export CSV'], ['jsonl', 'Export JSON lines']].map(([format, text]) => h('a', { class: 'button', href: `${API}/audit?${query({ format })}`, download: `audit.${format}` }, text)));
 
   const check = async () => {
     put(chain, loading('the chain'));
     try {
       const verdict = await get('/audit/verify');
-      total = (verdict.first ?? 1) - 1 + verdict.records;
       put(chain, h('p', { class: `verdict ${verdict.intact ? 'ok' : 'bad'}`, role: 'status' }, verdict.intact ? `The chain is whole: ${verdict.records} records` : `The chain is broken at record ${verdict.first_bad}`),
         h('p', { class: 'quiet' }, verdict.intact ? `Every record carries the digest of the one before. Checked ${time(new Date())}.` : `The ${verdict.records} records before it fit. Export the log, keep it, and find out who had access to the state partition.`));
     } catch (error) { put(chain, problem(error)); }
   };
 
-  /** The newest page: the log is read oldest first, so the place to begin is counted back from its end. */
+  // What is typed may overtake the answer to what was typed before.
+  let asked = 0;
+  /** The newest page of what fits the filter, or the one before `before`. */
   const load = async () => {
-    put(list, loading('the records'));
+    const mine = (asked += 1);
     try {
-      const from = Math.max(0, (before ?? total) - (filter.actor || filter.action ? 1000 : PAGE));
-      const page = await get(`/audit?${query({ after: from, limit: filter.actor || filter.action ? 1000 : PAGE })}`);
-      newest = page.records.filter((r) => before === null || r.seq <= before).reverse();
-      draw(from);
-    } catch (error) { put(list, problem(error)); }
+      const page = await get(`/audit?${query({ newest: true, limit: PAGE, before })}`);
+      if (mine === asked) { draw(page); }
+    } catch (error) { if (mine === asked) { put(list, problem(error)); } }
   };
-  const draw = (from) => {
-    const wanted = filter.text.toLowerCase();
-    const rows = newest.filter((r) => (!filter.outcome || r.outcome === filter.outcome) && (!wanted || JSON.stringify(r).toLowerCase().includes(wanted)));
-    put(list, rows.length ? table('Audit records', ['No.', 'When', 'Who', 'What', 'Result', 'Reason', 'Job', 'From', 'Request'], rows.map(row)) : empty('No records', 'Nothing in this stretch of the log fits the filter.'),
-      h('div', { class: 'row' }, button('Older', () => { before = from; return load(); }, { why: from > 0 ? null : 'These are the oldest.', key: 'audit-older' }), before === null ? null : button('Newest', () => { before = null; return load(); }, { key: 'audit-newest' })));
-    list.dataset.from = from;
-  };
+  const draw = ({ records, previous }) => put(list, records.length ? table('Audit records', ['No.', 'When', 'Who', 'What', 'Result', 'Reason', 'Job', 'From', 'Request'], records.reverse().map(row)) : empty('No records', 'Nothing in this stretch of the log fits the filter.'),
+    h('div', { class: 'row' }, button('Older', () => { before = previous; return load(); }, { why: previous ? null : 'These are the oldest.', key: 'audit-older' }), button(before === null ? 'Look again' : 'Newest', () => { before = null; return load(); }, { key: 'audit-newest' })));
 
-  const change = (name) => (event) => {
+  let typing = null;
+  const change = (name, wait = 0) => (event) => {
     filter[name] = event.target.value.trim();
+    before = null;
     exports();
-    if (name === 'outcome' || name === 'text') { draw(Number(list.dataset.from || 0)); } else { before = null; load(); }
+    clearTimeout(typing);
+    typing = setTimeout(load, wait);
   };
   root.append(h('div', { class: 'stack' }, card('Chain', { actions: button('Check again', check, { key: 'check-chain' }) }, chain),
     card('Audit log', { actions: links }, h('div', { class: 'filters' },
       field({ name: 'action', label: 'What', options: ACTIONS, value: '', onchange: change('action') }),
       field({ name: 'outcome', label: 'Result', options: [['', 'Any'], ['ok', 'Ok'], ['refused', 'Refused'], ['failed', 'Failed']], value: '', onchange: change('outcome') }),
       field({ name: 'actor', label: 'Who, exactly', maxlength: 80, onchange: change('actor') }),
-      field({ name: 'text', label: 'Contains', maxlength: 80, oninput: change('text') })), list)));
+      field({ name: 'text', label: 'Contains', maxlength: 80, oninput: change('text', 300) })), list)));
   exports();
-  check().then(load);
-  return null;
+  put(list, loading('the records'));
+  check();
+  load();
+  return () => clearTimeout(typing);
 }
 
 function row(record) {

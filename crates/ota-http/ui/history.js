@@ -70,16 +70,22 @@ async function course(place, id) {
     put(place, card(`${job.version} · ${job.job_id}`, { actions: h('a', { class: 'button', href: '#/history' }, 'Close') },
       facts([['Result', badge(job.status)], ['Kind', words(job.kind)], ['Deployment', job.deployment_id], ['Slots', `${job.source_partition} → ${job.target_partition}`], ['Size', bytes(job.size)], ['Priority', words(job.priority)],
         ['Strategy', job.install ? words(job.install.strategy) : null], ['Restarts by itself', job.install ? (job.install.reboot_after ? 'yes' : 'no') : null], ['Signed by', job.signers.length ? job.signers.join(', ') : null],
-        ['Digest', h('code', { class: 'wrap' }, job.checksum)], ['Reason', job.cancel_reason]]),
-      job.failure ? problem({ message: job.failure.message, code: job.failure.code || job.failure.reason || 'FAILED', name: job.failure.name, actions: [], details: {} }) : null,
+        ['Digest', h('code', { class: 'wrap' }, job.checksum)], ['Reason', job.cancel_reason], ['Requests', requests(audit)]]),
+      job.failure ? problem({ message: job.failure.message, code: job.failure.code || job.failure.reason || 'FAILED', name: job.failure.name, actions: job.failure.suggested_actions, details: {} }) : null,
       h('h3', 'Course'), line(points(job, events.events, audit)),
       may('admin') ? null : h('p', { class: 'note' }, 'Who asked for what stands in the audit log, which admins can read.')));
   } catch (error) { put(place, card(id, {}, problem(error))); }
 }
 
 async function records(job) {
-  const page = await maybe(`/audit?limit=1000&job_id=${encodeURIComponent(job.job_id)}`);
-  return (page?.records || []).filter((record) => record.job_id === job.job_id);
+  const page = await maybe(`/audit?newest=true&limit=1000&job_id=${encodeURIComponent(job.job_id)}`);
+  return page?.records || [];
+}
+
+/** The ids by which the requests that named the job are found in the gateway's log. */
+function requests(audit) {
+  const ids = [...new Set(audit.map((record) => record.request_id).filter(Boolean))];
+  return ids.length ? h('code', { class: 'wrap' }, ids.join(' ')) : null;
 }
 
 function points(job, events, audit) {

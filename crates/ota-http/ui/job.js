@@ -80,7 +80,8 @@ function buttons(job) {
   if (job.status === 'confirming') {
     out.push(button('Confirm', () => judge(true), { role, key: 'confirm' }), button('Go back', () => judge(false), { role, kind: 'danger', key: 'reject' }));
   }
-  const late = job.status === 'confirming' || (job.status === 'rebooting' && !job.waiting_for);
+  // While the restart is only announced, a cancel takes the switch back.
+  const late = job.status === 'confirming' || (job.status === 'rebooting' && !job.waiting_for && state.status?.system_status !== 'reboot_pending');
   if (!late) { out.push(button('Cancel', () => cancelJob(job), { role, kind: 'danger-quiet', key: 'cancel' })); }
   return out;
 }
@@ -108,7 +109,7 @@ function show() {
   panel.hidden = !job;
   if (!job) { shape = ''; return; }
   byId('job-title').textContent = state.job ? `Update to ${job.version}` : `Last job: ${job.version}`;
-  const now = JSON.stringify([job.job_id, job.status, phaseOf(job), job.waiting_for, job.failure, state.session?.role]);
+  const now = JSON.stringify([job.job_id, job.status, phaseOf(job), job.waiting_for, job.failure, state.status?.system_status, state.session?.role]);
   if (now !== shape) {
     shape = now;
     put(byId('job-badge'), badge(job.status));
@@ -116,7 +117,7 @@ function show() {
     put(byId('job-steps'), steps(job));
     put(byId('job-actions'), state.job ? buttons(job) : button('Dismiss', () => { state.ended = null; changed('job'); }, { key: 'dismiss' }));
     put(byId('job-note'), waiting(job), state.job && lacks('operator') ? h('p', { class: 'note' }, lacks('operator')) : null,
-      job.failure ? problem({ message: job.failure.message, code: job.failure.code || job.failure.reason || 'FAILED', name: job.failure.name, actions: [], details: {} }) : null);
+      job.failure ? problem({ message: job.failure.message, code: job.failure.code || job.failure.reason || 'FAILED', name: job.failure.name, actions: job.failure.suggested_actions, details: {} }) : null);
     put(byId('job-curve'), curve = throughput());
   }
   updateStatusMessage(job.current_operation);
@@ -130,7 +131,7 @@ function show() {
 }
 
 export function begin() {
-  watch('job', show);
+  for (const topic of ['job', 'status']) { watch(topic, show); }
   watch('session', () => { shape = ''; });
 }
 

@@ -145,6 +145,7 @@ function take(message) {
     case 'system_event':
       if (message.event === 'reboot_scheduled') { spec.startRebootCountdown(message.countdown); }
       if (message.event === 'events_dropped') { loadAll().catch(() => {}); }
+      if (/^(reboot|factory_reset)_/.test(message.event)) { loadStatus().catch(() => {}); }
       if (!seen) { spec.showNotification(message.message, 'info'); }
       loadSafety().catch(() => {});
       break;

@@ -63,7 +63,7 @@ export function enableNextStep() {
 
 /** Seconds until the gateway restarts. */
 export function startRebootCountdown(countdown) {
-  state.reboot = { at: Date.now() + (Number(countdown) || 0) * 1000, gone: false, boot: state.status?.partitions?.active?.last_boot ?? null };
+  state.reboot = { told: Date.now(), at: Date.now() + (Number(countdown) || 0) * 1000, gone: false, boot: state.status?.partitions?.active?.last_boot ?? null };
   changed('reboot');
 }
 

@@ -3,12 +3,15 @@
 import { get, maybe } from './api.js';
 import { number } from './text.js';
 
-const SAMPLES = 900;
+// The longest span of a plot, an hour, at a sample every two seconds.
+const SAMPLES = 1800;
 const KEEP = 'ota-samples';
 
 export const state = {
   session: null,
   status: null,
+  /** When the status was asked for: what was announced later is not in it. */
+  statusAsked: 0,
   safety: null,
   job: null,
   /** The newest job that has ended, until the page is told to forget it. */
@@ -40,19 +43,22 @@ export function keepSamples() {
   try { sessionStorage.setItem(KEEP, JSON.stringify(state.samples)); } catch { /* full or forbidden: they are lost with the page */ }
 }
 
-function sample(name, point) {
+/** Takes down what was measured. */
+export function sample(name, point) {
   const list = (state.samples[name] ||= []);
   const last = list.at(-1);
   const before = list.at(-2);
-  // A third point in a row that says the same moves the second: long quiet times cost two points.
-  if (last && before && last.v === point.v && before.v === point.v && last.k === point.k && before.k === point.k && point.t - last.t < 10000) { list.pop(); }
+  // A third point in a row that says the same moves the second, as long as the first is near: quiet times cost few points, and
+  // those are nearer to each other than what a plot takes for a gap.
+  if (last && before && last.v === point.v && before.v === point.v && last.k === point.k && before.k === point.k && point.t - before.t < 10000) { list.pop(); }
   list.push(point);
   if (list.length > SAMPLES) { list.splice(0, list.length - SAMPLES); }
 }
 
 export async function loadStatus() {
+  const asked = Date.now();
   const status = await get('/system/status');
-  state.status = status;
+  Object.assign(state, { status, statusAsked: asked });
   const t = Date.now();
   sample('#load', { t, v: status.resources.cpu_load });
   sample('#memory', { t, v: status.resources.memory_free });

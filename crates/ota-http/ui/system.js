@@ -14,20 +14,23 @@ export function show(root) {
   root.append(h('div', { class: 'grid system' },
     card('Rollback', {}, parts.rollback), card('Bandwidth', {}, parts.bandwidth), card('Snapshots', { class: 'wide' }, parts.snapshots), card('Tokens', { class: 'wide' }, parts.tokens),
     card('PIN', {}, parts.pin), card('Support', {}, parts.bundle, parts.report), card('Factory reset', { class: 'wide danger-zone' }, parts.reset)));
+  // What a job, or a reset that is ordered, switches off comes back with its end.
   let was = '';
-  const rollback = () => {
-    const now = JSON.stringify([state.status?.partitions.inactive, state.job?.job_id]);
-    if (now !== was && state.status) { was = now; put(parts.rollback, rollbackPart()); }
+  const busy = () => {
+    const now = JSON.stringify([state.status?.partitions.inactive, state.job?.job_id, state.status?.factory_reset]);
+    if (now === was || !state.status) { return; }
+    was = now;
+    put(parts.rollback, rollbackPart());
+    put(parts.reset, resetPart());
   };
-  rollback();
+  busy();
   snapshots(parts.snapshots);
   tokens(parts.tokens);
   bandwidth(parts.bandwidth);
   put(parts.pin, pinPart());
   put(parts.bundle, bundlePart());
   put(parts.report, reportPart());
-  put(parts.reset, resetPart());
-  const off = [watch('status', rollback), watch('job', rollback)];
+  const off = [watch('status', busy), watch('job', busy)];
   return () => off.forEach((stop) => stop());
 }
 
@@ -142,13 +145,13 @@ function reportPart() {
   const get = (format) => button(format.toUpperCase(), async () => {
     try { save(await call('GET', `/reports/compliance?format=${format}`, undefined, { raw: true }), `compliance-${state.status.gateway.serial}.${format}`); }
     catch (error) { throw error.missing ? Object.assign(new Error('Reports are not available on this gateway.'), { actions: [] }) : error; }
-  }, { key: `report-${format}`, name: `Compliance report as ${format.toUpperCase()}` });
+  }, { role: 'admin', key: `report-${format}`, name: `Compliance report as ${format.toUpperCase()}` });
   return h('div', { class: 'row' }, h('span', 'Compliance report'), ['html', 'csv', 'json'].map(get));
 }
 
 function resetPart() {
-  const why = state.job ? `Job ${state.job.job_id} is active.` : null;
-  return [h('p', 'Erases all user data and settings at the next start. The firmware stays.'), h('div', { class: 'row' }, button('Factory reset…', reset, { role: 'admin', kind: 'danger', why, key: 'reset' })), roleNote('admin')];
+  const why = state.job ? `Job ${state.job.job_id} is active.` : state.status.factory_reset ? 'A factory reset is ordered already.' : null;
+  return [h('p', 'Erases all user data and settings at the next start. The firmware stays.'), h('div', { class: 'row' }, button('Factory reset…', reset, { role: 'admin', kind: 'danger', why, key: 'reset' })), roleNote('admin') || (why ? h('p', { class: 'note' }, why) : null)];
 }
 
 async function reset() {

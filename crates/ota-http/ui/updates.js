@@ -20,12 +20,16 @@ export function show(root) {
   list = h('div');
   const install = h('div');
   const again = button('Check now', () => look(), { key: 'check' });
-  root.append(h('div', { class: 'stack' }, install, card('Available updates', { actions: [h('span', { class: 'quiet', id: 'checked' }), again] }, list)));
+  // One for all offers: what the gateway forecasts is the same for each of them.
+  const forecast = h('div');
+  const ask = button('What would happen?', () => explain(forecast), { key: 'explain-next' });
+  root.append(h('div', { class: 'stack' }, install, card('Available updates', { actions: [h('span', { class: 'quiet', id: 'checked' }), ask, again] }, forecast, list)));
   let was = '';
   const job = () => {
     const now = JSON.stringify([state.job?.job_id, state.job?.status, state.session?.role]);
     if (now === was) { return; }
     was = now;
+    put(forecast);
     put(install, state.job?.status === 'downloaded' ? installCard(state.job) : null);
     if (offers) { renderUpdatesList(offers); }
   };
@@ -69,7 +73,6 @@ Object.assign(window, { checkForUpdates, renderUpdatesList, startDownload, showE
 
 function offer(update) {
   const busy = state.job ? `Job ${state.job.job_id} is active.` : null;
-  const place = h('div');
   const priority = field({ name: 'priority', label: 'Priority', value: 'normal', options: [['low', 'Low'], ['normal', 'Normal'], ['high', 'High'], ['critical', 'Critical']], disabled: Boolean(lacks('operator') || busy) });
   const select = priority.querySelector('select');
   return h('li', { class: 'offer', data: { card: '' } },
@@ -78,9 +81,8 @@ function offer(update) {
     facts([['Size', bytes(update.size)], ['Released', update.release_date ? `${day(update.release_date)} (${ago(update.release_date)})` : 'not said'], ['Source', update.source], ['Id', h('code', update.id)], ['Digest', h('code', { class: 'wrap' }, update.checksum)]]),
     h('div', { class: 'problems' }),
     h('div', { class: 'row offer-actions' }, priority,
-      button('What would happen?', () => explain(place), { key: `explain-${update.id}` }),
       button('Download', async () => { await startDownload(update.id, update.version, { priority: select.value }); showNotification(`Download of ${update.version} started`, 'info'); }, { role: 'operator', kind: 'primary', why: busy, key: `download-${update.id}` })),
-    roleNote('operator') || (busy ? h('p', { class: 'note' }, busy) : null), place);
+    roleNote('operator') || (busy ? h('p', { class: 'note' }, busy) : null));
 }
 
 const FORECASTS = {

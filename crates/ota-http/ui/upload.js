@@ -4,7 +4,7 @@ import { del, get, post, upload } from './api.js';
 import { h, put } from './dom.js';
 import { STRATEGIES } from './updates.js';
 import { badge, button, card, choice, dialog, empty, facts, field, form, loading, pin, problem, roleNote } from './parts.js';
-import { loadJob, loadStatus, state } from './store.js';
+import { loadJob, loadStatus, state, watch } from './store.js';
 import { showNotification } from './spec.js';
 import { ago, bytes, span, speed } from './text.js';
 
@@ -14,6 +14,8 @@ const CHECKSUMS = /((^|[._-])sha(256|512)sums?|\.sha(256|512)|\.sums)(\.txt)?$/i
 /** What each file is to the gateway, and to people. */
 const PARTS = { file: 'Image', signature: 'Signature', checksums: 'Checksum file', checksums_signature: 'Signature of the checksum file' };
 let running = null;
+/** What the gateway had when it was asked last. */
+let known = [];
 
 export function show(root) {
   const list = h('div');
@@ -22,7 +24,10 @@ export function show(root) {
   refresh(list);
   const warn = (event) => { if (running) { event.preventDefault(); } };
   window.addEventListener('beforeunload', warn);
-  return () => window.removeEventListener('beforeunload', warn);
+  // What a job switches off comes back with its end.
+  let was = state.job?.job_id;
+  const off = watch('job', () => { if (state.job?.job_id !== was) { was = state.job?.job_id; redraw(list); } });
+  return () => { off(); window.removeEventListener('beforeunload', warn); };
 }
 
 /** A version label from a file name: `custom-v5.1.0.img` gives `v5.1.0`. */
@@ -106,8 +111,22 @@ async function send(place, files, given) {
 async function refresh(place) {
   try {
     const { uploads } = await get('/upload');
+    known = uploads;
     put(place, uploads.length ? h('ul', { class: 'offers' }, uploads.map((file) => row(file, place))) : empty('None', 'Images that were sent stay here until they are removed.'));
   } catch (error) { put(place, problem(error)); }
+}
+
+/** Rows anew, with the verdicts that stand in them. */
+function redraw(list) {
+  for (const file of known) {
+    const old = rowOf(list, file.name);
+    if (!old) { continue; }
+    const fresh = row(file, list);
+    fresh.querySelector('.verified').replaceWith(old.querySelector('.verified'));
+    const focused = old.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    old.replaceWith(fresh);
+    if (focused) { [...fresh.querySelectorAll('[data-key]')].find((node) => node.dataset.key === focused)?.focus({ preventScroll: true }); }
+  }
 }
 
 function row(file, list) {

@@ -1,15 +1,20 @@
 //! The commands of the book are real: what stands in a `console` block is run on a simulated device, and what the page shows of its
-//! output is in it; what needs a board (`console board`) or runs for ever (`console demo`) is parsed by the real programs; what a
-//! sentence or a table names is in their help. No other place of a page may hold a command.
+//! output is in it; what needs a board (`console board`) is parsed by the real programs here and run by `cargo xtask package`; what
+//! is the project's own (`console demo`) is run here unless CI is that command; what a sentence or a table names is in the programs'
+//! help. No other place of a page may hold a command.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use super::{BESIDE, contents, read};
-use crate::world::{Offer, binary, device_with_pin, settings};
+use crate::{
+    watching::root,
+    world::{Offer, PATIENCE, binary, device_with_pin, settings},
+};
 
 /// Pages with scripts that are run by tests of their own: `ota-verify`'s of the trailer.
 const RUN_ELSEWHERE: [&str; 1] = ["docs/image-trailer.md"];
@@ -18,7 +23,7 @@ const RUN_ELSEWHERE: [&str; 1] = ["docs/image-trailer.md"];
 const NO_COMMANDS: [&str; 6] = ["text", "toml", "json", "yaml", "rust", ""];
 
 /// Programs of the system that a page may show for a board.
-const SYSTEM: &str = "systemctl journalctl fw_printenv fw_setenv dpkg mkdir printf age tar mdbook";
+const SYSTEM: &str = "systemctl journalctl fw_printenv fw_setenv dpkg mkdir printf age tar mdbook grep";
 
 /// A block of commands.
 #[derive(Debug, Default)]
@@ -119,6 +124,8 @@ async fn every_command_of_the_book_runs_on_a_simulated_device() {
     std::fs::write(device.layout.url(), format!("{}\n", device.api.url)).unwrap();
     let folder = tempfile::tempdir().unwrap();
     std::fs::copy(&device.release.image, folder.path().join("rootfs.squashfs")).unwrap();
+    std::fs::copy(root().join("dist/u-boot/ota-boot.cmd"), folder.path().join("ota-boot.cmd")).unwrap();
+    std::fs::write(folder.path().join("PRELUDE.cmd"), "setenv ota_dev mmc 0\n").unwrap();
     let shell = Shell {
         programs: binary("ota-admin").parent().unwrap().to_path_buf(),
         folder: folder.path().to_path_buf(),
@@ -152,6 +159,54 @@ async fn every_command_of_the_book_runs_on_a_simulated_device() {
         let ended = shell.run(&block).await;
         assert!(ended.is_ok(), "{}:{}: {}\n{}", block.page, block.line, block.commands, ended.unwrap_err());
     }
+}
+
+/// Commands of the project that CI itself is made of: `cargo xtask ci` has them as steps.
+const STEPS_OF_CI: [&str; 2] = ["cargo xtask demo", "cargo xtask test"];
+
+/// Ends the demo, and with its standard input the device that it runs.
+struct Demo(Child);
+
+impl Drop for Demo {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_demo_that_the_book_begins_with_comes_up_where_it_says_and_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let gateway = folder.path().join("gw");
+    let demos = blocks().into_iter().filter(|block| block.kind == "demo");
+    let commands: BTreeSet<String> =
+        demos.flat_map(|block| block.commands.lines().map(str::to_owned).collect::<Vec<_>>()).collect();
+    let own: Vec<&String> = commands.iter().filter(|line| !STEPS_OF_CI.contains(&line.as_str())).collect();
+    let [command] = own[..] else { panic!("one demo is run here: {own:?}") };
+    let words = command.strip_prefix("cargo xtask ").unwrap();
+    let words = words.replace("/tmp/gw", &gateway.display().to_string());
+    #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
+    let demo = Command::new(binary("xtask")).args(words.split(' ')).stdout(Stdio::null()).spawn().unwrap();
+    let mut demo = Demo(demo);
+    let (url, token) = (gateway.join("url"), gateway.join("admin.token"));
+    let ready = async {
+        loop {
+            assert!(demo.0.try_wait().unwrap().is_none(), "the demo has ended");
+            let ask = format!(
+                "curl -sf -H \"Authorization: Bearer $(cat {})\" $(cat {})/api/v1/ota/updates/check",
+                token.display(),
+                url.display()
+            );
+            if let Ok(said) =
+                tokio::task::spawn_blocking(move || bash(&ask, Path::new("/"), &[])).await.unwrap()
+            {
+                return said;
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await; // tidy: waits for another process
+        }
+    };
+    let said = tokio::time::timeout(2 * PATIENCE, ready).await.expect("the demo's gateway answers");
+    assert!(said.contains("v5.0.5"), "{said}");
 }
 
 #[test]

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use ota_api::audit::{AuditFormat, AuditPage, AuditQuery, AuditVerdict};
+use ota_api::{
+    audit::{AuditFormat, AuditPage, AuditQuery, AuditVerdict},
+    words::AuditOutcome,
+};
 
 use super::Context;
 use crate::{
@@ -22,10 +25,13 @@ pub(crate) struct Args {
 
 #[derive(Clone, Debug, clap::Subcommand)]
 pub(crate) enum What {
-    /// Show records, oldest first.
+    /// Show the newest records, or with --after those from there on; oldest first.
     List {
         #[command(flatten)]
         filter: Filter,
+        /// Only those before this number.
+        #[arg(long, value_name = "NUMBER")]
+        before: Option<u64>,
         /// How many at most.
         #[arg(long, default_value = "100", value_parser = clap::value_parser!(u32).range(1..=1000))]
         limit: u32,
@@ -49,14 +55,44 @@ pub(crate) enum What {
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Filter {
     /// Only those after this number.
-    #[arg(long, value_name = "NUMBER", default_value = "0")]
-    pub(crate) after: u64,
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) after: Option<u64>,
     /// Only of this actor.
     #[arg(long)]
     pub(crate) actor: Option<String>,
     /// Only actions that start with this, `updates.`.
     #[arg(long)]
     pub(crate) action: Option<String>,
+    /// Only what ended like this.
+    #[arg(long, value_enum)]
+    pub(crate) outcome: Option<OutcomeArg>,
+    /// Only of this job.
+    #[arg(long, value_name = "JOB")]
+    pub(crate) job: Option<String>,
+    /// Only those that have this text in them.
+    #[arg(long, value_name = "TEXT")]
+    pub(crate) text: Option<String>,
+}
+
+/// How an action ended, as it is typed.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub(crate) enum OutcomeArg {
+    /// It was done.
+    Ok,
+    /// The gateway refused it.
+    Refused,
+    /// It failed.
+    Failed,
+}
+
+impl From<OutcomeArg> for AuditOutcome {
+    fn from(typed: OutcomeArg) -> Self {
+        match typed {
+            OutcomeArg::Ok => Self::Ok,
+            OutcomeArg::Refused => Self::Refused,
+            OutcomeArg::Failed => Self::Failed,
+        }
+    }
 }
 
 /// How an export is written.
@@ -69,13 +105,16 @@ pub(crate) enum FormatArg {
 }
 
 impl Filter {
-    fn query(&self, after: u64, limit: u32) -> AuditQuery {
+    fn query(&self, after: Option<u64>, limit: u32) -> AuditQuery {
         AuditQuery {
-            after: Some(after),
+            after,
             limit: Some(limit),
             actor: self.actor.clone(),
             action: self.action.clone(),
-            format: None,
+            outcome: self.outcome.map(AuditOutcome::from),
+            job_id: self.job.clone(),
+            text: self.text.clone(),
+            ..AuditQuery::default()
         }
     }
 }
@@ -83,16 +122,18 @@ impl Filter {
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
     match args.what {
-        What::List { filter, limit } => {
-            let page = client.audit(&filter.query(filter.after, limit)).await?;
-            context.out.show(&page, list)
+        What::List { filter, before, limit } => {
+            let newest = filter.after.is_none().then_some(true);
+            let query = AuditQuery { before, newest, ..filter.query(filter.after, limit) };
+            let page = client.audit(&query).await?;
+            context.out.show(&page, |page| list(page, newest.is_some()))
         }
         What::Export { filter, format, file } => {
             let mut kept = Kept::start(&file)?;
-            let (mut after, mut first) = (filter.after, true);
+            let (mut after, mut first) = (filter.after.unwrap_or(0), true);
             loop {
                 // What comes next is only in the JSON; the text is asked for up to there.
-                let page = client.audit(&filter.query(after, PAGE)).await?;
+                let page = client.audit(&filter.query(Some(after), PAGE)).await?;
                 if page.next == after {
                     break;
                 }
@@ -102,7 +143,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
                 };
                 let count = u32::try_from(page.records.len()).unwrap_or(PAGE);
                 if count > 0 {
-                    let query = AuditQuery { format: Some(format), ..filter.query(after, count) };
+                    let query = AuditQuery { format: Some(format), ..filter.query(Some(after), count) };
                     let mut text = Vec::new();
                     client
                         .audit_text(&query, &mut |bytes| {
@@ -125,20 +166,25 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     }
 }
 
-fn list(page: &AuditPage) -> String {
+fn list(page: &AuditPage, newest: bool) -> String {
     let rows = page.records.iter().map(|row| {
         [
             row.seq.to_string(),
             row.timestamp.to_string(),
             row.actor.clone(),
+            row.address.clone().unwrap_or_default(),
             row.action.clone(),
             row.outcome.to_string(),
             row.job_id.clone().unwrap_or_default(),
             row.reason.clone().unwrap_or_default(),
         ]
     });
-    let more = format!("\n\n`--after {}` shows the next ones", page.next);
-    table(["NUMBER", "TIME", "WHO", "WHAT", "OUTCOME", "JOB", "REASON"], rows) + &more
+    let more = match page.previous {
+        Some(previous) => format!("\n\n`--before {previous}` shows older ones"),
+        None if newest => String::new(),
+        None => format!("\n\n`--after {}` shows the next ones", page.next),
+    };
+    table(["NUMBER", "TIME", "WHO", "FROM", "WHAT", "OUTCOME", "JOB", "REASON"], rows) + &more
 }
 
 fn verdict(verdict: &AuditVerdict, out: &mut Output) -> Result<(), Failure> {

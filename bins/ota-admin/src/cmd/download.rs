@@ -1,5 +1,7 @@
 //! `ota-admin download`.
 
+use std::time::Duration;
+
 use ota_api::{
     updates::DownloadRequest,
     words::{Partition, Priority},
@@ -46,6 +48,9 @@ pub(crate) struct Args {
     /// Wait until the image is downloaded and verified.
     #[arg(long)]
     pub(crate) wait: bool,
+    /// With --wait: seconds to wait at most; then the job goes on alone and the exit code is 124.
+    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) wait_timeout: Option<u64>,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
@@ -63,6 +68,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
             format!("{} {} (about {}): {}", s.job_id, s.status, s.estimated_duration, s.message)
         });
     }
+    context.pace.limit = args.wait_timeout.map(Duration::from_secs);
     let end = wait_for(&client, &started.job_id, Goal::Downloaded, context).await?;
     context.out.show(&end, |p| format!("{} {}: install it with `ota-admin install {0}`", p.job_id, p.status))
 }

@@ -82,6 +82,7 @@ fn detail(job: &JobInfo) -> String {
     if let Some(failure) = &job.failure {
         let code = failure.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
         rows.push(("Failure", format!("{}{code}", failure.message)));
+        rows.extend(failure.suggested_actions.iter().map(|action| ("What to do", action.clone())));
     }
     rows.extend(job.cancel_reason.iter().map(|reason| ("Cancelled", reason.clone())));
     rows.extend([("Created", job.created_at.to_string()), ("Updated", job.updated_at.to_string())]);

@@ -1,5 +1,7 @@
 //! `ota-admin progress`.
 
+use std::time::Duration;
+
 use ota_api::updates::ProgressResponse;
 
 use super::Context;
@@ -16,12 +18,16 @@ pub(crate) struct Args {
     /// Show it until it ends.
     #[arg(long)]
     pub(crate) wait: bool,
+    /// With --wait: seconds to wait at most; then the job goes on alone and the exit code is 124.
+    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) wait_timeout: Option<u64>,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
     let mut progress = client.progress(args.job.as_deref()).await?;
     if args.wait {
+        context.pace.limit = args.wait_timeout.map(Duration::from_secs);
         progress = wait_for(&client, &progress.job_id, Goal::Ended, context).await?;
     }
     context.out.show(&progress, text)
@@ -48,6 +54,7 @@ fn text(progress: &ProgressResponse) -> String {
     if let Some(failure) = &progress.failure {
         let code = failure.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
         rows.push(("Failure", format!("{}{code}", failure.message)));
+        rows.extend(failure.suggested_actions.iter().map(|action| ("What to do", action.clone())));
     }
     facts(rows)
 }

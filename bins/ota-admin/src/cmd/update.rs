@@ -1,5 +1,7 @@
 //! `ota-admin update`: the whole way to the confirmed boot of the new version, in one command.
 
+use std::time::Duration;
+
 use ota_api::{
     updates::{DownloadRequest, InstallRequest, UpdateInfo},
     words::Strategy,
@@ -33,6 +35,9 @@ pub(crate) struct Args {
     /// Seconds that the gateway may stay away, for its reboot.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) reboot_timeout: u64,
+    /// Seconds to wait at most for all of it; then the job goes on alone and the exit code is 124.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) wait_timeout: Option<u64>,
     #[command(flatten)]
     pub(crate) pin: OptionalPin,
 }
@@ -59,11 +64,12 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
             return Err(Failure::Interrupted("; nothing was started".into()));
         }
     }
-    let pace = Pace { give_up: std::time::Duration::from_secs(args.reboot_timeout), ..context.pace };
+    let pace = Pace { give_up: Duration::from_secs(args.reboot_timeout), ..context.pace };
+    let limit = args.wait_timeout.map(Duration::from_secs);
     let started = client.download(&download(&update)).await?;
     let mut view = View::new(&mut context.out, Scale::Whole);
     let work = drive(&client, &started.job_id, (args.strategy.into(), &args.pin), pace, &mut view);
-    let end = unless_interrupted(&started.job_id, work).await;
+    let end = unless_interrupted(&started.job_id, limit, work).await;
     view.end();
     if let Err(failure) = end {
         if matches!(&failure, Failure::Client(error) if error.api().is_some()) {

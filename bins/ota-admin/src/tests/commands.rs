@@ -40,7 +40,8 @@ fn job(status: &str) -> Value {
         "checksum": "sha256:abc123", "source_partition": "A", "target_partition": "B", "priority": "normal",
         "install": {"strategy": "seamless", "reboot_after": true, "rollback_on_failure": true},
         "signers": ["OTA release signer"],
-        "failure": {"code": "OTA_006", "name": "SIGNATURE_INVALID", "message": "signature not accepted (untrusted)"},
+        "failure": {"code": "OTA_006", "name": "SIGNATURE_INVALID", "message": "signature not accepted (untrusted)",
+                    "suggested_actions": ["Sign the image with a trusted key"]},
         "created_at": "2025-03-15T10:00:00Z", "updated_at": "2025-03-15T10:05:00Z"
     })
 }
@@ -167,14 +168,64 @@ async fn waiting_for_a_download_ends_when_it_is_verified_or_failed() {
     assert_eq!(done.err.lines().count(), 4, "{}", done.err);
 
     let mut failed = progress_json("failed", 60.0);
-    failed["failure"] = json!({"code": "OTA_007", "message": "checksum differs"});
+    failed["failure"] = json!({"code": "OTA_007", "message": "checksum differs",
+        "suggested_actions": ["Transfer the image again"]});
     fake.answers("GET updates/progress", failed);
     let failed = run(&args).await;
     assert_eq!(failed.exit, 17);
     assert!(
-        failed.err.ends_with("error: job OTA-JOB-8821X failed: checksum differs (OTA_007)\n"),
+        failed.err.ends_with(
+            "error: job OTA-JOB-8821X failed: checksum differs (OTA_007)\n  - Transfer the image again\n"
+        ),
         "{}",
         failed.err
+    );
+}
+
+#[tokio::test]
+async fn waiting_ends_with_the_users_patience_and_the_job_goes_on() {
+    let fake = Fake::start().await;
+    let started = json!({"status": "started", "job_id": "OTA-JOB-8821X", "estimated_duration": "00:05:30",
+                         "estimated_duration_seconds": 330, "message": "Download started successfully"});
+    fake.answers("POST updates/download", started);
+    fake.answers("GET updates/progress", progress_json("downloading", 10.0));
+    let url = fake.url();
+    for words in ["download update_12345 --wait", "progress OTA-JOB-8821X --wait"] {
+        let words: Vec<&str> = words.split(' ').collect();
+        let run = run(&[&["--url", &url], &words[..], &["--wait-timeout", "1"]].concat()).await;
+        assert_eq!((run.exit, run.out.as_str()), (124, ""));
+        assert!(run.err.contains("not done after 1 s; job OTA-JOB-8821X goes on"), "{}", run.err);
+    }
+    assert!(!fake.requests().iter().any(|request| request.contains("cancel")));
+    // Without --wait there is nothing that it could bound.
+    let refused = crate::cli::Cli::read(["ota-admin", "download", "u", "--wait-timeout", "1"]);
+    assert!(refused.unwrap_err().to_string().contains("--wait"));
+}
+
+#[tokio::test]
+async fn the_audit_shows_its_newest_records_and_pages_both_ways() {
+    let fake = Fake::start().await;
+    let record = |seq: u64| {
+        json!({"seq": seq, "timestamp": "2025-03-15T10:30:45Z", "actor": "ada", "role": "operator",
+               "address": "192.0.2.7", "action": "updates.install", "outcome": "refused", "request_id": "req_1",
+               "job_id": "OTA-JOB-8821X", "reason": "UPDATE_BLOCKED: crane", "hash": "00"})
+    };
+    let page = json!({"records": [record(841), record(842)], "next": 842, "previous": 841});
+    fake.answers("GET audit", page);
+    let url = fake.url();
+    let newest = run(&["--url", &url, "audit", "list", "--limit", "2", "--outcome", "refused"]).await;
+    insta::assert_snapshot!(newest.out);
+    run(&["--url", &url, "audit", "list", "--before", "841", "--job", "OTA-JOB-8821X"]).await;
+    fake.answers("GET audit", json!({"records": [record(841)], "next": 841}));
+    let after = run(&["--url", &url, "audit", "list", "--after", "840", "--text", "crane"]).await;
+    assert!(after.out.ends_with("`--after 841` shows the next ones\n"), "{}", after.out);
+    assert_eq!(
+        fake.requests(),
+        [
+            "GET audit?newest=true&limit=2&outcome=refused",
+            "GET audit?before=841&newest=true&limit=100&job_id=OTA-JOB-8821X",
+            "GET audit?after=840&limit=100&text=crane",
+        ]
     );
 }
 

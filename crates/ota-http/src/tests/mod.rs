@@ -8,6 +8,7 @@ mod framing;
 mod hangups;
 mod harness;
 mod limits;
+mod log;
 mod model;
 mod overrides;
 mod pin_rules;

@@ -1,7 +1,11 @@
 //! Happy paths of every route, and the envelope of what goes wrong on the way.
 
 use http::{Method, StatusCode};
-use ota_core::{job::JobStatus, ports::AuditOutcome};
+use ota_core::{
+    JobId, Timestamp,
+    job::JobStatus,
+    ports::{AuditEntry, AuditLog as _, AuditOutcome, Role},
+};
 use ota_testkit::source::FetchScript;
 use serde_json::{Value, json};
 
@@ -220,6 +224,79 @@ async fn the_audit_can_be_read_filtered_exported_and_checked() {
         ask("/audit/verify").await.1,
         json!({"intact": false, "records": 0, "first": 1, "first_bad": 1})
     );
+}
+
+/// So many records of one action, by turns of two people, every third refused.
+fn record(gateway: &Gateway, numbers: impl Iterator<Item = u32>) {
+    for n in numbers {
+        let entry = AuditEntry {
+            actor: if n % 2 == 0 { "ada" } else { "bob" }.into(),
+            role: Some(Role::Operator),
+            address: Some("192.0.2.7".into()),
+            action: "test.action".into(),
+            outcome: if n % 3 == 0 { AuditOutcome::Refused } else { AuditOutcome::Ok },
+            request_id: Some(format!("req_{n}")),
+            job: (n % 100 == 0).then(|| JobId::from_number(n.into())),
+            reason: Some(format!("Reason {n}.")),
+        };
+        gateway.store.append(Timestamp::from_secs(n.into()), &entry).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn the_newest_of_the_audit_are_found_whatever_the_filter_and_go_back_page_by_page() {
+    let gateway = Gateway::start().await;
+    // More than is read at a time.
+    record(&gateway, 1..=1300);
+    let ask = |query: String| {
+        let request = gateway.ask(Method::GET, &format!("/audit?newest=true&action=test.&{query}"), ADMIN);
+        async move { answer(request).await.1 }
+    };
+    let reasons = |page: &Value| -> Vec<String> {
+        let rows = page["records"].as_array().unwrap();
+        rows.iter().map(|row| row["reason"].as_str().unwrap().to_owned()).collect()
+    };
+    let page = ask("limit=3".into()).await;
+    assert_eq!(reasons(&page), ["Reason 1298.", "Reason 1299.", "Reason 1300."]);
+    let older = ask(format!("limit=2&before={}", page["previous"])).await;
+    assert_eq!(reasons(&older), ["Reason 1296.", "Reason 1297."]);
+    assert_eq!(reasons(&ask("limit=2&outcome=refused".into()).await), ["Reason 1296.", "Reason 1299."]);
+    assert_eq!(reasons(&ask("limit=2&text=REASON%207.".into()).await), ["Reason 7."]);
+    let job = JobId::from_number(100);
+    assert_eq!(reasons(&ask(format!("job_id={job}")).await), ["Reason 100."]);
+
+    // Back to the first one, nothing twice and nothing left out.
+    let (mut found, mut before) = (Vec::new(), String::new());
+    loop {
+        let page = ask(format!("limit=400&actor=ada{before}")).await;
+        found.splice(0..0, reasons(&page));
+        match page.get("previous") {
+            Some(previous) => before = format!("&before={previous}"),
+            None => break,
+        }
+    }
+    let wanted: Vec<String> = (1..=650).map(|n| format!("Reason {}.", n * 2)).collect();
+    assert_eq!(found, wanted);
+    let (status, _) = answer(gateway.ask(Method::GET, "/audit?outcome=maybe", ADMIN)).await;
+    assert_eq!(status, StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn an_export_without_a_limit_is_the_whole_of_what_fits() {
+    let gateway = Gateway::start().await;
+    record(&gateway, 1..=2500);
+    let text = |query: &str| {
+        let request = gateway.ask(Method::GET, &format!("/audit?action=test.&{query}"), ADMIN);
+        async move { request.send().await.unwrap().text().await.unwrap() }
+    };
+    let csv = text("format=csv").await;
+    assert_eq!(csv.matches("seq,timestamp,").count(), 1);
+    let last = csv.lines().last().unwrap();
+    assert!(last.contains(",Reason 2500.,"), "{last}");
+    assert_eq!(csv.lines().count(), 2501);
+    assert_eq!(text("format=jsonl&outcome=refused").await.lines().count(), 833);
+    assert_eq!(text("format=jsonl&limit=1000").await.lines().count(), 1000);
+    assert_eq!(text("format=csv&actor=nobody").await.lines().count(), 1);
 }
 
 #[tokio::test]

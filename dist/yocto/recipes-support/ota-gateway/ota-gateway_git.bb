@@ -12,12 +12,18 @@ S = "${WORKDIR}/git"
 
 # Crates come from crates.io at build time, pinned by Cargo.lock. For builds without a network run
 # `bitbake -c update_crates ota-gateway` (cargo-update-recipe-crates) and include the file it makes.
-inherit cargo systemd pkgconfig
+inherit cargo systemd pkgconfig bash-completion
 do_compile[network] = "1"
 CARGO_BUILD_FLAGS += "-p ota-gatewayd -p ota-admin --locked"
 # ring and SQLite compile C with the target's compiler, nothing is linked from the sysroot but libc.
 
-SYSTEMD_SERVICE:${PN} = "ota-gatewayd.service"
+# Manual pages and completions are made by the programs themselves, so they are built for the build machine, too:
+# PACKAGECONFIG:append:pn-ota-gateway = " manuals"
+PACKAGECONFIG ??= ""
+PACKAGECONFIG[manuals] = ",,ota-gateway-native"
+
+# The factory reset does nothing where no order lies; its drop-in names the device's own folder and mount (docs/factory-reset.md).
+SYSTEMD_SERVICE:${PN} = "ota-gatewayd.service ota-factory-reset.service"
 # The first start needs this board's slots in the configuration.
 SYSTEMD_AUTO_ENABLE = "${@'enable' if d.getVar('OTA_GATEWAY_CONFIG') else 'disable'}"
 
@@ -25,12 +31,27 @@ do_install() {
     install -Dm0755 ${B}/target/${CARGO_TARGET_SUBDIR}/ota-gatewayd ${D}${bindir}/ota-gatewayd
     install -Dm0755 ${B}/target/${CARGO_TARGET_SUBDIR}/ota-admin ${D}${bindir}/ota-admin
     install -Dm0644 ${S}/dist/systemd/ota-gatewayd.service ${D}${systemd_system_unitdir}/ota-gatewayd.service
+    install -Dm0644 ${S}/dist/systemd/ota-factory-reset.service ${D}${systemd_system_unitdir}/ota-factory-reset.service
     install -Dm0644 ${S}/dist/sysusers.d/ota-gateway.conf ${D}${nonarch_libdir}/sysusers.d/ota-gateway.conf
     install -Dm0644 ${S}/dist/tmpfiles.d/ota-gateway.conf ${D}${nonarch_libdir}/tmpfiles.d/ota-gateway.conf
     install -Dm0640 ${@d.getVar('OTA_GATEWAY_CONFIG') or '${S}/dist/config/gateway.toml'} ${D}${sysconfdir}/ota-gateway/gateway.toml
     install -Dm0644 ${S}/dist/u-boot/ota-boot.cmd ${D}${datadir}/ota-gateway/u-boot/ota-boot.cmd
+    install -Dm0644 ${S}/docs/reference/gateway.schema.json ${D}${datadir}/ota-gateway/gateway.schema.json
+    install -Dm0644 ${S}/docs/factory-reset.md ${D}${docdir}/ota-gateway/factory-reset.md
+}
+
+do_install:append:class-target() {
+    if ${@bb.utils.contains('PACKAGECONFIG', 'manuals', 'true', 'false', d)}; then
+        install -d ${D}${mandir}/man1 ${D}${mandir}/man8 ${D}${datadir}/bash-completion/completions
+        ota-admin manual ${D}${mandir}/man1
+        ota-gatewayd manual ${D}${mandir}/man8
+        for page in ${D}${mandir}/man8/*.1; do mv "$page" "${page%.1}.8"; done
+        ota-admin completions bash > ${D}${datadir}/bash-completion/completions/ota-admin
+    fi
 }
 
 CONFFILES:${PN} = "${sysconfdir}/ota-gateway/gateway.toml"
 FILES:${PN} += "${nonarch_libdir}/sysusers.d ${nonarch_libdir}/tmpfiles.d ${datadir}/ota-gateway"
-RDEPENDS:${PN} += "e2fsprogs-mke2fs"
+RDEPENDS:${PN}:append:class-target = " e2fsprogs-mke2fs"
+
+BBCLASSEXTEND = "native"
