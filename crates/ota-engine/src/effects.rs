@@ -14,7 +14,7 @@ use ota_core::{
         FetchObserver, FetchOrder, Flow, Front, ImageExpectation, ImageReader, PackedImage, RebootReason,
         WriteProgress,
     },
-    release::{ImageKind, Vouched},
+    release::{ImageKind, Release, Vouched},
     safety::{SafetyStep, Severity},
 };
 use tokio::sync::mpsc;

@@ -101,7 +101,9 @@ pub(crate) fn in_safety(config: &SafetyConfig, error: SafetyConfigError) -> Misf
     let place = |list: &str, index: Option<usize>, field: &str| {
         index.map(|index| format!("safety.{list}[{index}]{field}"))
     };
-    use SafetyConfigError::{BadConstraint, BadName, BadSource, BadWindow, DuplicateName, UnknownSource};
+    use SafetyConfigError::{
+        BadConstraint, BadName, BadSource, BadWindow, DuplicateName, Outpaced, UnknownSource,
+    };
     let key = match &error {
         BadName { name } | DuplicateName { name } => {
             // A list in which it stands twice, before one in which it stands.
@@ -112,6 +114,7 @@ pub(crate) fn in_safety(config: &SafetyConfig, error: SafetyConfigError) -> Misf
             list.and_then(|(list, names)| place(list, last(names, name), ".name"))
         }
         UnknownSource { constraint, .. } => place("constraints", last(constraints(), constraint), ".source"),
+        Outpaced { constraint, .. } => place("constraints", last(constraints(), constraint), ".max_age"),
         BadConstraint { constraint, .. } => place("constraints", last(constraints(), constraint), ""),
         BadSource { source_name, .. } => place("sources", last(sources(), source_name), ""),
         BadWindow { window, .. } => place("windows", last(windows(), window), ""),

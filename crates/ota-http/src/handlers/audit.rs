@@ -88,7 +88,7 @@ async fn latest(app: &App, query: &AuditQuery, limit: usize) -> Result<AuditPage
     'looking: for _ in 0..CHUNKS {
         let from = end.saturating_sub(u64::from(CHUNK)).max(floor);
         let chunk = app.auditor.records(from, CHUNK).await?;
-        if !chunk.first().is_some_and(|record| record.seq <= end) {
+        if chunk.first().is_none_or(|record| record.seq > end) {
             // What was before is cut off, or never was.
             end = floor;
             break;
