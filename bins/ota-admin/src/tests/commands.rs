@@ -222,8 +222,8 @@ async fn the_audit_shows_its_newest_records_and_pages_both_ways() {
     assert_eq!(
         fake.requests(),
         [
-            "GET audit?newest=true&limit=2&outcome=refused",
-            "GET audit?before=841&newest=true&limit=100&job_id=OTA-JOB-8821X",
+            "GET audit?limit=2&newest=true&outcome=refused",
+            "GET audit?before=841&job_id=OTA-JOB-8821X&limit=100&newest=true",
             "GET audit?after=840&limit=100&text=crane",
         ]
     );
