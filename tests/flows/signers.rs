@@ -39,7 +39,12 @@ pub(crate) fn signers() -> &'static Signers {
 impl Signers {
     fn make() -> Self {
         let dir = folder("signers");
-        let ca = |name: &str| make_code_signing_ca(&CodeSigningOptions::new(dir.join(name))).unwrap();
+        // A revocation list is found by the name of its authority.
+        let ca = |name: &str| {
+            let options = CodeSigningOptions::new(dir.join(name));
+            make_code_signing_ca(&CodeSigningOptions { ca_name: format!("Release CA {name}"), ..options })
+                .unwrap()
+        };
         // gpg's socket needs a short path; the folder is removed when the agent has ended.
         let gpg = tempfile::Builder::new().prefix("s").tempdir_in("/tmp").unwrap().keep();
         let signers = Self { first: ca("first"), second: ca("second"), gpg };

@@ -300,7 +300,7 @@ impl Bench {
         let ended = |job: &Option<ota_core::job::Job>| job.is_none();
         tokio::select! {
             _ = self.rebooter.until_reboots(1) => {}
-            _ = active.wait_for(ended) => panic!("{name}: {} ended before its reboot", job.id),
+            _ = active.wait_for(ended) => panic!("{name}: ended before its reboot: {:?}", ota_core::ports::JobJournal::job(&*self.journal, &job.id)),
         }
         (self.journal.slot(Slot::B).unwrap(), fs::read(self.layout.slot(Slot::B)).unwrap())
     }

@@ -234,6 +234,7 @@ async fn updated() -> Gateway {
     let job = gateway.rebooting().await;
     gateway.reboot().await;
     gateway.until(&job, JobStatus::Succeeded).await;
+    gateway.provision(Slot::A, 4096);
     gateway
 }
 
