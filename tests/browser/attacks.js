@@ -108,7 +108,8 @@ export default function attacks(world) {
     await page.reload();
     await logIn(page, device.token);
     await view(page, 'overview');
-    const told = page.locator('.events li', { hasText: 'Crane movement detected' });
+    // Not what a reading that came late makes of it: back within limits, settling.
+    const told = page.locator('.events li', { hasText: 'Crane movement detected' }).filter({ hasNotText: 'settling' });
     const motions = page.locator('.events li', { hasText: 'Crane motion' });
     const [before, moved] = [await told.count(), await motions.count()];
     const position = () => new URL(sockets.at(-1).url()).searchParams.get('since');

@@ -15,7 +15,7 @@ export default function safety(world) {
     await page.locator('#safety-light[data-status="held"]').waitFor();
     assert.equal(await light.textContent(), 'Held: Crane motion');
     await page.getByText('Wait for crane to stop').first().waitFor();
-    await page.locator('#notifications').getByText('Crane movement detected').waitFor();
+    await page.locator('#notifications').getByText('Crane movement detected').first().waitFor();
     await page.getByRole('img', { name: /Crane motion over the last 5 minutes, now moving/ }).waitFor();
     await page.getByRole('img', { name: /High temperature over the last 5 minutes, now 61/ }).waitFor();
   });
