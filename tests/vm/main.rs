@@ -153,7 +153,8 @@ impl Story {
             1 => ("OTA-UBOOT starting the kernel of slot", after(9000)),
             _ => ("OTA-READY", after(7000)),
         };
-        self.machine.wait("OTA-UBOOT environment loaded").await?;
+        // Its first words, seconds before it looks at the environment.
+        self.machine.wait("U-Boot 20").await?;
         let before = self.machine.environment()?;
         self.machine.wait_closely(mark).await?;
         // tidy: waits for a random instant
