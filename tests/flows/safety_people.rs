@@ -185,7 +185,10 @@ async fn two_admins_must_agree_to_an_override_where_the_configuration_says_so() 
     for _ in 0..2 {
         let proposed = device.client.safety_override(&request("urgent")).await.unwrap();
         assert_eq!(proposed.status, "override_proposed");
-        assert!(!device.client.safety().await.unwrap().update_allowed, "one alone overrides nothing");
+        let status = device.client.safety().await.unwrap();
+        assert!(!status.update_allowed, "one alone overrides nothing");
+        let open = status.proposed_override.unwrap();
+        assert_eq!((open.by.as_str(), open.reason.as_str(), open.duration), ("admin", "urgent", 600));
     }
     let agreed = second.safety_override(&request("seen it")).await.unwrap();
     assert_eq!(

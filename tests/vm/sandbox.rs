@@ -130,9 +130,12 @@ impl Sandbox {
         let disk = self.dir.join("disk.img");
         let orders = if random.bool() { ["A B", "B A"] } else { ["B A", "A B"] };
         let [older, newer] = orders.map(|order| {
-            let pairs =
-                [("BOOT_ORDER", order), ("BOOT_A_LEFT", "3"), ("BOOT_B_LEFT", "3"), ("ota_canary", "1")];
-            pairs.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<Variables>()
+            variables(&[
+                ("BOOT_ORDER", order),
+                ("BOOT_A_LEFT", "3"),
+                ("BOOT_B_LEFT", "3"),
+                ("ota_canary", "1"),
+            ])
         });
         self.write(&older)?;
         let before = COPIES.map(|at| bytes_at(&disk, at));
@@ -155,15 +158,13 @@ impl Sandbox {
 
     /// U-Boot killed at some instant of a boot that counts a trial, then started again. Whether it had saved.
     fn killed(&self, random: &mut Rng) -> anyhow::Result<bool> {
-        let trial = [
+        let trial = variables(&[
             ("BOOT_ORDER", "B A"),
             ("BOOT_A_LEFT", "3"),
             ("BOOT_B_LEFT", "3"),
             ("ota_trial", "B"),
             ("ota_canary", "1"),
-        ];
-        let trial: Variables =
-            trial.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        ]);
         self.write(&trial)?;
         let before = self.environment.variables()?;
         let mut machine = self.command(&[], RUN_SCRIPT).spawn().context("starting U-Boot's sandbox")?;
@@ -231,6 +232,10 @@ fn bytes_at(file: &Path, at: u64) -> anyhow::Result<Vec<u8>> {
 fn put_at(file: &Path, at: u64, bytes: &[u8]) -> anyhow::Result<()> {
     use std::os::unix::fs::FileExt as _;
     Ok(std::fs::OpenOptions::new().write(true).open(file)?.write_all_at(bytes, at)?)
+}
+
+fn variables(pairs: &[(&str, &str)]) -> Variables {
+    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
 fn flip(file: &Path, at: u64) -> anyhow::Result<()> {

@@ -31,6 +31,14 @@ impl Default for Pace {
     }
 }
 
+/// How long people wait for a job at most.
+#[derive(Clone, Copy, Debug, clap::Args)]
+pub(crate) struct Patience {
+    /// With --wait: seconds to wait at most; then the job goes on alone and the exit code is 124.
+    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = clap::value_parser!(u64).range(1..))]
+    wait_timeout: Option<u64>,
+}
+
 /// How far a job is followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goal {
@@ -50,11 +58,13 @@ pub(crate) async fn wait_for(
     client: &Client,
     job: &str,
     goal: Goal,
+    patience: Patience,
     context: &mut Context,
 ) -> Result<ProgressResponse, Failure> {
+    let pace = Pace { limit: patience.wait_timeout.map(Duration::from_secs), ..context.pace };
     let scale = if goal == Goal::Downloaded { Scale::Phase } else { Scale::Whole };
     let mut view = View::new(&mut context.out, scale);
-    let end = follow(client, job, goal, context.pace, &mut view).await;
+    let end = follow(client, job, goal, pace, &mut view).await;
     view.end();
     end
 }

@@ -212,15 +212,7 @@ fn chain(failure: &Failure) -> String {
     match failure {
         Failure::Client(error) => error.chain(),
         Failure::Local(error) => format!("{error:#}"),
-        other => {
-            let mut text = other.to_string();
-            let mut next = std::error::Error::source(other);
-            while let Some(error) = next {
-                text = format!("{text}: {error}");
-                next = error.source();
-            }
-            text
-        }
+        other => ota_core::error::chain(other),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The last signed time seen: an update source whose good checks move the floor beneath the clock by which keys are judged.
+//! The time of the newest good check: an update source whose good checks move the floor beneath the clock by which keys are judged.
 //!
 //! `ota-fetch` keeps a floor for the metadata of each source; a factory reset takes it away. This one is among what a reset
 //! carries over, and one for the whole device.
@@ -34,7 +34,7 @@ impl Floored {
         });
         let outcome = noted.await.map_err(anyhow::Error::from).and_then(|outcome| outcome);
         if let Err(error) = outcome {
-            tracing::warn!(error = format!("{error:#}"), "the last signed time seen is not kept");
+            tracing::warn!(error = format!("{error:#}"), "the time of this check is not kept");
         }
     }
 }

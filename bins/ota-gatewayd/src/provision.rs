@@ -36,7 +36,8 @@ pub(crate) fn record(
     store.set_slot(slot, &record)?;
     if running {
         let at = SystemClock::new(config.clock.trust, config.clock.synchronized_file.clone()).wall();
-        store.set_last_update(&LastUpdate { version: version.clone(), at, status: "success".into() })?;
+        let last = LastUpdate { version: version.clone(), at, status: "success".into(), job: None };
+        store.set_last_update(&last)?;
     }
     Ok(format!("slot {slot} holds {version}, sha256:{digest}"))
 }

@@ -242,7 +242,7 @@ fn read_floor(settings: &dyn Settings) -> Result<Option<Timestamp>, ota_core::er
     Ok(text.and_then(|text| text.parse().ok()).map(Timestamp::from_millis))
 }
 
-/// The time was at least `seen`: signed text says so.
+/// The time was at least `seen`: the date of a signed list, or what the clock said at a good check.
 pub(crate) fn raise_clock_floor(settings: &dyn Settings, seen: Timestamp) -> anyhow::Result<()> {
     if read_floor(settings)?.is_none_or(|floor| floor < seen) {
         settings.set_value(CLOCK_FLOOR, Some(&seen.as_millis().to_string()))?;

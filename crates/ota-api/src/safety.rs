@@ -2,7 +2,8 @@
 
 use jiff::Timestamp;
 use ota_core::safety::{
-    ConstraintReport, ConstraintState, InhibitorReport, Limits, OverrideReport, SafetyReport, SafetyStep,
+    ConstraintReport, ConstraintState, InhibitorReport, Limits, OverrideReport, ProposalReport, SafetyReport,
+    SafetyStep,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -27,6 +28,9 @@ pub struct SafetyStatus {
     /// The active override; absent when there is none.
     #[serde(default, rename = "override", skip_serializing_if = "Option::is_none")]
     pub active_override: Option<ActiveOverride>,
+    /// The override that waits for a second person; absent when there is none.
+    #[serde(default, rename = "override_proposed", skip_serializing_if = "Option::is_none")]
+    pub proposed_override: Option<ProposedOverride>,
     /// Leases by which people and programs hold updates back, oldest first.
     #[serde(default)]
     pub inhibitors: Vec<Inhibitor>,
@@ -177,6 +181,36 @@ impl From<&OverrideReport> for ActiveOverride {
     }
 }
 
+/// An override that one of two people asked for. It is enabled when another one asks, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct ProposedOverride {
+    /// Name of the token that asked.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Constraints it would cover.
+    pub constraints: Vec<String>,
+    /// Seconds for which it would count at most.
+    pub duration: u64,
+    /// Until when it waits for the second person.
+    pub expires_at: Timestamp,
+    /// Seconds left.
+    pub remaining_seconds: u64,
+}
+
+impl From<&ProposalReport> for ProposedOverride {
+    fn from(report: &ProposalReport) -> Self {
+        Self {
+            by: report.by.clone(),
+            reason: report.reason.clone(),
+            constraints: report.constraints.clone(),
+            duration: report.duration.as_secs(),
+            expires_at: text::time(report.expires_at),
+            remaining_seconds: report.remaining.as_secs(),
+        }
+    }
+}
+
 impl From<&SafetyReport> for SafetyStatus {
     fn from(report: &SafetyReport) -> Self {
         Self {
@@ -189,6 +223,7 @@ impl From<&SafetyReport> for SafetyStatus {
                 next_window: report.next_window.map(text::time),
             },
             active_override: report.active_override.as_ref().map(ActiveOverride::from),
+            proposed_override: report.proposed_override.as_ref().map(ProposedOverride::from),
             inhibitors: report.inhibitors.iter().map(Inhibitor::from).collect(),
             service_window: report.service_window.as_ref().map(WindowOpening::from),
         }
@@ -229,7 +264,7 @@ pub struct OverrideRequest {
 /// Answer of `safety/override`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct OverrideResponse {
-    /// `override_enabled` or `override_disabled`.
+    /// `override_enabled`, `override_proposed` (a second person must agree) or `override_disabled`.
     pub status: String,
     /// Seconds it lasts; absent when disabled.
     #[serde(default, skip_serializing_if = "Option::is_none")]

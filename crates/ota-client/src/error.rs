@@ -198,14 +198,7 @@ impl ClientError {
     /// This error and its sources in one line.
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut next = std::error::Error::source(self);
-        while let Some(error) = next {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            next = error.source();
-        }
-        text
+        ota_core::error::chain(self)
     }
 }
 

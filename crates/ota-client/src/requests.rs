@@ -203,11 +203,12 @@ impl Client {
         let mut position = since;
         loop {
             let page = self.events(&EventsQuery { since: position, limit: Some(EVENTS) }).await?;
-            let short = page.events.len() < EVENTS as usize;
+            // One that does not get on is the last, too: it would be given for ever.
+            let last = page.events.len() < EVENTS as usize || page.next <= position.unwrap_or(0);
             position = Some(page.next);
             all.events.extend(page.events);
             (all.next, all.missed) = (page.next, all.missed + page.missed);
-            if short {
+            if last {
                 return Ok(all);
             }
         }
@@ -263,8 +264,8 @@ impl Client {
         self.query(&["audit"], &AuditQuery { format: None, ..query.clone() }).await
     }
 
-    /// `GET audit` as it is written out: a page of JSON lines or CSV, as `format` says. The position to go on from is not in
-    /// it; [`audit`](Self::audit) pages.
+    /// `GET audit` as it is written out: JSON lines or CSV, as `format` says; all that fits without a `limit`. The position to
+    /// go on from is not in it; [`audit`](Self::audit) pages.
     pub async fn audit_text(&self, query: &AuditQuery, sink: Sink<'_>) -> Result<(), ClientError> {
         self.pour(Method::GET, self.with_query(&["audit"], query)?, sink).await
     }

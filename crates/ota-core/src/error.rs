@@ -390,21 +390,27 @@ impl PortError {
         &self.kind
     }
 
-    /// This error and its sources in one line, for logs and job records; what a source only repeats is said once.
+    /// This error and its sources in one line, see [`chain`].
     #[must_use]
     pub fn chain(&self) -> String {
-        let mut text = alloc::format!("{}", self.kind);
-        let mut next = self.source.as_ref().map(|s| &**s as &dyn core::error::Error);
-        while let Some(error) = next {
-            let said = alloc::format!("{error}");
-            if !text.ends_with(&said) {
-                text.push_str(": ");
-                text.push_str(&said);
-            }
-            next = error.source();
-        }
-        text
+        chain(self)
     }
+}
+
+/// An error and its sources in one line, for logs and job records; what a source only repeats is said once.
+#[must_use]
+pub fn chain(error: &dyn core::error::Error) -> String {
+    let mut text = alloc::format!("{error}");
+    let mut next = error.source();
+    while let Some(error) = next {
+        let said = alloc::format!("{error}");
+        if !text.ends_with(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = error.source();
+    }
+    text
 }
 
 impl From<PortErrorKind> for PortError {

@@ -1,6 +1,6 @@
 //! What an update server offers, and what is known of an image.
 
-use alloc::{string::String, vec::Vec};
+use alloc::{format, string::String, vec::Vec};
 
 use serde::{Deserialize, Serialize};
 
@@ -171,6 +171,27 @@ impl SignatureKind {
             Self::Openpgp
         }
     }
+}
+
+/// Endings of signature files, in the order in which they are looked for.
+pub const SIGNATURE_ENDINGS: [(&str, SignatureKind); 3] =
+    [("sig", SignatureKind::Openpgp), ("asc", SignatureKind::Openpgp), ("p7s", SignatureKind::Cms)];
+
+/// Most signatures of one ending beside a file.
+pub const SIGNATURES_OF_AN_ENDING: usize = 8;
+
+/// `p7s`, `p7s.2` to `p7s.8`: the names that signatures of one ending have beside a file.
+pub fn numbered_endings(ending: &str) -> impl Iterator<Item = String> {
+    (1..=SIGNATURES_OF_AN_ENDING).map(move |number| match number {
+        1 => ending.into(),
+        _ => format!("{ending}.{number}"),
+    })
+}
+
+/// The endings of all signatures that may lie beside a file.
+pub fn signature_endings() -> impl Iterator<Item = (String, SignatureKind)> {
+    let all = |(ending, kind)| numbered_endings(ending).map(move |ending| (ending, kind));
+    SIGNATURE_ENDINGS.into_iter().flat_map(all)
 }
 
 /// Who vouches for an image, after the verifier accepted it.

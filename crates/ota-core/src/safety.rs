@@ -254,6 +254,23 @@ impl Opening {
     }
 }
 
+/// An override that the first of two people asked for; it counts when another one asks, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProposalReport {
+    /// Who asked: the name of a token.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// Constraints it would cover.
+    pub constraints: Vec<String>,
+    /// For how long it would count at most.
+    pub duration: Duration,
+    /// For how long it waits for the second person, on the monotonic clock.
+    pub remaining: Duration,
+    /// The same as wall-clock time, for people.
+    pub expires_at: Timestamp,
+}
+
 /// An inhibitor that is held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InhibitorReport {
@@ -282,6 +299,8 @@ pub struct SafetyReport {
     pub constraints: Vec<ConstraintReport>,
     /// The active override.
     pub active_override: Option<OverrideReport>,
+    /// The override that waits for a second person.
+    pub proposed_override: Option<ProposalReport>,
     /// Whether an `update` window is open now.
     pub window_active: bool,
     /// When the next `update` window opens.

@@ -59,7 +59,11 @@ impl Runner {
                 self.tell_end_of_progress();
             }
             Effect::VerifyImage => self.on_device(job, Operation::Verifying, verify),
-            Effect::FenceSlot => self.change_boot(job, fence),
+            Effect::FenceSlot => {
+                self.brake = Arc::default();
+                let brake = Arc::clone(&self.brake);
+                self.change_boot(job, move |shared, job| fence(shared, job, &brake));
+            }
             Effect::WriteSlot => self.on_device(job, Operation::WritingPartition, write),
             Effect::CheckSlot => self.on_device(job, Operation::ReadingBack, check_slot),
             Effect::ArmSlot => self.change_boot(job, arm),
@@ -190,8 +194,8 @@ impl Runner {
         self.device.run(move || shared.note_restart(took));
     }
 
-    /// One write of the boot environment, in the order of the requests.
-    fn change_boot(&mut self, job: &Job, work: fn(&Shared, &Job) -> Input) {
+    /// Work that ends in one write of the boot environment, in the order of the requests.
+    fn change_boot(&mut self, job: &Job, work: impl FnOnce(&Shared, &Job) -> Input + Send + 'static) {
         let report = self.launch();
         let (shared, job) = (Arc::clone(&self.shared), job.clone());
         self.tell_end_of_progress();
@@ -383,14 +387,18 @@ pub(crate) fn expectation(job: &Job) -> Result<(ImageName, ImageExpectation), Po
 
 pub(crate) type Watch<'a> = &'a mut dyn FnMut(WriteProgress) -> Flow;
 
-fn fence(shared: &Shared, job: &Job) -> Input {
+/// `brake`: what comes before the first write may take as long as reading the image, and a cancel must not cost the slot.
+pub(crate) fn fence(shared: &Shared, job: &Job, brake: &Brake) -> Input {
     let blocks = shared.held_back(steps_of(job, SafetyStep::Write));
     if !blocks.is_empty() {
         return Input::Blocked(blocks);
     }
     let run = || {
-        vouched_still(shared, job)?;
+        vouched_still(shared, job, &mut |_| brake.flow())?;
         shared.snapshot_before_install(job)?;
+        if brake.flow() == Flow::Stop {
+            return Err(OtaError::SystemBusy { with: "stopped on request".into() }.into());
+        }
         shared.ports.boot.fence(job.target)?;
         shared.slot_spoiled(job.target)
     };

@@ -7,7 +7,7 @@ use std::{
 
 use ota_core::{
     Slot, UpdateId, Version,
-    error::{OtaError, PortError, PortErrorKind, SignatureFault},
+    error::{OtaError, PortError, PortErrorKind},
     job::{Input, InstallOptions, Job, JobKind, JobStatus, Priority, Strategy},
     ports::{
         AuditLog, BootControl, Clock, HealthChecks, ImageInspector, ImageStore, ImageVerifier, JobJournal,
@@ -22,7 +22,8 @@ use crate::{
     Actor, Bus, CancelRequest, DeployRequest, DownloadRequest, EngineError, InstallRequest, JobRef, JobView,
     PendingReset, RollbackRequest, Subscription, SystemView, UserData,
     live::Live,
-    runner::{Create, Message, Request, Runner},
+    runner::{Create, Message, Request, Runner, blocking},
+    vouch::{unchecked, unsigned},
 };
 
 /// Where the time of the last good check is kept: milliseconds since the epoch.
@@ -258,11 +259,7 @@ impl Engine {
         }
         let target = self.inactive_slot(request.target)?;
         if !request.verify_signature && !self.shared.config.allow_unsigned {
-            return Err(OtaError::SignatureInvalid {
-                reason: SignatureFault::PolicyRequiresSignature,
-                what: "this device installs signed images only".into(),
-            }
-            .into());
+            return Err(unchecked().into());
         }
         let create = Create {
             release,
@@ -289,11 +286,7 @@ impl Engine {
         self.refuse_if_busy()?;
         let target = self.inactive_slot(request.target)?;
         if request.vouched.signers.is_empty() && !self.shared.config.allow_unsigned {
-            return Err(OtaError::SignatureInvalid {
-                reason: SignatureFault::PolicyRequiresSignature,
-                what: "no trusted key signed this image, and this device installs signed images only".into(),
-            }
-            .into());
+            return Err(unsigned().into());
         }
         if request.options.strategy != Strategy::MaintenanceWindow {
             self.refuse_unsafe(SafetyStep::Deploy)?;
@@ -504,10 +497,8 @@ impl Engine {
         &self,
         work: impl FnOnce(&Shared) -> T + Send + 'static,
     ) -> Result<T, EngineError> {
-        let (shared, span) = (Arc::clone(&self.shared), tracing::Span::current());
-        tokio::task::spawn_blocking(move || span.in_scope(|| work(&shared)))
-            .await
-            .map_err(|error| EngineError::Internal { log: error.to_string() })
+        let shared = Arc::clone(&self.shared);
+        blocking(move || Ok(work(&shared))).await
     }
 }
 

@@ -7,14 +7,14 @@ use std::sync::{
 
 use ota_core::{
     ByteCount, Slot, Version,
-    error::{OtaError, PortError, SignatureFault},
+    error::{OtaError, PortError},
     ports::{
         Flow, Front, ImageExpectation, ImageFacts, ImageReader, Observer, Stated, Verification, VerifyPolicy,
     },
     release::{Evidence, StagedImage, Vouched, refuse_below_floor},
 };
 
-use crate::{Engine, EngineError, engine::Shared, runner::refuse_larger_than_slot};
+use crate::{Engine, EngineError, engine::Shared, runner::refuse_larger_than_slot, vouch::unchecked};
 
 /// Verify an image.
 pub struct ExamineRequest {
@@ -89,11 +89,7 @@ impl Shared {
     /// Whether trusted keys vouch for it, what it states of itself, and its first bytes: of one and the same reading.
     fn vouch(&self, request: &mut ExamineRequest, observer: Observer<'_>) -> Result<VouchedFor, EngineError> {
         if !request.verify_signature && !self.config.allow_unsigned {
-            return Err(OtaError::SignatureInvalid {
-                reason: SignatureFault::PolicyRequiresSignature,
-                what: "this device installs signed images only".into(),
-            }
-            .into());
+            return Err(unchecked().into());
         }
         let image = &request.image;
         let evidence = match request.evidence.take() {

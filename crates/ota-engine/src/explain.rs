@@ -9,7 +9,11 @@ use ota_core::{
     safety::{Opening, SafetyStep, Verdict, WindowKind},
 };
 
-use crate::{Engine, EngineError, JobRef, engine::Shared, guard::refuse_blocked};
+use crate::{
+    Engine, EngineError, JobRef,
+    engine::Shared,
+    guard::{refuse_blocked, step_of_the_whole},
+};
 
 /// How far ahead windows are looked for.
 const WINDOWS_AHEAD: usize = 20;
@@ -144,7 +148,7 @@ impl Shared {
         if let Some(job) = job.filter(|job| !job.state.is_end() && job.kind != JobKind::Rollback)
             && let Err(error) = crate::runner::refuse_larger_than_slot(self, job.target, job.release.size)
         {
-            note(error);
+            note(error.into());
         }
         if let Some(job) = job {
             let floor = self.floor().map_err(|error: PortError| error.into());
@@ -161,13 +165,7 @@ impl Shared {
 
 /// The steps that a job still has to take.
 fn steps_ahead(job: &Job) -> Vec<SafetyStep> {
-    use SafetyStep::{Deploy, Download, Reboot, Rollback, Switch, Write};
-    // What holds back the whole kind counts until the reboot.
-    let kind = match job.kind {
-        JobKind::Deployment => Some(Deploy),
-        JobKind::Update => None,
-        JobKind::Rollback => Some(Rollback),
-    };
+    use SafetyStep::{Download, Reboot, Switch, Write};
     let ahead: &[SafetyStep] = match &job.state {
         JobState::FallingBack { .. } => return vec![Reboot],
         JobState::Queued | JobState::Downloading { .. } | JobState::Paused { .. }
@@ -187,5 +185,6 @@ fn steps_ahead(job: &Job) -> Vec<SafetyStep> {
     };
     let writes = job.kind != JobKind::Rollback;
     let ahead = ahead.iter().copied().filter(|step| writes || *step != Write);
-    kind.into_iter().chain(ahead).collect()
+    // What holds back the whole kind counts until the reboot.
+    step_of_the_whole(job.kind).into_iter().chain(ahead).collect()
 }

@@ -5,7 +5,7 @@ use ota_core::{
     error::{OtaError, PortError, PortErrorKind},
     event::{Outcome, SystemState},
     job::{Failure, Job, JobStatus},
-    ports::{BootStatus, ImageExpectation, LastUpdate, SlotRecord, SlotState},
+    ports::{AuditEntry, AuditOutcome, BootStatus, ImageExpectation, LastUpdate, SlotRecord, SlotState},
     release::{ImageKind, Release},
 };
 
@@ -16,6 +16,8 @@ use crate::{
 
 /// Versions that were tried and given up, one per line.
 pub(crate) const ROLLED_BACK: &str = "rolled_back.versions";
+/// Records among which the end of a job is looked for after a cut: between the two a start writes a few at most.
+const SINCE_A_CUT: u32 = 64;
 /// Lowest version that may be installed.
 pub(crate) const FLOOR: &str = "floor.version";
 
@@ -26,6 +28,11 @@ pub(crate) fn failure(error: &PortError) -> Failure {
         PortErrorKind::Unavailable { reason, what } => Failure::because(reason, what.clone()),
         PortErrorKind::Io(_) => Failure::internal(error.chain()),
     }
+}
+
+/// What the audit calls the state that a job has come to.
+fn state_action(job: &Job) -> String {
+    format!("job.{}", job.state.status().as_str())
 }
 
 impl Shared {
@@ -109,13 +116,60 @@ impl Shared {
         self.ports.facts.set_slot(slot, &record)
     }
 
+    /// What the gateway did by itself. An audit that cannot be written stops no job that is under way: it stops the requests for
+    /// new ones.
+    pub(crate) fn audit_own(
+        &self,
+        at: Timestamp,
+        action: &str,
+        outcome: AuditOutcome,
+        job: Option<&Job>,
+        reason: Option<String>,
+    ) {
+        let entry = AuditEntry {
+            actor: "gateway".into(),
+            role: None,
+            address: None,
+            action: action.into(),
+            outcome,
+            request_id: None,
+            job: job.map(|job| job.id.clone()),
+            reason,
+        };
+        if let Err(error) = self.ports.audit.append(at, &entry) {
+            tracing::error!(error = error.chain(), action, "missing from the audit");
+        }
+    }
+
+    /// The state that a job has come to.
+    pub(crate) fn audit_state(&self, job: &Job) {
+        let failure = job.state.failure();
+        let outcome = if failure.is_some() { AuditOutcome::Failed } else { AuditOutcome::Ok };
+        let reason = failure.map(|why| why.message.clone());
+        self.audit_own(job.updated, &state_action(job), outcome, Some(job), reason);
+    }
+
+    /// The same for an end after which a cut may have come: nothing where it is there already.
+    pub(crate) fn audit_end_once(&self, job: &Job) -> Result<(), PortError> {
+        let audit = &self.ports.audit;
+        let (action, newest) = (state_action(job), audit.newest()?);
+        let told = audit.records(newest.saturating_sub(SINCE_A_CUT.into()), SINCE_A_CUT)?;
+        let is_it = |entry: &AuditEntry| entry.job.as_ref() == Some(&job.id) && entry.action == action;
+        if !told.iter().any(|record| is_it(&record.entry)) {
+            self.audit_state(job);
+        }
+        Ok(())
+    }
+
     /// The newest job, where its install has ended and what is noted of that is not complete: the last update comes last.
     pub(crate) fn unnoted_end(&self) -> Result<Option<Job>, PortError> {
         let newest = self.ports.journal.page(0, 1)?.jobs.into_iter().next();
         let Some(job) = newest.filter(|job| job.install.is_some() && job.state.is_end()) else {
             return Ok(None);
         };
-        let noted = self.ports.facts.last_update()?.is_some_and(|last| last.at >= job.updated);
+        // By its number where that is known: the clock may have been set back since, or not be set yet.
+        let is_it = |last: LastUpdate| last.job.map_or(last.at >= job.updated, |noted| noted == job.id);
+        let noted = self.ports.facts.last_update()?.is_some_and(is_it);
         Ok((!noted).then_some(job))
     }
 
@@ -131,7 +185,8 @@ impl Shared {
             self.remember_rolled_back(&job.release.version)?;
         }
         let version = job.release.version.clone();
-        self.ports.facts.set_last_update(&LastUpdate { version, at: job.updated, status: status.into() })
+        let last = LastUpdate { version, at: job.updated, status: status.into(), job: Some(job.id.clone()) };
+        self.ports.facts.set_last_update(&last)
     }
 
     /// A version that was rolled back is not tried again by itself.

@@ -114,12 +114,16 @@ fn window_news(shared: &Shared, job: &Job, work: Duration) -> Option<Input> {
 /// What has to be allowed for `step` of `job`. As long as a job goes towards the other slot, what holds back its whole kind
 /// counts at each of its steps.
 pub(crate) fn steps_of(job: &Job, step: SafetyStep) -> impl Iterator<Item = SafetyStep> + use<> {
-    let kind = match job.kind {
+    [Some(step), step_of_the_whole(job.kind).filter(|_| towards_the_other_slot(job))].into_iter().flatten()
+}
+
+/// The step that stands for all of a job of this kind.
+pub(crate) const fn step_of_the_whole(kind: JobKind) -> Option<SafetyStep> {
+    match kind {
         JobKind::Update => None,
         JobKind::Deployment => Some(SafetyStep::Deploy),
         JobKind::Rollback => Some(SafetyStep::Rollback),
-    };
-    [Some(step), kind.filter(|_| towards_the_other_slot(job))].into_iter().flatten()
+    }
 }
 
 /// Whether the job does what it was asked for, and does not undo it.

@@ -50,7 +50,12 @@ impl Runner {
     /// A cut right behind the record of a job's end lost what is noted beside it: it is noted now.
     async fn finish_last(&mut self) {
         let shared = Arc::clone(&self.shared);
-        match blocking(move || Ok(shared.unnoted_end()?)).await {
+        let unnoted = blocking(move || {
+            let unnoted = shared.unnoted_end()?;
+            unnoted.as_ref().map_or(Ok(()), |job| shared.audit_end_once(job))?;
+            Ok(unnoted)
+        });
+        match unnoted.await {
             Ok(Some(job)) => {
                 tracing::info!(job = %job.id, state = job.state.name(), "its end was not noted before the cut; noting it");
                 for effect in after_end(&job) {

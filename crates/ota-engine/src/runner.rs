@@ -4,13 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use ota_core::{
     ByteCount, DeploymentId, JobId, Slot, Timestamp,
-    error::OtaError,
+    error::{OtaError, PortError},
     event::{EventKind, Operation, Progress},
     job::{
         Counters, Effect, Failure, Held, Input, InstallOptions, Job, JobKind, JobState, Priority, Refused,
         Strategy, Transition, step,
     },
-    ports::{AuditEntry, AuditOutcome},
     release::{Release, StagedImage, Vouched, refuse_below_floor},
     safety::{ConstraintState, SafetyStep},
 };
@@ -408,23 +407,12 @@ impl Runner {
     /// The record first, then the audit of the change: an audit that cannot be written does not stop a job that is
     /// under way, it stops the requests for new ones.
     async fn persist(&self, before: &Job, job: &Job) -> Result<(), EngineError> {
-        let entry = (before.state.status() != job.state.status()).then(|| AuditEntry {
-            actor: "gateway".into(),
-            role: None,
-            address: None,
-            action: format!("job.{}", job.state.status().as_str()),
-            outcome: if job.state.failure().is_some() { AuditOutcome::Failed } else { AuditOutcome::Ok },
-            request_id: None,
-            job: Some(job.id.clone()),
-            reason: job.state.failure().map(|why| why.message.clone()),
-        });
+        let changed = before.state.status() != job.state.status();
         let (shared, job) = (Arc::clone(&self.shared), job.clone());
         blocking(move || {
             shared.ports.journal.save(&job)?;
-            if let Some(entry) = entry
-                && let Err(error) = shared.ports.audit.append(job.updated, &entry)
-            {
-                tracing::error!(error = error.chain(), "a job's state change is missing from the audit");
+            if changed {
+                shared.audit_state(&job);
             }
             Ok(())
         })
@@ -467,7 +455,7 @@ fn progress(job: &Job, live: LiveProgress, last: bool) -> Progress {
     }
 }
 
-/// Blocking work with the engine's errors.
+/// Blocking work with the engine's errors, inside of the caller's span. It runs to its end also when nobody waits for it any more.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
@@ -531,7 +519,7 @@ pub(crate) fn refuse_larger_than_slot(
     shared: &Shared,
     slot: Slot,
     required: ByteCount,
-) -> Result<(), EngineError> {
+) -> Result<(), PortError> {
     let available = shared.ports.slots.capacity(slot)?;
     if available < required {
         let place = format!("slot {slot}");

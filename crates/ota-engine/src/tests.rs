@@ -8,7 +8,7 @@ mod user_data;
 use std::{sync::Arc, time::Duration};
 
 use ota_core::{
-    ByteCount, ErrorCode, Slot, Timestamp, Version,
+    ByteCount, ErrorCode, JobId, Slot, Timestamp, Version,
     error::{OtaError, PortErrorKind},
     event::{EventKind, Outcome, Phase},
     job::{InstallOptions, Job, JobState, JobStatus, Priority, Strategy},
@@ -269,11 +269,13 @@ fn forget_the_end(gateway: &Gateway, job: &Job) {
         version: "v5.0.4".parse().unwrap(),
         at: Timestamp::from_secs(1_700_000_000),
         status: "success".into(),
+        job: None,
     };
     gateway.journal.set_last_update(&last).unwrap();
     for setting in [crate::facts::FLOOR, crate::facts::ROLLED_BACK] {
         gateway.journal.set_value(setting, None).unwrap();
     }
+    gateway.journal.tamper(|records| drop(records.pop().unwrap()));
     gateway.staging.put(&job.image.as_ref().unwrap().name, &gateway.image);
 }
 
@@ -292,6 +294,10 @@ async fn a_cut_right_behind_the_record_of_a_success_loses_nothing_that_is_noted_
     assert_eq!((last.status.as_str(), last.at, last.version), ("success", job.updated, job.release.version));
     assert_eq!(gateway.journal.value(crate::facts::FLOOR).unwrap().as_deref(), Some("v5.0.5"));
     assert!(gateway.staging.names().is_empty());
+    let told = |gateway: &Gateway| {
+        gateway.journal.audited().iter().filter(|action| *action == "job.succeeded").count()
+    };
+    assert_eq!(told(&gateway), 1);
     // Once: what is put there later under that name, and what the factory says of the slot, stays.
     let record = gateway.journal.slot(Slot::B).unwrap();
     gateway.journal.set_slot(Slot::B, &SlotRecord { state: SlotState::Bad, ..record }).unwrap();
@@ -299,6 +305,26 @@ async fn a_cut_right_behind_the_record_of_a_success_loses_nothing_that_is_noted_
     gateway.restart_daemon().await;
     assert_eq!(gateway.journal.slot(Slot::B).unwrap().state, SlotState::Bad);
     assert_eq!(gateway.staging.names().len(), 1);
+    assert_eq!(told(&gateway), 1);
+}
+
+#[tokio::test]
+async fn a_clock_that_is_not_set_after_the_cut_does_not_hide_what_was_not_noted() {
+    let mut gateway = Gateway::start().await;
+    let job = gateway.rebooting().await;
+    gateway.reboot().await;
+    let job = gateway.until(&job, JobStatus::Succeeded).await;
+    gateway.engine().active().wait_for(Option::is_none).await.unwrap();
+    forget_the_end(&gateway, &job);
+    let earlier = LastUpdate {
+        version: "v5.0.4".parse().unwrap(),
+        at: job.updated + Duration::from_secs(1),
+        status: "success".into(),
+        job: Some(JobId::from_number(0)),
+    };
+    gateway.journal.set_last_update(&earlier).unwrap();
+    gateway.restart_daemon().await;
+    assert_eq!(gateway.journal.last_update().unwrap().unwrap().job, Some(job.id));
 }
 
 #[tokio::test]

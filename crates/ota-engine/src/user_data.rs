@@ -11,8 +11,8 @@ use ota_core::{
     event::EventKind,
     job::Job,
     ports::{
-        AuditEntry, AuditOutcome, Carried, FactoryReset, RebootReason, ResetOrder, Restored, Snapshot,
-        SnapshotCause, SnapshotOrder, Snapshots,
+        AuditOutcome, Carried, FactoryReset, RebootReason, ResetOrder, Restored, Snapshot, SnapshotCause,
+        SnapshotOrder, Snapshots,
     },
     safety::SafetyStep,
 };
@@ -25,7 +25,7 @@ use crate::{
     engine::Shared,
     facts::{FLOOR, ROLLED_BACK},
     guard::refuse_blocked,
-    runner::Message,
+    runner::{Message, blocking},
 };
 
 /// What everybody is refused with who wants to write.
@@ -135,13 +135,9 @@ impl Engine {
         self.blocking(move |_| asked.allowed()).await??;
         let claim = self.claim(Claimant::Reset).await?;
         refuse_blocked(self.shared.ports.safety.judge(SafetyStep::Reset))?;
-        let (shared, by, span) = (Arc::clone(&self.shared), by.clone(), tracing::Span::current());
+        let (shared, by) = (Arc::clone(&self.shared), by.clone());
         // Not given up halfway when the one who asked is gone: what is ordered is also known to be ordered.
-        let scheduled = tokio::task::spawn_blocking(move || {
-            span.in_scope(|| shared.schedule_reset(&*reset, &by, backup, claim))
-        });
-        let backup = scheduled.await.map_err(|error| EngineError::Internal { log: error.to_string() })??;
-        Ok(backup)
+        blocking(move || shared.schedule_reset(&*reset, &by, backup, claim)).await
     }
 
     async fn claim(&self, who: Claimant) -> Result<Claim, EngineError> {
@@ -242,9 +238,7 @@ impl Shared {
     /// Takes up an order that an earlier run left: nothing is written until it is carried out.
     pub(crate) async fn take_up_reset(self: &Arc<Self>) -> Result<(), EngineError> {
         let Some(reset) = self.ports.user_data.reset.clone() else { return Ok(()) };
-        let pending = tokio::task::spawn_blocking(move || reset.pending()).await;
-        let pending = pending.map_err(|error| EngineError::Internal { log: error.to_string() })?;
-        let order = match pending {
+        let order = match blocking(move || Ok(reset.pending())).await? {
             Ok(None) => return Ok(()),
             Ok(Some(order)) => order,
             Err(error) => {
@@ -278,23 +272,12 @@ impl Shared {
             at: self.ports.clock.wall(),
         };
         let made = snapshots.create(&order);
-        let entry = AuditEntry {
-            actor: "gateway".into(),
-            role: None,
-            address: None,
-            action: "snapshots.create".into(),
-            outcome: if made.is_ok() { AuditOutcome::Ok } else { AuditOutcome::Failed },
-            request_id: None,
-            job: Some(job.id.clone()),
-            reason: Some(match &made {
-                Ok(snapshot) => snapshot.id.to_string(),
-                Err(error) => error.to_string(),
-            }),
+        let told = match &made {
+            Ok(snapshot) => snapshot.id.to_string(),
+            Err(error) => error.to_string(),
         };
-        // As with the job's own records: an audit that cannot be written does not stop a job that is under way.
-        if let Err(error) = self.ports.audit.append(order.at, &entry) {
-            tracing::error!(error = error.chain(), "a snapshot is missing from the audit");
-        }
+        let outcome = if made.is_ok() { AuditOutcome::Ok } else { AuditOutcome::Failed };
+        self.audit_own(order.at, "snapshots.create", outcome, Some(job), Some(told));
         made.map(drop)
     }
 }
@@ -368,21 +351,7 @@ impl Shared {
 
     /// Who took it back did so beside the gateway, and may have left no record.
     fn note_taken_back(&self) {
-        let entry = AuditEntry {
-            actor: "gateway".into(),
-            role: None,
-            address: None,
-            action: "factory-reset.taken_back".into(),
-            outcome: AuditOutcome::Ok,
-            request_id: None,
-            job: None,
-            reason: Some("the order is no longer there".into()),
-        };
-        if let Err(error) = self.ports.audit.append(self.ports.clock.wall(), &entry) {
-            tracing::error!(
-                error = error.chain(),
-                "a factory reset that was taken back is missing from the audit"
-            );
-        }
+        let (at, reason) = (self.ports.clock.wall(), Some("the order is no longer there".into()));
+        self.audit_own(at, "factory-reset.taken_back", AuditOutcome::Ok, None, reason);
     }
 }

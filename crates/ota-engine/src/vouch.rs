@@ -4,7 +4,7 @@
 use ota_core::{
     error::{OtaError, PortError, SignatureFault},
     job::{Input, Job},
-    ports::{Flow, VerifyPolicy},
+    ports::VerifyPolicy,
     release::Vouched,
 };
 
@@ -13,7 +13,24 @@ use crate::{
     engine::Shared,
     examine::{KeepHead, space},
     facts::failure,
+    runner::refuse_larger_than_slot,
 };
+
+/// What an image is refused with that no trusted key signed.
+pub(crate) fn unsigned() -> OtaError {
+    OtaError::SignatureInvalid {
+        reason: SignatureFault::PolicyRequiresSignature,
+        what: "no trusted key signed this image, and this device installs signed images only".into(),
+    }
+}
+
+/// What a request is refused with that wants no signature to be checked.
+pub(crate) fn unchecked() -> OtaError {
+    OtaError::SignatureInvalid {
+        reason: SignatureFault::PolicyRequiresSignature,
+        what: "this device installs signed images only".into(),
+    }
+}
 
 /// The signature first, then what the image is and whether the slot holds it: nothing of the slot is touched yet.
 pub(crate) fn verify(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
@@ -29,11 +46,7 @@ pub(crate) fn verify(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
         let signed = stated.as_ref().and_then(|stated| stated.unpacked_size).or(job.release.unpacked_size);
         let facts = shared.facts_of(&vouched, &image.head, images.open(&name)?, signed, observer)?;
         stated.map_or(Ok(()), |stated| stated.check_kind(&facts))?;
-        let (required, available) = (space(&facts, &vouched), shared.ports.slots.capacity(job.target)?);
-        if required > available {
-            let place = format!("slot {}", job.target);
-            return Err(OtaError::InsufficientSpace { place, required, available }.into());
-        }
+        refuse_larger_than_slot(shared, job.target, space(&facts, &vouched))?;
         Ok(vouched)
     };
     run().map_or_else(|error| Input::VerifyFailed(failure(&error)), Input::Verified)
@@ -41,14 +54,10 @@ pub(crate) fn verify(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
 
 /// The gateway may have been started with other keys, lists or rules since the image was verified: then what was found counts
 /// no more, and it is asked for again before anything is touched.
-pub(crate) fn vouched_still(shared: &Shared, job: &Job) -> Result<(), PortError> {
+pub(crate) fn vouched_still(shared: &Shared, job: &Job, observer: Watch<'_>) -> Result<(), PortError> {
     let Some(vouched) = &job.vouched else { return Ok(()) };
     let Shared { ports, config, .. } = shared;
     if vouched.signers.is_empty() {
-        let unsigned = || OtaError::SignatureInvalid {
-            reason: SignatureFault::PolicyRequiresSignature,
-            what: "no trusted key signed this image, and this device installs signed images only".into(),
-        };
         return if config.allow_unsigned { Ok(()) } else { Err(unsigned().into()) };
     }
     if vouched.trust == ports.verifier.trust() {
@@ -58,6 +67,6 @@ pub(crate) fn vouched_still(shared: &Shared, job: &Job) -> Result<(), PortError>
     let (name, expect) = expectation(job)?;
     let (mut image, evidence) = (ports.images.open(&name)?, ports.images.evidence(&name)?);
     let policy = VerifyPolicy { require_signature: true };
-    let again = ports.verifier.verify(&mut *image, expect, &evidence, policy, &mut |_| Flow::Continue)?;
+    let again = ports.verifier.verify(&mut *image, expect, &evidence, policy, observer)?;
     same_digest(&vouched.sha256, &again.sha256)
 }

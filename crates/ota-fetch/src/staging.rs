@@ -24,7 +24,9 @@ use ota_core::{
     ByteCount, ImageName, OtaError,
     error::{PortError, SignatureFault},
     ports::{FileEnd, ImageReader, ImageStore},
-    release::{ChecksumFile, DetachedSignature, Evidence, SignatureKind},
+    release::{
+        ChecksumFile, DetachedSignature, Evidence, SignatureKind, numbered_endings, signature_endings,
+    },
 };
 
 use crate::{FetchError, error::at};
@@ -35,22 +37,8 @@ pub(crate) const SIGNATURE_MAX: u64 = 64 * 1024;
 /// Largest checksum file: room for a release of thousands of files. The verifier has the same limit.
 pub(crate) const SUMS_MAX: u64 = 1 << 20;
 
-/// Endings of signature files, in the order in which they are looked for.
-pub(crate) const ENDINGS: [(&str, SignatureKind); 3] =
-    [("sig", SignatureKind::Openpgp), ("asc", SignatureKind::Openpgp), ("p7s", SignatureKind::Cms)];
-
 /// Ending of a checksum file; its own signatures are beside it in turn, `NAME.sums.asc`.
 pub(crate) const SUMS: &str = "sums";
-
-/// Most signatures of one kind over one file.
-pub(crate) const OF_A_KIND: usize = 8;
-
-/// Endings of all signatures that may lie beside a file.
-fn signature_endings() -> impl Iterator<Item = (String, SignatureKind)> {
-    ENDINGS
-        .into_iter()
-        .flat_map(|(ending, kind)| (1..=OF_A_KIND).map(move |number| (numbered("", ending, number), kind)))
-}
 
 /// Endings of everything that may lie beside an image. An image itself has none of them.
 pub(crate) fn beside() -> impl Iterator<Item = String> {
@@ -59,18 +47,10 @@ pub(crate) fn beside() -> impl Iterator<Item = String> {
     signatures().chain([SUMS.to_owned()]).chain(of_sums)
 }
 
-/// The ending for one more signature beside those that have theirs; `None` when there are as many of its kind as there may be.
+/// The ending for one more signature beside those that have theirs; `None` when there are as many of its ending as there may be.
 pub(crate) fn next_ending(taken: &[(String, Vec<u8>)], prefix: &str, ending: &str) -> Option<String> {
     let is_free = |wanted: &String| !taken.iter().any(|(known, _)| known == wanted);
-    (1..=OF_A_KIND).map(|number| numbered(prefix, ending, number)).find(is_free)
-}
-
-/// `p7s`, `p7s.2`, `p7s.3`.
-fn numbered(prefix: &str, ending: &str, number: usize) -> String {
-    match number {
-        1 => format!("{prefix}{ending}"),
-        _ => format!("{prefix}{ending}.{number}"),
-    }
+    numbered_endings(&format!("{prefix}{ending}")).find(is_free)
 }
 
 /// The staging folder. Clones share its handle.

@@ -103,7 +103,7 @@ impl Server {
         }
         // For how long each was not used; their coming and going is kept already.
         if !matches!(blocking(move || app.sessions.keep()).await, Ok(Ok(()))) {
-            tracing::warn!("what sessions were used last is not kept over the restart");
+            tracing::warn!("when sessions were last used is not kept over the restart");
         }
     }
 }

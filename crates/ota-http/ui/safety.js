@@ -42,7 +42,7 @@ export function show(root) {
 
 function verdictOf(place, safety) {
   const held = safety.constraints.filter((c) => c.status !== 'ok');
-  const now = JSON.stringify([safety.update_allowed, held.map((c) => [c.name, c.message, c.overridden]), safety.override && [safety.override.expires_at, safety.override.reason], safety.maintenance_window, safety.service_window, (safety.inhibitors || []).map((l) => l.id), state.session?.role]);
+  const now = JSON.stringify([safety.update_allowed, held.map((c) => [c.name, c.message, c.overridden]), safety.override && [safety.override.expires_at, safety.override.reason], safety.override_proposed?.expires_at, safety.maintenance_window, safety.service_window, (safety.inhibitors || []).map((l) => l.id), state.session?.role]);
   if (place.dataset.now !== now) { place.dataset.now = now; put(place, verdictParts(safety, held)); }
   const left = place.querySelector('#override-left');
   if (left && safety.override) { left.textContent = clock(Math.min(safety.override.remaining_seconds, Math.max(0, (new Date(safety.override.expires_at) - Date.now()) / 1000))); }
@@ -55,6 +55,10 @@ function verdictParts(safety, held) {
     open.length ? h('ul', { class: 'plain' }, open.map((c) => h('li', h('strong', words(c.name)), `: ${c.message}. ${c.resolution}`))) : null,
     safety.service_window ? h('p', { class: 'bad-text' }, `Service window ${safety.service_window.name}: people are at the machine until ${when(safety.service_window.closes_at)}.`) : null,
     leases.length ? h('ul', { class: 'plain' }, leases.map((lease) => h('li', h('strong', lease.owner), ` holds updates back: ${lease.reason}`))) : null];
+  if (safety.override_proposed) {
+    const open = safety.override_proposed;
+    parts.push(h('p', { class: 'bad-text' }, h('strong', open.by), ` asks to override ${open.constraints.map(words).join(', ')} for ${clock(open.duration)}: ${open.reason}. Somebody else must ask for the same until ${when(open.expires_at)}.`));
+  }
   if (safety.override) {
     parts.push(h('div', { class: 'override' }, h('p', h('strong', 'Override active'), ' for another ', h('strong', { class: 'figure countdown', id: 'override-left' }, clock(safety.override.remaining_seconds)), `, until ${when(safety.override.expires_at)}.`),
       facts([['Covers', safety.override.constraints_overridden.map(words).join(', ')], ['Reason', safety.override.reason]]),

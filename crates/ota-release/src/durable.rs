@@ -85,21 +85,31 @@ fn pump(
     path: &Path,
     mut sink: impl FnMut(&[u8]) -> Result<(), ReleaseError>,
 ) -> Result<Content, ReleaseError> {
-    let mut buffer = vec![0; CHUNK];
     let mut hash = Context::new(&SHA256);
     let mut length = 0;
-    loop {
-        let got = source.read(&mut buffer).map_err(at("read", path))?;
-        if got == 0 {
-            break;
-        }
-        hash.update(&buffer[..got]);
-        sink(&buffer[..got])?;
-        length += got as u64;
-    }
+    chunks(source, path, |chunk| {
+        hash.update(chunk);
+        length += chunk.len() as u64;
+        sink(chunk)
+    })?;
     let mut sha256 = [0; 32];
     sha256.copy_from_slice(hash.finish().as_ref());
     Ok(Content { length, sha256: Sha256Digest(sha256) })
+}
+
+/// Reads to the end, in steps.
+pub(crate) fn chunks(
+    source: &mut File,
+    path: &Path,
+    mut sink: impl FnMut(&[u8]) -> Result<(), ReleaseError>,
+) -> Result<(), ReleaseError> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match source.read(&mut buffer).map_err(at("read", path))? {
+            0 => return Ok(()),
+            got => sink(&buffer[..got])?,
+        }
+    }
 }
 
 fn beside(path: &Path) -> PathBuf {

@@ -6,7 +6,6 @@
 use std::{
     ffi::OsString,
     fs::{self, File},
-    io::Read as _,
     path::Path,
 };
 
@@ -23,19 +22,28 @@ use der::{
     Any, Decode as _, Encode as _,
     asn1::{OctetString, SetOfVec},
 };
-use ring::digest::{Context, SHA512};
+use ring::{
+    digest::{Context, SHA512},
+    signature::{ED25519, UnparsedPublicKey},
+};
 use rustls_pki_types::{
     CertificateDer,
     pem::{self, PemObject as _},
 };
 use x509_cert::{Certificate, attr::Attribute, spki::AlgorithmIdentifierOwned};
 
-use crate::{ReleaseError, error::at, external::OPENSSL};
+use crate::{ReleaseError, durable, error::at, external::OPENSSL};
 
-/// The certificates of a PEM file, in its order.
+/// What a certificate in DER begins with, and no PEM file does: a SEQUENCE.
+const DER: u8 = 0x30;
+
+/// The certificates of a PEM file in its order, or the one of a DER file.
 pub(crate) fn certificates(path: &Path) -> Result<Vec<Certificate>, ReleaseError> {
     let refuse = |why: String| ReleaseError::Certificate { path: path.to_owned(), why };
     let bytes = fs::read(path).map_err(at("read", path))?;
+    if bytes.first() == Some(&DER) {
+        return Ok(vec![Certificate::from_der(&bytes).map_err(|error| refuse(error.to_string()))?]);
+    }
     let one = |der: Result<CertificateDer<'_>, pem::Error>| {
         Certificate::from_der(&der.map_err(|error| refuse(error.to_string()))?)
             .map_err(|error| refuse(error.to_string()))
@@ -59,19 +67,22 @@ pub(crate) fn sign(
     let digest = sha512(image)?;
     let (attributes, signed) = attributes(&digest).map_err(ReleaseError::Cms)?;
     let signature = raw(&signed, key)?;
+    // `openssl cms` looks whether key and certificate belong together; pkeyutl signs with whatever key it gets.
+    let public = signer.tbs_certificate.subject_public_key_info.subject_public_key.raw_bytes();
+    UnparsedPublicKey::new(&ED25519, public)
+        .verify(&signed, &signature)
+        .map_err(|_| ReleaseError::Options("the key is not the one of the certificate"))?;
     message(attributes, signature, signer, chain).map_err(ReleaseError::Cms)
 }
 
 fn sha512(path: &Path) -> Result<Vec<u8>, ReleaseError> {
     let mut file = File::open(path).map_err(at("open", path))?;
     let mut hash = Context::new(&SHA512);
-    let mut buffer = vec![0; 1 << 20];
-    loop {
-        match file.read(&mut buffer).map_err(at("read", path))? {
-            0 => return Ok(hash.finish().as_ref().to_vec()),
-            got => hash.update(&buffer[..got]),
-        }
-    }
+    durable::chunks(&mut file, path, |chunk| {
+        hash.update(chunk);
+        Ok(())
+    })?;
+    Ok(hash.finish().as_ref().to_vec())
 }
 
 /// The signed attributes, and their DER: what the key signs.

@@ -78,6 +78,16 @@ pub enum ReleaseError {
         /// What is allowed.
         rule: &'static str,
     },
+    /// The channel has no release of this name.
+    #[error("{manifest} lists no release {id:?}; it has: {}", if there.is_empty() { "none".into() } else { there.join(", ") })]
+    NotListed {
+        /// The release that was asked for.
+        id: String,
+        /// Target path of the channel manifest.
+        manifest: String,
+        /// Its releases.
+        there: Vec<String>,
+    },
     /// Options that contradict each other.
     #[error("{0}")]
     Options(&'static str),

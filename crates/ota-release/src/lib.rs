@@ -22,7 +22,7 @@ mod tests;
 pub use error::ReleaseError;
 pub use keygen::{CodeSigningCa, CodeSigningOptions, make_code_signing_ca};
 pub use metadata::RoleName;
-pub use release::{AddRelease, Added, DeltaFile, Placement, Rollout};
+pub use release::{AddRelease, Added, DeltaFile, Placement, Removed, Rollout};
 pub use repo::{Expiries, InitOptions, Published, RepoDir};
 pub use rotate::RotateOptions;
 pub use sign::{SignMethod, sign_detached};

@@ -1,6 +1,7 @@
 //! Adding a release: image, signature and delta targets, and the entry of the channel manifest (`update-sources.md` 2.3).
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -21,6 +22,12 @@ use crate::{
 
 /// Largest channel manifest that devices read.
 const MANIFEST_MAX: usize = 256 * 1024;
+
+/// What the target paths of channel manifests begin with.
+const CHANNELS: &str = "channels/";
+
+/// The targets of the next publication, by their paths.
+type Draft = BTreeMap<String, TargetFile>;
 
 /// How the image gets into the repository.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,6 +156,15 @@ pub struct Added {
     pub manifest: String,
 }
 
+/// What [`RepoDir::remove_release`] took out of the draft.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Removed {
+    /// Target path of the channel manifest.
+    pub manifest: String,
+    /// Files that no release lists any more. They may be deleted when no gateway is still fetching them.
+    pub files: Vec<PathBuf>,
+}
+
 impl RepoDir {
     /// Puts the files of a release into `targets/` and its entry into the draft of the channel manifest. Nothing is
     /// offered before [`RepoDir::publish`].
@@ -164,61 +180,107 @@ impl RepoDir {
         }
         let mut draft = self.draft()?;
         let folder = format!("images/{}/{}", add.model.to_lowercase(), add.version.semver());
-        let image = format!("{folder}/{}", file_name(&add.image)?);
-        let content = self.place(&add.image, &image, add.placement)?;
-        draft.insert(image.clone(), content.into());
-
+        let mut names = BTreeSet::new();
+        let mut put = |file: &Path, placement| {
+            let target = format!("{folder}/{}", file_name(file)?);
+            if !names.insert(target.clone()) {
+                return Err(ReleaseError::Options("two files of a release have the same name"));
+            }
+            let content = self.place(file, &target, placement)?;
+            draft.insert(target.clone(), content.into());
+            Ok((target, content))
+        };
+        let (image, content) = put(&add.image, add.placement)?;
         let mut signatures = Vec::new();
         for (kind, file) in &add.signatures {
-            let target = format!("{folder}/{}", file_name(file)?);
-            if signatures.iter().any(|known: &Value| known["target"] == target.as_str()) {
-                return Err(ReleaseError::Options("two signatures have the same file name"));
-            }
-            draft.insert(target.clone(), self.place(file, &target, Placement::Copy)?.into());
+            let (target, _) = put(file, Placement::Copy)?;
             signatures.push(json!({"type": kind, "target": target}));
         }
         let mut deltas = Vec::new();
         for delta in &add.deltas {
-            let target = format!("{folder}/{}", file_name(&delta.file)?);
-            draft.insert(target.clone(), self.place(&delta.file, &target, add.placement)?.into());
+            let (target, _) = put(&delta.file, add.placement)?;
             deltas.push(json!({
                 "from_version": delta.from_version, "from_sha256": delta.from_sha256, "target": target
             }));
         }
         let entry = entry(add, &image, signatures, deltas)?;
-        let (manifest, file) = self.renew_manifest(add, entry, &draft)?;
-        draft.insert(manifest.clone(), file);
+        let manifest = manifest_target(&add.model, &add.channel);
+        let mut releases = self.listed(&draft, &manifest)?.unwrap_or_default();
+        releases.retain(|release| release.get("id") != entry.get("id"));
+        releases.push(entry);
+        self.put_manifest(&mut draft, &add.model, &add.channel, &releases)?;
         self.keep_draft(&draft)?;
         Ok(Added { target: image, size: content.length, sha256: content.sha256, manifest })
     }
 
-    /// The manifest with `entry` in it, written as a new content-addressed file.
-    fn renew_manifest(
+    /// Takes a release out of the draft of the channel manifest, and whatever only this release listed out of the targets.
+    /// Gateways do not see it any more after [`RepoDir::publish`]. Its files stay, so that a download that has begun can
+    /// end.
+    ///
+    /// # Errors
+    /// [`ReleaseError::BadName`]; [`ReleaseError::NotListed`] when there is no such release;
+    /// [`ReleaseError::Malformed`] when a present manifest cannot be read; `Io`.
+    pub fn remove_release(&self, model: &str, channel: &str, id: &UpdateId) -> Result<Removed, ReleaseError> {
+        named("model", model)?;
+        named("channel", channel)?;
+        let mut draft = self.draft()?;
+        let manifest = manifest_target(model, channel);
+        let listed = self.listed(&draft, &manifest)?.unwrap_or_default();
+        let (gone, stay): (Vec<_>, Vec<_>) =
+            listed.into_iter().partition(|release| release["id"].as_str() == Some(id.as_str()));
+        if gone.is_empty() {
+            return Err(ReleaseError::NotListed {
+                id: id.to_string(),
+                manifest,
+                there: stay.iter().filter_map(|release| release["id"].as_str()).map(str::to_owned).collect(),
+            });
+        }
+        self.put_manifest(&mut draft, model, channel, &stay)?;
+        // Channels may share an image.
+        let channels = draft.keys().filter(|target| target.starts_with(CHANNELS));
+        let mut used = BTreeSet::new();
+        for channel in channels {
+            let releases = self.listed(&draft, channel)?.unwrap_or_default();
+            used.extend(releases.iter().flat_map(targets_of));
+        }
+        let unlisted = gone.iter().flat_map(targets_of).filter(|target| !used.contains(target));
+        let unlisted: BTreeSet<String> = unlisted.collect();
+        let files = draft
+            .extract_if(.., |target, _| unlisted.contains(target))
+            .map(|(target, file)| self.targets().join(file.path_of(&target)))
+            .collect();
+        self.keep_draft(&draft)?;
+        Ok(Removed { manifest, files })
+    }
+
+    /// The releases of a channel as the draft has them; `None` where there is no such channel.
+    fn listed(&self, draft: &Draft, manifest: &str) -> Result<Option<Vec<Value>>, ReleaseError> {
+        let file = draft.get(manifest).map(|file| self.targets().join(file.path_of(manifest)));
+        file.map(|path| self.releases_in(&path)).transpose()
+    }
+
+    /// Writes the manifest as a new content-addressed file and names it in `draft`.
+    fn put_manifest(
         &self,
-        add: &AddRelease,
-        entry: Value,
-        draft: &std::collections::BTreeMap<String, TargetFile>,
-    ) -> Result<(String, TargetFile), ReleaseError> {
-        let target = format!("channels/{}/{}.json", add.model, add.channel);
-        let mut releases = match draft.get(&target) {
-            Some(file) => self.releases_in(&self.targets().join(file.path_of(&target)))?,
-            None => Vec::new(),
-        };
-        releases.retain(|release| release.get("id") != entry.get("id"));
-        releases.push(entry);
-        let manifest = json!({"format": 1, "model": add.model, "channel": add.channel, "releases": releases});
+        draft: &mut Draft,
+        model: &str,
+        channel: &str,
+        releases: &[Value],
+    ) -> Result<(), ReleaseError> {
+        let manifest = json!({"format": 1, "model": model, "channel": channel, "releases": releases});
         let bytes = serde_json::to_vec_pretty(&manifest).map_err(ReleaseError::Encode)?;
         if bytes.len() > MANIFEST_MAX {
             return Err(ReleaseError::Options(
-                "the channel manifest would exceed 256 KiB; remove old releases",
+                "the channel manifest would exceed 256 KiB; take old releases out with `ota-admin repo remove`",
             ));
         }
         let content = Content { length: bytes.len() as u64, sha256: Sha256Digest::of(&bytes) };
-        let file = TargetFile::from(content);
+        let (target, file) = (manifest_target(model, channel), TargetFile::from(content));
         let path = self.targets().join(file.path_of(&target));
         durable::make_folder(path.parent().unwrap_or(&path), false)?;
         durable::write(&path, &bytes, 0o644)?;
-        Ok((target, file))
+        draft.insert(target, file);
+        Ok(())
     }
 
     fn releases_in(&self, path: &Path) -> Result<Vec<Value>, ReleaseError> {
@@ -278,6 +340,17 @@ fn entry(
         put("rollout", value);
     }
     Ok(Value::Object(entry))
+}
+
+fn manifest_target(model: &str, channel: &str) -> String {
+    format!("{CHANNELS}{model}/{channel}.json")
+}
+
+/// Image, signatures and deltas of an entry.
+fn targets_of(entry: &Value) -> Vec<String> {
+    let parts = ["signatures", "deltas"].iter().filter_map(|part| entry[part].as_array()).flatten();
+    let targets = std::iter::once(entry).chain(parts).filter_map(|part| part["target"].as_str());
+    targets.map(str::to_owned).collect()
 }
 
 fn file_name(path: &Path) -> Result<&str, ReleaseError> {

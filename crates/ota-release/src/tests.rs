@@ -134,6 +134,28 @@ fn the_manifest_keeps_older_releases_and_replaces_the_one_of_the_same_id() {
 }
 
 #[test]
+fn a_release_that_is_taken_out_is_offered_no_more_and_what_others_list_stays() {
+    let world = World::new();
+    let bad = world.repo.add_release(&world.image("v5.0.5", b"bad")).unwrap();
+    let good = world.repo.add_release(&world.image("v5.0.6", b"good")).unwrap();
+    let shared = AddRelease { channel: "beta".into(), ..world.image("v5.0.5", b"bad") };
+    world.repo.add_release(&shared).unwrap();
+    world.repo.publish(NOW).unwrap();
+
+    let (bad_id, stable) = (shared.id.clone(), "stable");
+    let removed = world.repo.remove_release("IGW-5000", stable, &bad_id).unwrap();
+    assert!(removed.files.is_empty(), "channel beta still lists it: {removed:?}");
+    let removed = world.repo.remove_release("IGW-5000", "beta", &bad_id).unwrap();
+    world.repo.publish(NOW).unwrap();
+    assert_eq!(fs::read(&removed.files[0]).unwrap(), b"bad", "a download that has begun can end");
+    assert!(world.python(&[&good.target]).is_ok());
+    assert!(world.python(&[&bad.target]).unwrap_err().contains("AssertionError"), "it is not listed");
+
+    let again = world.repo.remove_release("IGW-5000", stable, &bad_id).unwrap_err().to_string();
+    assert!(again.contains("lists no release \"igw-5000-5.0.5\"; it has: igw-5000-5.0.6"), "{again}");
+}
+
+#[test]
 fn a_linked_image_is_the_same_file_and_a_copied_one_is_not() {
     use std::os::unix::fs::MetadataExt;
     let world = World::new();
@@ -232,9 +254,18 @@ fn a_signature_that_cannot_be_made_leaves_the_one_that_is_there() {
     let before = fs::read(&signature).unwrap();
     let other_name = other.to_str().unwrap();
     run("openssl", &["genpkey", "-algorithm", "ed25519", "-out", other_name], "openssl").unwrap();
-    let wrong = SignMethod::Cms { key: other, certificate: ca.signer_certificate, chain: None };
+    let wrong = SignMethod::Cms { key: other.clone(), certificate: ca.signer_certificate, chain: None };
+    // An Ed25519 certificate, in DER, and the key of another one.
+    let file = |name: &str| world.dir.path().join(name).to_str().unwrap().to_owned();
+    let [key, pem, der] = ["own.key", "own.pem", "own.der"].map(file);
+    let own = ["req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=own"];
+    run("openssl", &[&own[..], &["-keyout", &key, "-out", &pem]].concat(), "openssl").unwrap();
+    run("openssl", &["x509", "-in", &pem, "-outform", "DER", "-out", &der], "openssl").unwrap();
+    let ed25519 =
+        |key: &str| SignMethod::Cms { key: key.into(), certificate: der.clone().into(), chain: None };
+    assert!(sign_detached(&one.image, &ed25519(&key), Some(&world.dir.path().join("own.p7s"))).is_ok());
     let gone = SignMethod::Openpgp { key: "nobody".into(), homedir: Some(ca.ca_key.clone()), armor: false };
-    for method in [wrong, gone] {
+    for method in [wrong, ed25519(other_name), gone] {
         assert!(sign_detached(&one.image, &method, Some(&signature)).is_err());
         assert_eq!(fs::read(&signature).unwrap(), before);
     }

@@ -260,6 +260,7 @@ impl SafetyGate for SafetyEngine {
             SafetyReport {
                 constraints,
                 active_override: active.map(|active| active.report(now.monotonic, now.wall)),
+                proposed_override: state.proposal.as_ref().map(|open| open.report(now.monotonic, now.wall)),
                 window_active: state.update.is_some(),
                 next_window: None,
                 inhibitors: state.inhibitors.reports(now.monotonic, now.wall),

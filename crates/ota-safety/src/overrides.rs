@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use ota_core::{Timestamp, safety::OverrideReport};
+use ota_core::{
+    Timestamp,
+    safety::{OverrideReport, ProposalReport},
+};
 
 /// Why an override was not enabled.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,6 +63,19 @@ impl Proposal {
     pub(crate) fn agreed(&self, covers: &BTreeSet<String>) -> Option<BTreeSet<String>> {
         let both: BTreeSet<String> = self.covers.intersection(covers).cloned().collect();
         (!both.is_empty()).then_some(both)
+    }
+
+    /// For `safety/status`.
+    pub(crate) fn report(&self, now: Duration, wall: Timestamp) -> ProposalReport {
+        let remaining = self.until.saturating_sub(now);
+        ProposalReport {
+            by: self.by.clone(),
+            reason: self.reason.clone(),
+            constraints: self.covers.iter().cloned().collect(),
+            duration: self.duration,
+            remaining,
+            expires_at: wall + remaining,
+        }
     }
 }
 

@@ -10,6 +10,7 @@ use std::{
 
 use ota_core::{
     Timestamp,
+    error::chain,
     ports::{AuditEntry, AuditLog as _, AuditOutcome},
 };
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -222,7 +223,7 @@ fn look_at_newer(folder: PathBuf, found: u32) -> Result<Opened, StoreError> {
 
 /// Sets the damaged database aside and starts an empty one.
 fn start_anew(folder: &Path, now: Timestamp, error: &StoreError) -> Result<Opened, StoreError> {
-    let why = why(error);
+    let why = chain(error);
     let aside = free_name(folder, now);
     let suffix = aside.extension().unwrap_or_default().to_string_lossy().into_owned();
     // The chain first: a cut between the two finds the damaged database again.
@@ -265,16 +266,6 @@ fn record_restart(store: &SqliteStore, now: Timestamp, aside: &Path, why: &str, 
     if let Err(error) = store.append(now, &entry) {
         tracing::error!(error = %error.chain(), "the restart of the state store is not in the audit log");
     }
-}
-
-fn why(error: &StoreError) -> String {
-    let mut why = error.to_string();
-    let mut next = std::error::Error::source(error);
-    while let Some(source) = next {
-        why = format!("{why}: {source}");
-        next = source.source();
-    }
-    why
 }
 
 /// A name under which nothing is yet.

@@ -168,6 +168,7 @@ impl SafetyGate for FakeGate {
         self.state.with(|state| SafetyReport {
             constraints: state.constraints.clone(),
             active_override: state.active_override.clone(),
+            proposed_override: None,
             window_active: state.window_active,
             next_window: state.next_window,
             inhibitors: Vec::new(),

@@ -149,24 +149,6 @@ impl From<ImageExpectation> for Expected {
     }
 }
 
-/// Reads `image` to its end in steps of [`READ_SIZE`] and returns its digests, when length and SHA-256 are the expected.
-///
-/// Stops at the first step that goes beyond the expected length. Reports [`WriteProgress::ReadBack`].
-///
-/// # Errors
-/// `ChecksumMismatch` (OTA_007), `SystemBusy` (OTA_014) when the observer stops it, the reader's own.
-pub fn read_expected(
-    image: &mut dyn ImageReader,
-    expect: impl Into<Expected>,
-    also: impl IntoIterator<Item = HashKind>,
-    observer: Observer<'_>,
-) -> Result<ContentDigests, PortError> {
-    let expect = expect.into();
-    let mut hasher = ContentHasher::new(also);
-    read_steps(image, expect, observer, |bytes| hasher.update(bytes))?;
-    checked(hasher.finish(), expect)
-}
-
 /// A stream whose digests are known, with its end in memory.
 #[derive(Debug)]
 pub struct ContentWithTail {
@@ -188,19 +170,20 @@ impl ContentWithTail {
     }
 }
 
-/// Like [`read_expected`], and keeps the last `keep` bytes, so that what is appended to an image can be told from it
-/// without reading it again.
+/// Reads `image` to its end in steps of [`READ_SIZE`] and returns its digests, when length and SHA-256 are the expected, with
+/// its last `keep` bytes, so that what is appended to an image can be told from it without reading it again.
+///
+/// Stops at the first step that goes beyond the expected length. Reports [`WriteProgress::ReadBack`].
 ///
 /// # Errors
-/// As [`read_expected`].
+/// `ChecksumMismatch` (OTA_007), `SystemBusy` (OTA_014) when the observer stops it, the reader's own.
 pub fn read_expected_with_tail(
     image: &mut dyn ImageReader,
-    expect: impl Into<Expected>,
+    expect: Expected,
     also: impl IntoIterator<Item = HashKind>,
     keep: usize,
     observer: Observer<'_>,
 ) -> Result<ContentWithTail, PortError> {
-    let expect = expect.into();
     let mut hasher = ContentHasher::new(also);
     let mut before_tail = hasher.clone();
     let mut tail = Vec::new();
@@ -299,8 +282,9 @@ mod tests {
             let bytes: Vec<u8> = (0..length).map(|index| u8::try_from(index % 253).unwrap()).collect();
             let expect =
                 ImageExpectation { size: ByteCount(length as u64), sha256: Sha256Digest::of(&bytes) };
-            let read = read_expected_with_tail(&mut Slice(&bytes), expect, [], keep, &mut |_| Flow::Continue)
-                .unwrap();
+            let mut go_on = |_: WriteProgress| Flow::Continue;
+            let read =
+                read_expected_with_tail(&mut Slice(&bytes), expect.into(), [], keep, &mut go_on).unwrap();
             assert_eq!(read.tail, bytes[length.saturating_sub(keep)..]);
             for prefix in [length.saturating_sub(keep), length.saturating_sub(1), length] {
                 let first = read.first(prefix as u64);

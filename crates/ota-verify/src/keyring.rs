@@ -19,7 +19,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use ota_core::release::{DetachedSignature, SignatureKind};
+use ota_core::release::{DetachedSignature, signature_endings};
 use rustls_pki_types::pem::{PemObject as _, SectionKind};
 
 use crate::{
@@ -31,9 +31,6 @@ use crate::{
 
 /// The longest file that is read.
 const MAX_FILE: u64 = 1 << 20;
-
-/// Most signatures of one kind beside a file.
-const OF_A_KIND: usize = 8;
 
 /// Folder of the keys that count only where the configuration allows development keys.
 const DEVELOPMENT: &str = "development";
@@ -144,25 +141,19 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, VerifyError> {
 }
 
 /// The detached signatures beside a file: `NAME.sig`, `NAME.asc` (`OpenPGP`), `NAME.p7s` (CMS), further ones of a kind as
-/// `NAME.p7s.2` to `NAME.p7s.8`. Staging keeps them in the same way.
+/// `NAME.p7s.2` to `NAME.p7s.8`.
 ///
 /// # Errors
 /// One that cannot be read, or is longer than a key file may be.
 pub fn signatures_beside(path: &Path) -> Result<Vec<DetachedSignature>, VerifyError> {
-    let kinds =
-        [("sig", SignatureKind::Openpgp), ("asc", SignatureKind::Openpgp), ("p7s", SignatureKind::Cms)];
-    let beside = |extension: &str, number: usize| {
+    let beside = |ending: &str| {
         let mut name = path.as_os_str().to_owned();
         name.push(".");
-        name.push(extension);
-        if number > 1 {
-            name.push(format!(".{number}"));
-        }
+        name.push(ending);
         PathBuf::from(name)
     };
-    kinds
-        .into_iter()
-        .flat_map(|(extension, kind)| (1..=OF_A_KIND).map(move |number| (beside(extension, number), kind)))
+    signature_endings()
+        .map(|(ending, kind)| (beside(&ending), kind))
         .filter(|(path, _)| path.exists())
         .map(|(path, kind)| Ok(DetachedSignature { kind, bytes: read(&path)? }))
         .collect()

@@ -60,7 +60,7 @@ impl fmt::Display for Moment {
             TimeSource::Clock => "by the clock",
             TimeSource::UnsetClock => "by the clock, which nothing trusted has set since boot",
             TimeSource::BuildTime => "the build time, since the clock is behind it",
-            TimeSource::StoredFloor => "the last signed time seen, since the clock is behind it",
+            TimeSource::StoredFloor => "the latest time vouched for, since the clock is behind it",
         };
         write!(f, "{} {source}", Utc(self.secs()))
     }

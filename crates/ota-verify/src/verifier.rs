@@ -126,19 +126,26 @@ pub struct KeyringVerifier {
     keyring: Keyring,
     config: VerifyConfig,
     key_list: KeyList,
+    /// See [`ImageVerifier::trust`].
+    trust: String,
 }
 
 impl KeyringVerifier {
     /// With keys that were loaded before.
     #[must_use]
     pub fn new(keyring: Keyring, config: VerifyConfig) -> Self {
-        Self { keyring, config, key_list: KeyList::default() }
+        Self::with(keyring, config, KeyList::default())
+    }
+
+    fn with(keyring: Keyring, config: VerifyConfig, key_list: KeyList) -> Self {
+        let trust = mark::of(&keyring, &config, &key_list);
+        Self { keyring, config, key_list, trust }
     }
 
     /// With the keys retired that `list` retires; see [`KeyringVerifier::accept_key_list`].
     #[must_use]
     pub fn with_key_list(self, list: KeyList) -> Self {
-        Self { key_list: list, ..self }
+        Self::with(self.keyring, self.config, list)
     }
 
     /// The keys it trusts.
@@ -334,7 +341,7 @@ impl KeyringVerifier {
         let moment = self.config.moment();
         let verdict =
             policy::judge(&Found { size: content.size, sha256: content.sha256, findings }, required);
-        let verdict = verdict.map(|vouched| Vouched { trust: self.mark(), ..vouched });
+        let verdict = verdict.map(|vouched| Vouched { trust: self.trust.clone(), ..vouched });
         match &verdict {
             Ok(vouched) => {
                 tracing::info!(sha256 = %vouched.sha256, signers = ?vouched.signers, %moment, "accepted")
@@ -400,7 +407,7 @@ impl ImageVerifier for KeyringVerifier {
     }
 
     fn trust(&self) -> String {
-        self.mark()
+        self.trust.clone()
     }
 
     fn end_len(&self) -> usize {

@@ -14,9 +14,6 @@ use crate::{
     output::{Output, table},
 };
 
-/// Records of one request; the gateway gives no more.
-const PAGE: u32 = 1000;
-
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(subcommand)]
@@ -105,10 +102,11 @@ pub(crate) enum FormatArg {
 }
 
 impl Filter {
-    fn query(&self, after: Option<u64>, limit: u32) -> AuditQuery {
+    /// Without a limit: everything, where the format is not JSON.
+    fn query(&self, limit: Option<u32>) -> AuditQuery {
         AuditQuery {
-            after,
-            limit: Some(limit),
+            after: self.after,
+            limit,
             actor: self.actor.clone(),
             action: self.action.clone(),
             outcome: self.outcome.map(AuditOutcome::from),
@@ -124,42 +122,18 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     match args.what {
         What::List { filter, before, limit } => {
             let newest = filter.after.is_none().then_some(true);
-            let query = AuditQuery { before, newest, ..filter.query(filter.after, limit) };
+            let query = AuditQuery { before, newest, ..filter.query(Some(limit)) };
             let page = client.audit(&query).await?;
             context.out.show(&page, |page| list(page, newest.is_some()))
         }
         What::Export { filter, format, file } => {
+            let format = match format {
+                FormatArg::Jsonl => AuditFormat::Jsonl,
+                FormatArg::Csv => AuditFormat::Csv,
+            };
+            let query = AuditQuery { format: Some(format), ..filter.query(None) };
             let mut kept = Kept::start(&file)?;
-            let (mut after, mut first) = (filter.after.unwrap_or(0), true);
-            loop {
-                // What comes next is only in the JSON; the text is asked for up to there.
-                let page = client.audit(&filter.query(Some(after), PAGE)).await?;
-                if page.next == after {
-                    break;
-                }
-                let format = match format {
-                    FormatArg::Jsonl => AuditFormat::Jsonl,
-                    FormatArg::Csv => AuditFormat::Csv,
-                };
-                let count = u32::try_from(page.records.len()).unwrap_or(PAGE);
-                if count > 0 {
-                    let query = AuditQuery { format: Some(format), ..filter.query(Some(after), count) };
-                    let mut text = Vec::new();
-                    client
-                        .audit_text(&query, &mut |bytes| {
-                            let _: () = text.extend_from_slice(bytes);
-                            Ok(())
-                        })
-                        .await?;
-                    // One header line is enough.
-                    let header = format == AuditFormat::Csv && !first;
-                    let skip =
-                        text.iter().position(|byte| *byte == b'\n').filter(|_| header).map_or(0, |at| at + 1);
-                    kept.write(&text[skip..])?;
-                    first = false;
-                }
-                after = page.next;
-            }
+            client.audit_text(&query, &mut |bytes| kept.write(bytes)).await?;
             context.out.show(&kept.finish()?, |done| format!("{} ({} bytes)", done.file, done.bytes))
         }
         What::Verify => verdict(&client.audit_verify().await?, &mut context.out),

@@ -1,7 +1,5 @@
 //! `ota-admin download`.
 
-use std::time::Duration;
-
 use ota_api::{
     updates::DownloadRequest,
     words::{Partition, Priority},
@@ -11,7 +9,7 @@ use ota_core::{Slot, job};
 use super::Context;
 use crate::{
     exit::Failure,
-    follow::{Goal, wait_for},
+    follow::{Goal, Patience, wait_for},
 };
 
 /// Speed and IO share, as it is typed.
@@ -48,9 +46,8 @@ pub(crate) struct Args {
     /// Wait until the image is downloaded and verified.
     #[arg(long)]
     pub(crate) wait: bool,
-    /// With --wait: seconds to wait at most; then the job goes on alone and the exit code is 124.
-    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) wait_timeout: Option<u64>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
@@ -68,7 +65,6 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
             format!("{} {} (about {}): {}", s.job_id, s.status, s.estimated_duration, s.message)
         });
     }
-    context.pace.limit = args.wait_timeout.map(Duration::from_secs);
-    let end = wait_for(&client, &started.job_id, Goal::Downloaded, context).await?;
+    let end = wait_for(&client, &started.job_id, Goal::Downloaded, args.patience, context).await?;
     context.out.show(&end, |p| format!("{} {}: install it with `ota-admin install {0}`", p.job_id, p.status))
 }

@@ -1,7 +1,5 @@
 //! `ota-admin install`.
 
-use std::time::Duration;
-
 use ota_api::{updates::InstallRequest, words::Strategy};
 use ota_core::job;
 
@@ -9,7 +7,7 @@ use super::Context;
 use crate::{
     ask::OptionalPin,
     exit::Failure,
-    follow::{Goal, line, wait_for},
+    follow::{Goal, Patience, line, wait_for},
 };
 
 /// When and how, as it is typed.
@@ -51,9 +49,8 @@ pub(crate) struct Args {
     /// Wait for the end: the confirmed boot, or, without --reboot-after, until only the reboot is missing.
     #[arg(long)]
     pub(crate) wait: bool,
-    /// With --wait: seconds to wait at most; then the job goes on alone and the exit code is 124.
-    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) wait_timeout: Option<u64>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
     #[command(flatten)]
     pub(crate) pin: OptionalPin,
 }
@@ -74,7 +71,6 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         });
     }
     let goal = if args.reboot_after { Goal::Ended } else { Goal::Installed };
-    context.pace.limit = args.wait_timeout.map(Duration::from_secs);
-    let end = wait_for(&client, &started.job_id, goal, context).await?;
+    let end = wait_for(&client, &started.job_id, goal, args.patience, context).await?;
     context.out.show(&end, line)
 }

@@ -1,6 +1,6 @@
 //! `ota-admin jobs`.
 
-use ota_api::jobs::{JobInfo, JobsQuery};
+use ota_api::jobs::{JobError, JobInfo, JobsQuery};
 
 use super::Context;
 use crate::{
@@ -61,6 +61,13 @@ fn why(job: &JobInfo) -> String {
     }
 }
 
+/// Why a job failed, and what to do.
+pub(super) fn failure_rows(failure: &JobError) -> Vec<(&'static str, String)> {
+    let code = failure.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
+    let actions = failure.suggested_actions.iter().map(|action| ("What to do", action.clone()));
+    [("Failure", format!("{}{code}", failure.message))].into_iter().chain(actions).collect()
+}
+
 fn detail(job: &JobInfo) -> String {
     let mut rows = vec![("Job", job.job_id.clone())];
     rows.extend(job.deployment_id.iter().map(|id| ("Deployment", id.clone())));
@@ -79,11 +86,7 @@ fn detail(job: &JobInfo) -> String {
     }));
     rows.extend(job.signers.iter().map(|signer| ("Signed by", signer.clone())));
     rows.extend(job.waiting_for.iter().map(|waiting| ("Waits for", waiting.reason.clone())));
-    if let Some(failure) = &job.failure {
-        let code = failure.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
-        rows.push(("Failure", format!("{}{code}", failure.message)));
-        rows.extend(failure.suggested_actions.iter().map(|action| ("What to do", action.clone())));
-    }
+    rows.extend(job.failure.iter().flat_map(failure_rows));
     rows.extend(job.cancel_reason.iter().map(|reason| ("Cancelled", reason.clone())));
     rows.extend([("Created", job.created_at.to_string()), ("Updated", job.updated_at.to_string())]);
     facts(rows)

@@ -1,13 +1,11 @@
 //! `ota-admin progress`.
 
-use std::time::Duration;
-
 use ota_api::updates::ProgressResponse;
 
-use super::Context;
+use super::{Context, jobs::failure_rows};
 use crate::{
     exit::Failure,
-    follow::{Goal, wait_for},
+    follow::{Goal, Patience, wait_for},
     output::facts,
 };
 
@@ -18,17 +16,15 @@ pub(crate) struct Args {
     /// Show it until it ends.
     #[arg(long)]
     pub(crate) wait: bool,
-    /// With --wait: seconds to wait at most; then the job goes on alone and the exit code is 124.
-    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) wait_timeout: Option<u64>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
     let mut progress = client.progress(args.job.as_deref()).await?;
     if args.wait {
-        context.pace.limit = args.wait_timeout.map(Duration::from_secs);
-        progress = wait_for(&client, &progress.job_id, Goal::Ended, context).await?;
+        progress = wait_for(&client, &progress.job_id, Goal::Ended, args.patience, context).await?;
     }
     context.out.show(&progress, text)
 }
@@ -51,10 +47,6 @@ fn text(progress: &ProgressResponse) -> String {
         let blocking = waiting.constraints.iter();
         rows.extend(blocking.map(|c| ("Blocked by", format!("{}: {}", c.constraint, c.message))));
     }
-    if let Some(failure) = &progress.failure {
-        let code = failure.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
-        rows.push(("Failure", format!("{}{code}", failure.message)));
-        rows.extend(failure.suggested_actions.iter().map(|action| ("What to do", action.clone())));
-    }
+    rows.extend(progress.failure.iter().flat_map(failure_rows));
     facts(rows)
 }

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::Context as _;
 use ota_core::{
     ByteCount, Sha256Digest, Timestamp, UpdateId, Version,
     release::{ImageKind, SignatureKind},
@@ -25,6 +26,8 @@ pub(crate) enum What {
     Init(InitArgs),
     /// Put a release into the draft. Gateways see it after `publish`.
     Add(Box<AddArgs>),
+    /// Take a release out of the draft. Gateways are not offered it any more after `publish`.
+    Remove(RemoveArgs),
     /// Sign and write the draft; without one, sign everything anew.
     Publish(PublishArgs),
 }
@@ -172,6 +175,23 @@ fn delta(text: &str) -> Result<DeltaArg, String> {
 }
 
 #[derive(Clone, Debug, clap::Args)]
+pub(crate) struct RemoveArgs {
+    /// Name of the release, as `repo add` printed it.
+    id: UpdateId,
+    #[command(flatten)]
+    place: Place,
+    /// Device model that the image is made for.
+    #[arg(long)]
+    model: String,
+    /// Channel.
+    #[arg(long, default_value = "stable")]
+    channel: String,
+    /// Publish at once.
+    #[arg(long)]
+    publish: bool,
+}
+
+#[derive(Clone, Debug, clap::Args)]
 pub(crate) struct PublishArgs {
     #[command(flatten)]
     place: Place,
@@ -186,6 +206,7 @@ pub(crate) fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     match args.what {
         What::Init(args) => init(args, context),
         What::Add(args) => add(*args, context),
+        What::Remove(args) => remove(args, context),
         What::Publish(args) => publish(&args, context),
     }
 }
@@ -224,12 +245,25 @@ fn add(args: AddArgs, context: &mut Context) -> Result<(), Failure> {
             ("Release", release.id.to_string()),
             ("Image", format!("{} ({} bytes)", added.target, added.size)),
             ("SHA-256", added.sha256.to_string()),
-            (
-                "State",
-                published.as_ref().map_or_else(|| "draft: run `ota-admin repo publish`".into(), versions),
-            ),
+            ("State", state(published.as_ref())),
         ])
     })
+}
+
+fn remove(args: RemoveArgs, context: &mut Context) -> Result<(), Failure> {
+    let repo = RepoDir::open(args.place.repo, args.place.keys)?;
+    let removed = repo.remove_release(&args.model, &args.channel, &args.id)?;
+    let published = if args.publish { Some(repo.publish(context.now)?) } else { None };
+    let document = json!({"id": args.id, "removed": removed, "published": published});
+    context.out.show(&document, |_| {
+        let files = removed.files.iter().map(|path| ("No longer listed", path.display().to_string()));
+        let release = [("Release", format!("{} is taken out of {}", args.id, removed.manifest))];
+        facts(release.into_iter().chain(files).chain([("State", state(published.as_ref()))]))
+    })
+}
+
+fn state(published: Option<&Published>) -> String {
+    published.map_or_else(|| "draft: run `ota-admin repo publish`".into(), versions)
 }
 
 fn release(args: AddArgs, now: Timestamp) -> Result<AddRelease, Failure> {
@@ -281,6 +315,14 @@ fn signature(path: PathBuf) -> Result<(SignatureKind, PathBuf), Failure> {
             return Err(Failure::Usage(format!("{name}: a signature file ends in .p7s, .sig or .asc")));
         }
     };
+    let bytes = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+    if SignatureKind::of(&bytes) != kind {
+        let what = if kind == SignatureKind::Cms { "CMS" } else { "OpenPGP" };
+        return Err(Failure::Usage(format!(
+            "{}: named like a signature of {what}, and is none",
+            path.display()
+        )));
+    }
     Ok((kind, path))
 }
 

@@ -1,14 +1,12 @@
 //! `ota-admin rollback`.
 
-use std::time::Duration;
-
 use ota_api::updates::RollbackRequest;
 
 use super::Context;
 use crate::{
     ask::PinArgs,
     exit::Failure,
-    follow::{Goal, line, wait_for},
+    follow::{Goal, Patience, line, wait_for},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -24,9 +22,8 @@ pub(crate) struct Args {
     /// Wait for the end, over the reboot.
     #[arg(long)]
     pub(crate) wait: bool,
-    /// With --wait: seconds to wait at most; then the job goes on alone and the exit code is 124.
-    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = clap::value_parser!(u64).range(1..))]
-    pub(crate) wait_timeout: Option<u64>,
+    #[command(flatten)]
+    pub(crate) patience: Patience,
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
@@ -37,7 +34,6 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     if !args.wait {
         return context.out.show(&started, |s| format!("{} {}: {}", s.job_id, s.status, s.message));
     }
-    context.pace.limit = args.wait_timeout.map(Duration::from_secs);
-    let end = wait_for(&client, &started.job_id, Goal::Ended, context).await?;
+    let end = wait_for(&client, &started.job_id, Goal::Ended, args.patience, context).await?;
     context.out.show(&end, line)
 }

@@ -25,6 +25,11 @@ fn text(status: &SafetyStatus) -> String {
         let (left, why) = (active.remaining_seconds, &active.reason);
         rows.push(("Override", format!("{names} for {left} s more: {why}")));
     }
+    if let Some(open) = &status.proposed_override {
+        let (names, by) = (open.constraints.join(", "), &open.by);
+        let left = open.remaining_seconds;
+        rows.push(("Proposed", format!("{by} asks to override {names}, for {left} s more: {}", open.reason)));
+    }
     if let Some(window) = &status.service_window {
         rows.push((
             "Service",

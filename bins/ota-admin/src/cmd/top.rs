@@ -226,6 +226,9 @@ fn lights(safety: &SafetyStatus) -> String {
     if let Some(active) = &safety.active_override {
         rows.push(("Override", format!("{} s left: {}", active.remaining_seconds, active.reason)));
     }
+    if let Some(open) = &safety.proposed_override {
+        rows.push(("Proposed", format!("{} asks to override: {}", open.by, open.reason)));
+    }
     if let Some(window) = &safety.service_window {
         rows.push(("Service", format!("people are at the machine until {}", window.closes_at)));
     }

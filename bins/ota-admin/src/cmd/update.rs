@@ -64,12 +64,12 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
             return Err(Failure::Interrupted("; nothing was started".into()));
         }
     }
-    let pace = Pace { give_up: Duration::from_secs(args.reboot_timeout), ..context.pace };
     let limit = args.wait_timeout.map(Duration::from_secs);
+    let pace = Pace { give_up: Duration::from_secs(args.reboot_timeout), limit, ..context.pace };
     let started = client.download(&download(&update)).await?;
     let mut view = View::new(&mut context.out, Scale::Whole);
     let work = drive(&client, &started.job_id, (args.strategy.into(), &args.pin), pace, &mut view);
-    let end = unless_interrupted(&started.job_id, limit, work).await;
+    let end = unless_interrupted(&started.job_id, pace.limit, work).await;
     view.end();
     if let Err(failure) = end {
         if matches!(&failure, Failure::Client(error) if error.api().is_some()) {

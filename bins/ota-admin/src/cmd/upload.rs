@@ -1,6 +1,6 @@
 //! `ota-admin upload`: images that people bring themselves.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use ota_api::upload::{DeployRequest, UploadList, VerifyRequest, VerifyResponse};
 use ota_client::UploadFile;
@@ -9,7 +9,7 @@ use super::{Context, install::StrategyArg};
 use crate::{
     ask::OptionalPin,
     exit::Failure,
-    follow::{Goal, line, wait_for},
+    follow::{Goal, Patience, line, wait_for},
     output::table,
 };
 
@@ -79,9 +79,8 @@ pub(crate) struct Deploy {
     /// Wait for the end: the confirmed boot, or, with --no-reboot, until only the reboot is missing.
     #[arg(long)]
     wait: bool,
-    /// With --wait: seconds to wait at most; then the job goes on alone and the exit code is 124.
-    #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = clap::value_parser!(u64).range(1..))]
-    wait_timeout: Option<u64>,
+    #[command(flatten)]
+    patience: Patience,
     #[command(flatten)]
     pin: OptionalPin,
 }
@@ -139,8 +138,7 @@ async fn deploy(args: Deploy, context: &mut Context) -> Result<(), Failure> {
         return context.out.show(&started, |s| format!("{} ({}): {}", s.deployment_id, s.job_id, s.message));
     }
     let goal = if args.no_reboot { Goal::Installed } else { Goal::Ended };
-    context.pace.limit = args.wait_timeout.map(Duration::from_secs);
-    let end = wait_for(&client, &started.job_id, goal, context).await?;
+    let end = wait_for(&client, &started.job_id, goal, args.patience, context).await?;
     context.out.show(&end, line)
 }
 

@@ -2,7 +2,7 @@
 
 use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail};
 use ota_core::{
     ByteCount, OtaError, Timestamp, Version,
     error::{PortError, PortErrorKind},
@@ -196,10 +196,9 @@ fn verifier(args: &Args, now: Timestamp) -> anyhow::Result<(KeyringVerifier, Opt
         X509Policy { extended_key_usage: args.extended_key_usage.into(), require_crl: args.require_crl };
     let verifier = KeyringVerifier::new(Keyring::load(&args.keys)?, config.clone());
     let Some(path) = &args.key_list else { return Ok((verifier, None)) };
-    ensure!(path.exists(), "{} is not there", path.display());
     Ok(match verifier.load_key_list(path, 0) {
         Ok(Some(list)) => (verifier.with_key_list(list), None),
-        Ok(None) => (verifier, None),
+        Ok(None) => bail!("{} is not there", path.display()),
         // As on the device: until there is a good list, no key is trusted.
         Err(refused @ (VerifyError::Content { .. } | VerifyError::TooLarge { .. })) => {
             (KeyringVerifier::new(Keyring::default(), config), Some(format!("{refused}; no key is trusted")))

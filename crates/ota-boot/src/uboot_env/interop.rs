@@ -62,8 +62,8 @@ fn tool(name: &str, dir: &Path, arguments: &[&str]) -> Vec<u8> {
 
 /// A first environment, as a factory would have written it.
 fn factory(dir: &Path, format: Format) {
-    let (header, copies) = if format == Format::Redundant { (5, 2) } else { (4, 1) };
-    let data = Environment::default().serialise(0x2000 - header).unwrap();
+    let copies = if format == Format::Redundant { 2 } else { 1 };
+    let data = Environment::default().serialise(0x2000 - format.header()).unwrap();
     fs::write(dir.join("env"), format.seal(0, &data).repeat(copies)).unwrap();
 }
 

@@ -251,7 +251,10 @@ impl Places {
             return Ok(());
         }
         let other = format!("the boot loader would take copy {}", state.current.index() + 1);
-        Err(not_taken(state.unread.map_or(other.clone(), |why| format!("{other}: {why}"))))
+        Err(not_taken(match state.unread {
+            Some(why) => format!("{other}: {why}"),
+            None => other,
+        }))
     }
 }
 

@@ -337,7 +337,7 @@ fn finish(end: End) -> Plan {
 }
 
 fn succeed() -> Plan {
-    Plan::to(Succeeded, [RecordSuccess, DropImage, Announce(Phase::Install, Outcome::Success)])
+    Plan::to(Succeeded, [DropImage, RecordSuccess, Announce(Phase::Install, Outcome::Success)])
 }
 
 /// What belongs to the end of an install beside its record, for a start that finds it missing: a cut came right behind the record.
@@ -345,7 +345,7 @@ fn succeed() -> Plan {
 #[must_use]
 pub fn after_end(job: &Job) -> Vec<Effect> {
     match (&job.state, job.kind) {
-        (Succeeded, _) => vec![RecordSuccess, DropImage],
+        (Succeeded, _) => vec![DropImage, RecordSuccess],
         // Its owner's, see above.
         (_, JobKind::Deployment) => Vec::new(),
         (state, _) if state.is_end() => vec![DropImage],

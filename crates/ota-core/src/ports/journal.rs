@@ -124,6 +124,9 @@ pub struct LastUpdate {
     pub at: Timestamp,
     /// `success`, `failed`, `rolled_back` or `cancelled`.
     pub status: String,
+    /// The job that it was; of older records and of a factory's it is not known.
+    #[serde(default)]
+    pub job: Option<JobId>,
 }
 
 /// The record of who did what. Hash-chained by the adapter.

@@ -2,12 +2,12 @@
 
 use ota_core::{
     Timestamp,
-    job::{Held, JobState},
+    job::{Held, Input, JobState},
     safety::OnViolation,
 };
 
 use super::*;
-use crate::ExplainRequest;
+use crate::{ExplainRequest, brake::Brake, effects::fence};
 
 const SCHEDULED: InstallOptions = InstallOptions { strategy: Strategy::MaintenanceWindow, ..SEAMLESS };
 
@@ -208,6 +208,20 @@ async fn a_violation_that_comes_while_the_slot_is_fenced_counts_as_soon_as_it_is
     gateway.until_held().await;
     gateway.clear("crane_motion");
     gateway.rebooter.until_reboots(1).await;
+}
+
+#[tokio::test]
+async fn what_is_stopped_before_the_slot_is_touched_leaves_it_as_it_was() {
+    let gateway = Gateway::start().await;
+    let job = gateway.downloaded().await;
+    let (before, slot) = (gateway.boot.env(), gateway.journal.slot(Slot::B).unwrap());
+    let brake = Brake::default();
+    brake.stop();
+    let stopped = fence(&gateway.engine().shared, &job, &brake);
+    assert!(matches!(stopped, Input::FenceFailed(_)), "{stopped:?}");
+    assert_eq!((gateway.boot.env(), gateway.journal.slot(Slot::B).unwrap()), (before.clone(), slot));
+    let fenced = fence(&gateway.engine().shared, &job, &Brake::default());
+    assert!(matches!(fenced, Input::Fenced) && gateway.boot.env() != before, "{fenced:?}");
 }
 
 #[tokio::test(start_paused = true)]

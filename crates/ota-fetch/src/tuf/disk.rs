@@ -73,8 +73,8 @@ struct Inner {
     changed: Vec<String>,
 }
 
-/// Time of the newest good check, from the folder in which a source keeps its metadata: it was at least that late, for the
-/// metadata was signed and had not run out. `None` where there was none yet, or none that can be read.
+/// What the clock said at the newest good check, from the folder in which a source keeps its metadata: never later than the
+/// end of the metadata that was good then. `None` where there was none yet, or none that can be read.
 #[must_use]
 pub fn time_floor(store: &Path) -> Option<Timestamp> {
     floor_of(&read(&store.join(FLOOR)).ok()?)

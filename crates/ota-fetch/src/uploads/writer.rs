@@ -13,7 +13,7 @@ use ota_core::{
     ByteCount, ImageName, OtaError, Sha256Digest,
     error::{PortError, PortErrorKind, SignatureFault},
     ports::{ImageReader, Upload, UploadLabel, UploadWriter},
-    release::{DetachedSignature, Evidence, SignatureKind, StagedImage},
+    release::{DetachedSignature, Evidence, SIGNATURES_OF_AN_ENDING, SignatureKind, StagedImage},
 };
 use ring::digest::{Context, SHA256};
 
@@ -24,7 +24,7 @@ use super::{
 use crate::{
     FetchError,
     error::at,
-    staging::{self, OF_A_KIND, SUMS},
+    staging::{self, SUMS},
 };
 
 /// The quota is looked at each time so many more bytes have arrived.
@@ -188,7 +188,7 @@ fn beside(label: &UploadLabel) -> Result<Vec<(String, Vec<u8>)>, PortError> {
 }
 
 fn too_many() -> PortError {
-    let what = format!("more than {OF_A_KIND} signatures of one kind");
+    let what = format!("more than {SIGNATURES_OF_AN_ENDING} signatures of one kind");
     OtaError::SignatureInvalid { reason: SignatureFault::Malformed, what }.into()
 }
 

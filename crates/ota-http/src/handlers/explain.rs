@@ -3,13 +3,13 @@
 use axum::extract::State;
 use ota_api::{
     explain::{ExplainRequest, Explanation, Forecast, Obstacle, StepForecast, StepOutcome, WindowForecast},
-    jobs::{Blocking, Waiting},
+    jobs::Blocking,
     text,
     windows::WindowOpening,
     words::Step,
 };
 use ota_core::{
-    job::{Job, JobKind, JobState},
+    job::{Held, Job, JobKind, JobState},
     ports::Role,
     safety::{SafetyStep, Verdict},
 };
@@ -139,17 +139,17 @@ fn waits_for_its_turn(view: &ota_engine::Explanation) -> bool {
 
 /// Why the job stands still until somebody does something, and what that is.
 fn awaited(view: &ota_engine::Explanation) -> Option<(&'static str, &'static str)> {
-    let waiting = Waiting::of(&view.job.as_ref()?.state)?;
-    match waiting.reason.as_str() {
-        "resume" => Some((
+    let state = &view.job.as_ref()?.state;
+    match state {
+        JobState::Paused { .. } => Some((
             "was paused by hand and waits for somebody to resume it",
             "Resume the download (updates/resume), or cancel it",
         )),
-        "reboot" => Some((
+        _ if matches!(state.held(), Some(Held::ExternalReboot)) => Some((
             "is installed and waits for somebody to reboot the gateway",
             "Reboot the gateway, or ask for the install again with reboot_after (updates/install)",
         )),
-        "judgement" => Some((
+        JobState::Confirming { unhealthy: Some(_) } => Some((
             "failed its health check, and its trial waits for somebody to judge it",
             "Confirm the new version (updates/confirm), or reject it (updates/reject)",
         )),
@@ -220,7 +220,9 @@ fn actions(view: &ota_engine::Explanation) -> Vec<String> {
             actions.push(action);
         }
     };
-    note(awaited(view).unwrap_or_default().1.to_owned());
+    if let Some((_, action)) = awaited(view) {
+        note(action.to_owned());
+    }
     for (_, verdict) in of_an_update(view) {
         if let Some(service) = &verdict.service {
             note(format!(

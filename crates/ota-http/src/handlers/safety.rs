@@ -136,6 +136,9 @@ async fn enable(
         }
         OverrideGranted::Proposed { constraints, expires_in } => {
             let expires_at = text::time(app.clock.wall() + expires_in);
+            let who = caller.person();
+            let asks = format!("{who} asks for a safety override, a second person must agree: {reason}");
+            announce(app, "override_proposed", &asks).await?;
             let response = OverrideResponse {
                 status: "override_proposed".into(),
                 duration: None,

@@ -126,7 +126,9 @@ async fn compliance(gateway: &Gateway) -> Value {
 async fn where_two_must_agree_the_first_only_proposes() {
     let gateway = with_pin().await;
     gateway.overrides.needs_two.store(true, Ordering::Relaxed);
+    let mut events = gateway.engine.subscribe(None);
     let (status, body) = ask(&gateway, enable("7392")).await;
+    until(&mut events, "override_proposed").await;
     assert_eq!(
         (status, &body["status"], &body["expires_at"]),
         (StatusCode::ACCEPTED, &json!("override_proposed"), &json!("2026-01-15T12:05:00Z"))
@@ -148,19 +150,19 @@ async fn the_end_of_an_override_is_announced() {
     let mut body = enable("7392");
     body["duration"] = json!(1);
     assert_eq!(ask(&gateway, body).await.0, StatusCode::OK);
-    until_expired(&mut events).await;
+    until(&mut events, "override_expired").await;
 }
 
-async fn until_expired(events: &mut Subscription) {
-    let expired = async {
+async fn until(events: &mut Subscription, wanted: &str) {
+    let told = async {
         loop {
             let Delivery::Event(event) = events.next().await else { panic!("dropped") };
-            if matches!(event.kind, EventKind::System { event, .. } if event == "override_expired") {
+            if matches!(event.kind, EventKind::System { event, .. } if event == wanted) {
                 return;
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), expired).await.expect("its end is not announced");
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("its end is not announced");
 }
 
 #[tokio::test]
@@ -183,7 +185,7 @@ async fn the_end_of_an_override_is_announced_and_recorded_however_long_its_begin
     gateway.gate.set_override(Some(active));
     gateway.clock.set_monotonic(start + lasts);
     gateway.gate.set_override(None);
-    until_expired(&mut events).await;
+    until(&mut events, "override_expired").await;
     let kept = async {
         while !gateway.store.audited().contains(&"safety.override.expired".to_owned()) {
             tokio::task::yield_now().await;

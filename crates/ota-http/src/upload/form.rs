@@ -11,7 +11,9 @@ use http::{HeaderMap, header};
 use ota_core::{
     ByteCount, ImageName, OtaError, Sha256Digest, Version,
     ports::UploadWriter,
-    release::{ChecksumFile, DetachedSignature, Evidence, SignatureKind, StagedImage},
+    release::{
+        ChecksumFile, DetachedSignature, Evidence, SIGNATURES_OF_AN_ENDING, SignatureKind, StagedImage,
+    },
 };
 
 use super::{
@@ -30,8 +32,8 @@ const TEXT: usize = 4096;
 const DESCRIPTION: usize = 1000;
 /// Largest signature.
 const SIGNATURE: usize = 64 * 1024;
-/// Most signatures over the image, and over the checksum file. Staging has the same limit.
-const SIGNATURES: usize = 8;
+/// Most signatures over the image, and over the checksum file.
+const SIGNATURES: usize = SIGNATURES_OF_AN_ENDING;
 /// Largest checksum file. The verifier and staging have the same limit.
 const CHECKSUMS: usize = 1 << 20;
 /// Most parts of a form.

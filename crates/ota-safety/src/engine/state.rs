@@ -101,6 +101,7 @@ impl State {
             next = next.min(changes_at);
         }
         let ends = self.active_override.iter().map(|active| active.until);
+        let ends = ends.chain(self.proposal.iter().map(|proposal| proposal.until));
         let ends = ends.chain(self.inhibitors.leases().iter().map(|lease| lease.until()));
         let edge = self.windows.next_edge(now.wall).map(|edge| now.monotonic_at(edge));
         self.next_look = ends.chain(edge).fold(next, Duration::min);
@@ -120,12 +121,12 @@ impl State {
     }
 
     fn end_override(&mut self, now: Now) -> bool {
-        self.proposal.take_if(|proposal| now.monotonic >= proposal.until);
+        let lapsed = self.proposal.take_if(|proposal| now.monotonic >= proposal.until);
         let ended = self.active_override.take_if(|active| !active.active(now.monotonic));
         if let Some(ended) = &ended {
             tracing::warn!(covered = ?ended.covers, "safety override has run out");
         }
-        ended.is_some()
+        ended.is_some() || lapsed.is_some()
     }
 
     fn refresh_windows(&mut self, now: Now) -> bool {

@@ -8,7 +8,7 @@ use reqwest::{Certificate, Client, Url, redirect::Policy};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Env, Opened, Polled, Probe, Taken, check_period,
+    Env, Opened, Polled, Probe, Taken, apart, check_period,
     dial::Names,
     payload::{self, JsonConfig, MAX_DOCUMENT},
 };
@@ -78,7 +78,10 @@ impl Probe for HttpProbe {
         Box::pin(async {
             let connected = match self.client.take() {
                 Some(connected) => connected,
-                None => connect(&self.config, &self.names)?,
+                None => {
+                    let (config, names) = (self.config.clone(), Arc::clone(&self.names));
+                    apart(move || connect(&config, &names)).await?
+                }
             };
             // Kept only after an answer: certificates and token are read again after a failure.
             let answer = get(&connected, self.url.clone()).await?;
@@ -127,13 +130,5 @@ async fn get(connected: &Connected, url: Url) -> Result<Vec<u8>, Fault> {
 
 fn disconnected(error: reqwest::Error) -> Fault {
     // The address may hold a secret in its query.
-    let error = error.without_url();
-    let mut detail = error.to_string();
-    let mut source = std::error::Error::source(&error);
-    while let Some(error) = source {
-        detail.push_str(": ");
-        detail.push_str(&error.to_string());
-        source = error.source();
-    }
-    Fault::Disconnected(detail)
+    Fault::Disconnected(ota_core::error::chain(&error.without_url()))
 }

@@ -125,6 +125,14 @@ impl SourceConfig {
     }
 }
 
+/// Reads what a connection needs from files, away from the threads that others wait on.
+async fn apart<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Fault> + Send + 'static,
+) -> Result<T, Fault> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|_| Err(Fault::Unreadable("the reading panicked".into())))
+}
+
 /// How a source gets its values.
 pub(crate) enum Opened {
     /// By itself: it waits for others, never for a disk.

@@ -11,7 +11,7 @@ use rumqttc::{
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Feed, Opened, Source,
+    Feed, Opened, Source, apart,
     dial::Names,
     payload::{self, JsonConfig, MAX_DOCUMENT},
 };
@@ -151,7 +151,8 @@ struct MqttSource {
 impl Source for MqttSource {
     fn follow<'a>(&'a mut self, feed: &'a Feed) -> BoxFuture<'a, Fault> {
         Box::pin(async {
-            let options = match self.config.options(&self.names) {
+            let (config, names) = (self.config.clone(), self.names.clone());
+            let options = match apart(move || config.options(&names)).await {
                 Ok(options) => options,
                 Err(fault) => return fault,
             };

@@ -6,6 +6,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, VecDeque},
+    panic::{self, AssertUnwindSafe},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -130,7 +131,11 @@ impl Sensor {
     fn read(&self) {
         // Stamped with the start: the value is no older than that.
         let started = self.feed.now();
-        match (self.read.lock().unwrap_or_else(PoisonError::into_inner))() {
+        let read = || (self.read.lock().unwrap_or_else(PoisonError::into_inner))();
+        // A reading that panics is a reading that fails: it is made again, and the thread goes on with the others.
+        let outcome = panic::catch_unwind(AssertUnwindSafe(read))
+            .unwrap_or_else(|_| Err(Fault::Unreadable("the reading panicked".into())));
+        match outcome {
             Ok(taken) => self.feed.deliver_aged(taken, started),
             Err(fault) => self.feed.deliver(Err(fault), self.feed.now()),
         }
@@ -302,6 +307,16 @@ mod tests {
             gate.set(()).unwrap();
             bench.until(3, |_, sample| sample.outcome.is_ok()).await;
         });
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_panics_is_one_that_fails_and_is_made_again() {
+        let mut bench = Bench::new();
+        let mut first = true;
+        bench.add(EVERY, LONG, move || assert!(!std::mem::take(&mut first), "as the test wants it"));
+        bench.run();
+        bench.until(1, |_, sample| matches!(sample.outcome, Err(Fault::Unreadable(_)))).await;
+        bench.until(2, |_, sample| sample.outcome.is_ok()).await;
     }
 
     #[tokio::test]

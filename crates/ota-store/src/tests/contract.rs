@@ -113,7 +113,8 @@ fn slots_and_the_last_update_come_back_as_they_were_recorded() {
     store.set_slot(Slot::B, &record).unwrap();
     assert_eq!(store.slot(Slot::B).unwrap(), record);
     assert_eq!(store.last_update().unwrap(), None);
-    let last = LastUpdate { version: "v5.0.5".parse().unwrap(), at: now(), status: "success".into() };
+    let last =
+        LastUpdate { version: "v5.0.5".parse().unwrap(), at: now(), status: "success".into(), job: None };
     store.set_last_update(&last).unwrap();
     store.set_last_update(&last).unwrap();
     assert_eq!(store.last_update().unwrap(), Some(last));

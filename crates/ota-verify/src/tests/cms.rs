@@ -213,7 +213,11 @@ fn a_clock_set_back_does_not_revive_an_expired_signer() {
     let floor = ota_core::Timestamp::from_secs(now() + 12 * DAY);
     let stored = VerifyConfig { stored_floor: std::sync::Arc::new(move || Some(floor)), ..config_at(0) };
     let (reason, what) = refused(&keys.verifier(stored), IMAGE, &signature);
-    assert_eq!((reason, what.contains("last signed time")), (SignatureFault::Expired, true), "{what}");
+    assert_eq!(
+        (reason, what.contains("the latest time vouched for")),
+        (SignatureFault::Expired, true),
+        "{what}"
+    );
 }
 
 #[test]

@@ -32,11 +32,15 @@ fn where_two_people_must_agree_one_cannot_override_alone() {
         assert!(matches!(first, OverrideOutcome::Proposed { .. }), "{first:?}");
     }
     assert!(!plant.engine.judge(SafetyStep::Reboot).allowed());
+    let open = plant.engine.report().proposed_override.unwrap();
+    assert_eq!((open.by.as_str(), open.reason.as_str(), open.duration), ("anna", "urgent", MINUTE));
+    assert_eq!(open.constraints, ["crane_motion"]);
     let second = plant.engine.request_override("ben", "agreed", MINUTE / 2).unwrap();
     let OverrideOutcome::Enabled(report) = second else { panic!("{second:?}") };
     assert_eq!((report.constraints, report.remaining), (vec!["crane_motion".to_owned()], MINUTE / 2));
     assert_eq!(report.reason, "urgent (anna), agreed (ben)");
     assert!(plant.engine.judge(SafetyStep::Reboot).allowed());
+    assert_eq!(plant.engine.report().proposed_override, None);
 }
 
 #[test]
@@ -45,7 +49,10 @@ fn a_proposal_runs_out_and_covers_nothing_new() {
     plant.calm();
     plant.moving();
     plant.engine.request_override("anna", "urgent", MINUTE).unwrap();
-    plant.wait(301);
+    plant.wait(299);
+    assert_eq!(plant.engine.report().proposed_override.unwrap().remaining, Duration::from_secs(1));
+    plant.wait(2);
+    assert_eq!(plant.engine.report().proposed_override, None);
     let late = plant.engine.request_override("ben", "agreed", MINUTE).unwrap();
     assert!(matches!(late, OverrideOutcome::Proposed { .. }), "{late:?}");
     assert!(plant.engine.disable_override(), "withdrawn");
