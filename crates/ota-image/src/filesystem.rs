@@ -10,6 +10,7 @@ use std::{
     fs, io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -22,6 +23,10 @@ use crate::{
 
 /// Where the tools are; a daemon's search path may lack the folders of root's programs.
 const SEARCH_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
+
+/// How often a file system that is still busy is unmounted again, and the pause between: two seconds in all.
+const BUSY_TRIES: u32 = 100;
+const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Identity of a file system that is made here.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,9 +114,22 @@ impl Mounted {
     /// Ends with an error while something still has it open.
     pub(crate) fn unmount(mut self) -> Result<(), ImageError> {
         self.mounted = false;
-        umount2(&self.point, MntFlags::empty()).map_err(ImageError::system("unmount", &self.point))?;
+        patiently(|| Ok(umount2(&self.point, MntFlags::empty())?))
+            .map_err(ImageError::system("unmount", &self.point))?;
         fs::remove_dir(&self.point).map_err(ImageError::system("remove", &self.point))
     }
+}
+
+/// A child that another thread is starting has a copy of all that is open here, until it has become its own program: what was
+/// closed can be busy for some milliseconds more.
+fn patiently(unmount: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    for _ in 0..BUSY_TRIES {
+        match unmount() {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(BUSY_PAUSE),
+            outcome => return outcome,
+        }
+    }
+    unmount()
 }
 
 impl Drop for Mounted {
@@ -129,6 +147,21 @@ impl Drop for Mounted {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_busy_for_a_moment_is_unmounted_and_what_stays_busy_is_told() {
+        let busy = || io::Error::from(io::ErrorKind::ResourceBusy);
+        let tries = std::cell::Cell::new(0);
+        let third = || {
+            tries.set(tries.get() + 1);
+            if tries.get() < 3 { Err(busy()) } else { Ok(()) }
+        };
+        patiently(third).unwrap();
+        assert_eq!(tries.get(), 3);
+        let other = patiently(|| Err(io::ErrorKind::NotFound.into())).unwrap_err();
+        assert_eq!(other.kind(), io::ErrorKind::NotFound);
+        assert_eq!(patiently(|| Err(busy())).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+    }
 
     #[test]
     fn one_image_has_one_uuid_on_each_slot() {
