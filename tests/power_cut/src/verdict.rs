@@ -140,7 +140,7 @@ fn ended(play: &Play, disk: &Disk, cuts: Cuts) -> Option<String> {
     (!right).then(|| wrong_end(&job, disk))
 }
 
-/// What is noted beside the record of an end: the slots, the last update, the versions that are not tried again.
+/// What is noted beside the record of an end: the audit, the slots, the last update, the versions that are not tried again.
 fn noted(disk: &Disk) -> Option<String> {
     let journal = &disk.records.journal;
     let job = seed::job(journal).filter(|job| job.state.is_end() && job.install.is_some())?;
@@ -157,6 +157,11 @@ fn noted(disk: &Disk) -> Option<String> {
         }
         other => (target != SlotState::Trial, other.as_str()),
     };
+    let action = format!("job.{}", job.state.status().as_str());
+    let told = journal.records(0, u32::MAX).unwrap_or_default();
+    if !told.iter().any(|record| record.entry.action == action && record.entry.job.as_ref() == Some(&job.id)) {
+        return Some(format!("R2: {action} is missing from the audit"));
+    }
     (!right || last.as_deref() != Some(status)).then(|| {
         format!(
             "R2: {status} is not noted: slot {} is {target:?}, last update {last:?}, given up {given_up:?}",
