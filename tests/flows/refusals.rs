@@ -9,7 +9,7 @@ use ota_tests::server::Damage;
 use crate::world::{Offer, TestDevice, device};
 
 /// Codes with which damage may be refused.
-const CODES: [&str; 4] = ["OTA_005", "OTA_006", "OTA_007", "OTA_009"];
+const CODES: [&str; 3] = ["OTA_005", "OTA_006", "OTA_007"];
 
 /// A sample of offsets: ends, and some between.
 fn sample(length: u64, between: u64) -> Vec<u64> {

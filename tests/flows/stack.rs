@@ -51,6 +51,7 @@ pub(crate) fn config() -> EngineConfig {
         allow_unsigned: false,
         reboot_countdown: 0,
         security_floor: SecurityFloor::Fixed,
+        lowest_version: None,
         verify_slot_digest: true,
         check_pause: Duration::ZERO,
     }

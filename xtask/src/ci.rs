@@ -42,11 +42,6 @@ fn fmt() -> anyhow::Result<()> {
 }
 
 fn clippy() -> anyhow::Result<()> {
-    if process::variable("RUSTC_WORKSPACE_WRAPPER").is_some_and(|wrapper| wrapper.ends_with("clippy-driver"))
-    {
-        // As `.ci/run` has it. Here for a failure to come early; the next steps use what this one makes.
-        return process::run(process::cargo().args(["build", "--workspace", "--all-targets"]));
-    }
     process::run(process::cargo().args([
         "clippy",
         "--quiet",

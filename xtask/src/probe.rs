@@ -17,8 +17,6 @@ pub(crate) fn run() -> anyhow::Result<()> {
     fs::copy(root.join("Cargo.lock"), root.join("xtask/probe/Cargo.lock")).context("copying Cargo.lock")?;
     let build = || {
         let mut build = process::cargo();
-        // It is no part of what is linted.
-        build.env_remove("RUSTC_WORKSPACE_WRAPPER");
         build.args([
             "build",
             "--quiet",

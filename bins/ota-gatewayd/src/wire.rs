@@ -139,6 +139,13 @@ fn unfinished(config: &Config, keyring: &Keyring) -> Vec<String> {
     if config.gateway.model == "unset" {
         warnings.push("gateway.model is not set: no release is for this gateway".into());
     }
+    let environment = &config.boot.fw_env_config;
+    if !environment.exists() {
+        let what = environment.display();
+        warnings.push(format!(
+            "boot.fw_env_config: {what} is not there: without a boot environment nothing is installed"
+        ));
+    }
     for (key, device) in [("slots.a", &config.slots.a), ("slots.b", &config.slots.b)] {
         if !device.exists() {
             warnings.push(format!("{key}: {} does not exist", device.display()));
@@ -304,6 +311,7 @@ fn engine_config(config: &Config) -> EngineConfig {
         } else {
             SecurityFloor::Fixed
         },
+        lowest_version: config.verify.floor.clone(),
         verify_slot_digest: config.verify.slot_digest,
         check_pause: Duration::from_secs(config.auto.demand_seconds.into()),
     }

@@ -80,6 +80,8 @@ pub struct EngineConfig {
     pub reboot_countdown: u32,
     /// What a confirmed boot does to the lowest version that may be installed.
     pub security_floor: SecurityFloor,
+    /// Lowest version that may be installed, beside what confirmed boots have made of it.
+    pub lowest_version: Option<Version>,
     /// Whether the digest of the running slot is compared with the record before the health checks.
     pub verify_slot_digest: bool,
     /// Shortest time between two questions to the update servers; who asks earlier gets the last answer again.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use ota_core::{
-    error::PortError,
     job::{Job, JobKind, JobState, Strategy},
     release::refuse_below_floor,
     safety::{Opening, SafetyStep, Verdict, WindowKind},
@@ -151,12 +150,13 @@ impl Shared {
             note(error.into());
         }
         if let Some(job) = job {
-            let floor = self.floor().map_err(|error: PortError| error.into());
-            let refused = floor.and_then(|floor| {
-                refuse_below_floor(floor.as_ref(), &job.release.version).map_err(EngineError::from)
-            });
+            let version = &job.release.version;
+            let refused = match job.kind {
+                JobKind::Rollback => self.refuse_rollback_below_floor(job.target, version),
+                _ => self.floor().and_then(|floor| Ok(refuse_below_floor(floor.as_ref(), version)?)),
+            };
             if let Err(error) = refused {
-                note(error);
+                note(error.into());
             }
         }
         obstacles

@@ -201,6 +201,13 @@ impl Shared {
         Ok(())
     }
 
+    /// Refuses to go back to `version` in `slot` where it is below the security floor.
+    pub(crate) fn refuse_rollback_below_floor(&self, slot: Slot, version: &Version) -> Result<(), PortError> {
+        let Some(floor) = self.floor()?.filter(|floor| version < floor) else { return Ok(()) };
+        let why = format!("slot {slot} holds {version}, which is below the security floor {floor}");
+        Err(OtaError::RollbackNotAvailable { why }.into())
+    }
+
     /// What a rollback to `slot` would bring, if that is possible.
     pub(crate) fn release_in(&self, slot: Slot, wanted: Option<Version>) -> Result<Release, EngineError> {
         let none = |why: String| EngineError::Ota(OtaError::RollbackNotAvailable { why });
@@ -216,11 +223,7 @@ impl Shared {
         if let Some(wanted) = wanted.filter(|wanted| *wanted != version) {
             return Err(none(format!("slot {slot} holds {version}, not {wanted}")));
         }
-        if let Some(floor) = self.floor()?.filter(|floor| version < *floor) {
-            return Err(none(format!(
-                "slot {slot} holds {version}, which is below the security floor {floor}"
-            )));
-        }
+        self.refuse_rollback_below_floor(slot, &version)?;
         // Without a record of them, nobody knows whether the bytes are still those that were good.
         let (Some(sha256), Some(size)) = (record.sha256, record.size) else {
             let cure = "tell the gateway what is in it with `ota-gatewayd provision`";
@@ -244,7 +247,8 @@ impl Shared {
 
     /// The lowest version that may be installed, if one is set.
     pub(crate) fn floor(&self) -> Result<Option<Version>, PortError> {
-        Ok(self.ports.settings.value(FLOOR)?.and_then(|text| text.parse().ok()))
+        let risen: Option<Version> = self.ports.settings.value(FLOOR)?.and_then(|text| text.parse().ok());
+        Ok(risen.max(self.config.lowest_version.clone()))
     }
 
     /// Raises the floor to `version` if that is above it.

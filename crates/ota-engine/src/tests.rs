@@ -51,6 +51,7 @@ struct Gateway {
     check_pause: Duration,
     countdown: u32,
     security_floor: SecurityFloor,
+    lowest_version: Option<Version>,
     image: Vec<u8>,
     engine: Option<Engine>,
 }
@@ -81,6 +82,7 @@ impl Gateway {
             check_pause: Duration::ZERO,
             countdown: 0,
             security_floor: SecurityFloor::Fixed,
+            lowest_version: None,
             image,
             engine: None,
         };
@@ -130,6 +132,7 @@ impl Gateway {
             allow_unsigned: false,
             reboot_countdown: self.countdown,
             security_floor: self.security_floor,
+            lowest_version: self.lowest_version.clone(),
             verify_slot_digest: true,
             check_pause: self.check_pause,
         };
@@ -686,6 +689,28 @@ async fn the_security_floor_rises_with_a_confirmed_boot_and_with_nothing_else() 
         ErrorCode::RollbackNotAvailable
     );
     assert_eq!(floor(&gateway).as_deref(), Some("v5.0.5"));
+}
+
+#[tokio::test]
+async fn the_floor_of_the_configuration_counts_for_what_is_installed_and_gone_back_to() {
+    let mut gateway = Gateway::start().await;
+    gateway.lowest_version = Some("v5.0.6".parse().unwrap());
+    gateway.restart_daemon().await;
+    assert_eq!(code(gateway.download().await.unwrap_err()), ErrorCode::InvalidImage);
+    gateway.lowest_version = None;
+    gateway.restart_daemon().await;
+    let job = gateway.rebooting().await;
+    gateway.reboot().await;
+    gateway.until(&job, JobStatus::Succeeded).await;
+    gateway.lowest_version = Some("v5.0.5".parse().unwrap());
+    gateway.restart_daemon().await;
+    let back = RollbackRequest { target_version: None };
+    let refused = gateway.engine().rollback(&Actor::gateway(), back).await.unwrap_err();
+    let below = |why: &str| why.contains("below the security floor v5.0.5");
+    assert!(
+        matches!(&refused, EngineError::Ota(OtaError::RollbackNotAvailable { why }) if below(why)),
+        "{refused:?}"
+    );
 }
 
 #[tokio::test]

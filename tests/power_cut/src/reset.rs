@@ -292,6 +292,7 @@ fn config() -> EngineConfig {
         allow_unsigned: false,
         reboot_countdown: 0,
         security_floor: SecurityFloor::Fixed,
+        lowest_version: None,
         verify_slot_digest: true,
         check_pause: std::time::Duration::ZERO,
     }

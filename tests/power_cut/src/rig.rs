@@ -227,6 +227,7 @@ fn engine_config(world: &World, slot: Slot) -> EngineConfig {
         allow_unsigned: false,
         reboot_countdown: 0,
         security_floor: SecurityFloor::FollowConfirmed,
+        lowest_version: None,
         verify_slot_digest: true,
         check_pause: Duration::ZERO,
     }

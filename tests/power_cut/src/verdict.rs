@@ -159,7 +159,8 @@ fn noted(disk: &Disk) -> Option<String> {
     };
     let action = format!("job.{}", job.state.status().as_str());
     let told = journal.records(0, u32::MAX).unwrap_or_default();
-    if !told.iter().any(|record| record.entry.action == action && record.entry.job.as_ref() == Some(&job.id)) {
+    if !told.iter().any(|record| record.entry.action == action && record.entry.job.as_ref() == Some(&job.id))
+    {
         return Some(format!("R2: {action} is missing from the audit"));
     }
     (!right || last.as_deref() != Some(status)).then(|| {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use ota_core::policy::AutoPolicy;
+use ota_core::{Version, policy::AutoPolicy};
 use ota_http::PinRules;
 use ota_safety::SafetyConfig;
 use serde::Deserialize;
@@ -165,6 +165,9 @@ pub(crate) struct VerifySection {
     pub(crate) slot_digest: bool,
     /// Whether a confirmed version becomes the lowest that may be installed.
     pub(crate) floor_follows: bool,
+    /// Lowest version that may be installed, or gone back to, whatever has been confirmed so far. Belongs into the image: it then
+    /// counts with the first boot of that image and never keeps the boot loader from its fallback. None by default.
+    pub(crate) floor: Option<Version>,
 }
 
 /// `verify.extended_key_usage`.
@@ -193,6 +196,7 @@ impl Default for VerifySection {
             require_crl: false,
             slot_digest: true,
             floor_follows: false,
+            floor: None,
         }
     }
 }

@@ -142,6 +142,7 @@ impl Gateway {
             allow_unsigned,
             reboot_countdown: 0,
             security_floor: SecurityFloor::Fixed,
+            lowest_version: None,
             verify_slot_digest: true,
             check_pause: Duration::ZERO,
         };
