@@ -5,9 +5,12 @@
 #   - a kernel, a static busybox and fw_printenv for the guest, unpacked, not installed.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
-if [ ! -e "$OTA_VM_DIR/.tools" ]; then
-  missing() { for t in mkimage cpio depmod mkfs.ext4 sfdisk fw_setenv qemu-system-x86_64; do
-    command -v $t >/dev/null || [ -x /usr/sbin/$t ] || return 0; done; return 1; }
+qemu() { qemu-system-x86_64 --version 2>/dev/null | sed -n '1s/.*version \([0-9]*\).*/\1/p'; }
+new_enough() { local v; v=$(qemu); [ "${v:-0}" -ge 10 ]; }
+if [ ! -e "$OTA_VM_DIR/.tools" ] || ! new_enough; then
+  missing() { new_enough || return 0
+    for t in mkimage cpio depmod mkfs.ext4 sfdisk fw_setenv; do
+      command -v $t >/dev/null || [ -x /usr/sbin/$t ] || return 0; done; return 1; }
   if missing; then
     apt_opts "bookworm bookworm-updates bookworm-backports" "$(dpkg --print-architecture)"
     export DEBIAN_FRONTEND=noninteractive
@@ -15,6 +18,7 @@ if [ ! -e "$OTA_VM_DIR/.tools" ]; then
       u-boot-tools libubootenv-tool fdisk e2fsprogs cpio kmod binutils >/dev/null
     apt-get "${APT[@]}" -qq install -y --no-install-recommends -t bookworm-backports qemu-system-x86 >/dev/null
   fi
+  new_enough || { echo "get.sh: QEMU $(qemu) is there, 10 or newer is needed: install qemu-system-x86 of bookworm-backports" >&2; exit 1; }
   touch "$OTA_VM_DIR/.tools"
 fi
 fetch_debs trixie amd64 "$OTA_VM_DIR/uboot" u-boot-qemu
