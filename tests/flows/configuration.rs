@@ -77,6 +77,7 @@ async fn what_is_shipped_shown_and_written_by_init_fits_the_schema_and_is_good()
     let first = device.layout.initial_root().display().to_string();
     let (a, b) = (device.layout.slot(ota_core::Slot::A), device.layout.slot(ota_core::Slot::B));
     let (a, b) = (a.display().to_string(), b.display().to_string());
+    let environment = device.layout.fw_env_config().display().to_string();
     let init = [
         "init",
         "--to",
@@ -91,6 +92,8 @@ async fn what_is_shipped_shown_and_written_by_init_fits_the_schema_and_is_good()
         &a,
         "--slot-b",
         &b,
+        "--fw-env-config",
+        &environment,
         "--keys",
         &keys,
         "--source",
