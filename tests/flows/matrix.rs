@@ -279,8 +279,16 @@ async fn a_checksum_file_that_nobody_signed_is_integrity_and_installs_where_unsi
                 let damaged = Image { file: flipped(bytes, at), ..listed.clone() };
                 assert_eq!(told(&lax.refused(name, &damaged).await), checksum, "{name}, {tool}, byte {at}");
             }
-            let cut = Image { file: bytes[..bytes.len() - 1].to_vec(), ..listed.clone() };
-            assert_eq!(told(&lax.refused(name, &cut).await), checksum, "{name}, {tool}, cut");
+            for at in structure(bytes) {
+                let cut = Image { file: bytes[..at].to_vec(), ..listed.clone() };
+                assert_eq!(told(&lax.refused(name, &cut).await), checksum, "{name}, {tool}, cut at {at}");
+            }
+            for at in [0, 1, 32, 63] {
+                let cut = |list: ChecksumFile| ChecksumFile { text: list.text[..at].to_vec(), ..list };
+                let cut = Image { checksums: listed.checksums.clone().map(cut), ..listed.clone() };
+                let (code, _) = told(&lax.refused(name, &cut).await);
+                assert_eq!(code, ErrorCode::InvalidImage, "{name}, {tool}, list cut at {at}");
+            }
             let digit = Image {
                 checksums: listed
                     .checksums

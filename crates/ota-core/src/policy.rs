@@ -1,7 +1,5 @@
 //! What the gateway does by itself with what an update server offers. Pure; the engine asks and acts.
 
-use alloc::vec::Vec;
-
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -64,8 +62,9 @@ pub enum Step {
 
 /// What to do about `offers`.
 ///
-/// The newest release counts. A version that was rolled back is told but never tried again by itself. A job that somebody
-/// else started is left alone; `own` says whether the active job was started by this function's advice.
+/// The newest release counts for which the policy of its source says more than to tell; where there is none, the newest is told.
+/// A version that was rolled back is never tried again by itself. A job that somebody else started is left alone; `own` says
+/// whether the active job was started by this function's advice. What is newer than the active job's release is told.
 #[must_use]
 pub fn next_step(
     offers: &[Release],
@@ -74,21 +73,26 @@ pub fn next_step(
     active: Option<&Job>,
     own: bool,
 ) -> Step {
+    let newest = offers.iter().max_by(|a, b| a.version.cmp(&b.version));
     if let Some(job) = active {
         let ready = own && matches!(job.state, JobState::Downloaded);
         return match policy(&job.release).of(&job.release) {
             Initiative::InstallInWindow if ready => Step::Install(Strategy::MaintenanceWindow),
             Initiative::Install if ready => Step::Install(Strategy::Immediate),
-            _ => Step::Nothing,
+            _ => match newest.filter(|newest| newest.version > job.release.version) {
+                Some(newer) => Step::Notify(newer.clone()),
+                None => Step::Nothing,
+            },
         };
     }
-    let mut candidates: Vec<&Release> = offers.iter().collect();
-    candidates.sort_by(|a, b| b.version.cmp(&a.version));
-    let Some(newest) = candidates.first().copied() else { return Step::Nothing };
-    if rolled_back.contains(&newest.version) || policy(newest).of(newest) == Initiative::Notify {
-        return Step::Notify(newest.clone());
+    let to_be_tried = |release: &&Release| {
+        !rolled_back.contains(&release.version) && policy(release).of(release) != Initiative::Notify
+    };
+    match (offers.iter().filter(to_be_tried).max_by(|a, b| a.version.cmp(&b.version)), newest) {
+        (Some(release), _) => Step::Download(release.clone()),
+        (None, Some(newest)) => Step::Notify(newest.clone()),
+        (None, None) => Step::Nothing,
     }
-    Step::Download(newest.clone())
 }
 
 #[cfg(test)]
@@ -122,6 +126,38 @@ mod tests {
         let offers = [release("v5.0.5", true)];
         let step = next_step(&offers, |_| EAGER, &["v5.0.5".parse().unwrap()], None, false);
         assert_eq!(step, Step::Notify(offers[0].clone()));
+    }
+
+    #[test]
+    fn a_newer_release_that_is_only_to_be_told_hides_none_that_is_to_be_installed() {
+        let (urgent, newer) = (release("v5.0.5", true), release("v5.1.0", false));
+        let told_or_installed = AutoPolicy { normal: Initiative::Notify, critical: Initiative::Install };
+        let offers = [urgent.clone(), newer.clone()];
+        let step = |offers: &[Release], rolled_back: &[Version]| {
+            next_step(offers, |_| told_or_installed, rolled_back, None, false)
+        };
+        assert_eq!(step(&offers, &[]), Step::Download(urgent.clone()));
+        assert_eq!(step(&offers, core::slice::from_ref(&urgent.version)), Step::Notify(newer.clone()));
+        let both = [urgent.clone(), release("v5.2.0", true)];
+        assert_eq!(step(&both, core::slice::from_ref(&both[1].version)), Step::Download(urgent));
+        // By the policy of its source.
+        let of_beta = |release: &Release| {
+            if release.version == newer.version { AutoPolicy::default() } else { EAGER }
+        };
+        let offers = [release("v5.0.5", false), newer.clone()];
+        assert_eq!(next_step(&offers, of_beta, &[], None, false), Step::Download(offers[0].clone()));
+    }
+
+    #[test]
+    fn what_is_newer_than_the_release_of_a_job_is_told() {
+        let mut job = sample(JobKind::Update, JobState::Downloaded);
+        job.release = release("v5.0.5", false);
+        let offers = [release("v5.0.5", false), release("v5.0.6", true)];
+        for own in [true, false] {
+            let step = next_step(&offers, |_| EAGER, &[], Some(&job), own);
+            assert_eq!(step, Step::Notify(offers[1].clone()));
+        }
+        assert_eq!(next_step(&offers[..1], |_| EAGER, &[], Some(&job), true), Step::Nothing);
     }
 
     #[test]

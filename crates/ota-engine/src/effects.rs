@@ -86,6 +86,7 @@ impl Runner {
                 self.note(job, |shared, job| {
                     shared.slot_confirmed(job)?;
                     shared.raise_floor_after(job)?;
+                    shared.remember_left(job)?;
                     shared.record_end(job, Outcome::Success)
                 })
                 .await;

@@ -4,7 +4,7 @@ use ota_core::{
     JobId, Slot, Timestamp, Version,
     error::{OtaError, PortError, PortErrorKind},
     event::{Outcome, SystemState},
-    job::{Failure, Job, JobStatus},
+    job::{Failure, Job, JobKind, JobStatus},
     ports::{AuditEntry, AuditOutcome, BootStatus, ImageExpectation, LastUpdate, SlotRecord, SlotState},
     release::{ImageKind, Release},
 };
@@ -116,8 +116,8 @@ impl Shared {
         self.ports.facts.set_slot(slot, &record)
     }
 
-    /// What the gateway did by itself. An audit that cannot be written stops no job that is under way: it stops the requests for
-    /// new ones.
+    /// What the gateway did by itself. An audit that cannot be written stops no job that is under way; sensitive requests are refused
+    /// meanwhile.
     pub(crate) fn audit_own(
         &self,
         at: Timestamp,
@@ -187,6 +187,17 @@ impl Shared {
         let version = job.release.version.clone();
         let last = LastUpdate { version, at: job.updated, status: status.into(), job: Some(job.id.clone()) };
         self.ports.facts.set_last_update(&last)
+    }
+
+    /// Who goes back by hand does not want the newer version by itself again, either.
+    pub(crate) fn remember_left(&self, job: &Job) -> Result<(), PortError> {
+        let version = |slot| self.ports.facts.slot(slot).map(|record| record.version);
+        match (version(job.source)?, version(job.target)?) {
+            (Some(left), Some(now)) if job.kind == JobKind::Rollback && left > now => {
+                self.remember_rolled_back(&left)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// A version that was rolled back is not tried again by itself.

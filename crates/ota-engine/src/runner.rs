@@ -405,7 +405,7 @@ impl Runner {
     }
 
     /// The record first, then the audit of the change: an audit that cannot be written does not stop a job that is
-    /// under way, it stops the requests for new ones.
+    /// under way.
     async fn persist(&self, before: &Job, job: &Job) -> Result<(), EngineError> {
         let changed = before.state.status() != job.state.status();
         let (shared, job) = (Arc::clone(&self.shared), job.clone());

@@ -80,7 +80,7 @@ pub enum Fault {
     /// The sample claims to be from the future.
     #[error("future-stamped")]
     FutureStamped,
-    /// The sample is from before the monotonic clock began: too old for any rule.
+    /// The sample is too old for its rule by itself, or from before the monotonic clock began.
     #[error("stale")]
     Old,
 }

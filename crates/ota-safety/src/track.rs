@@ -114,12 +114,16 @@ impl Track {
         self.newest.as_ref()?.outcome.as_ref().ok()
     }
 
-    /// Takes in a sample that arrives at `now`. One that is older than the newest is passed over; a fault never is.
+    /// Takes in a sample that arrives at `now`. One that is older than the newest is passed over; a fault never is, nor is one
+    /// that is stale already: then the sensor's clock or ours has been set, and nobody knows what holds.
     pub fn observe(&mut self, rule: &Rule, sample: Sample, now: Duration) {
-        let sample = stamped(sample, now);
+        let mut sample = stamped(sample, now);
         let before = self.newest.as_ref().map(|newest| newest.taken_at);
         if before.is_some_and(|before| sample.taken_at < before) && sample.outcome.is_ok() {
-            return;
+            if now.saturating_sub(sample.taken_at) <= rule.max_age {
+                return;
+            }
+            sample = Sample { outcome: Err(Fault::Old), taken_at: now };
         }
         if before.is_none_or(|before| sample.taken_at.saturating_sub(before) > rule.max_age) {
             self.good_since = None;

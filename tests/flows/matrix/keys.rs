@@ -53,15 +53,23 @@ impl Kind {
         let mut found = Vec::new();
         match self.encoding() {
             SignatureKind::Cms => elements(file, 0, file.len(), &mut found),
-            SignatureKind::Openpgp => found.extend([1, 2, 3, 4, 5, 6, 8, 10, file.len() / 2, file.len() - 1]),
+            SignatureKind::Openpgp => {
+                found.extend(fields(file).into_iter().map(|(at, _)| at).chain([file.len() - 1]));
+            }
         }
         found.retain(|at| *at > 0 && *at < file.len());
         found
     }
 
-    /// Bytes that a change of must be noticed: where each part begins, and in the signature value at the end.
+    /// Bytes that a change of must be noticed: where each part begins, but for what OpenPGP does not sign, and in the signature
+    /// value at the end.
     pub(super) fn signed_places(self, file: &[u8]) -> Vec<usize> {
-        let mut found = self.boundaries(file);
+        let mut found = match self.encoding() {
+            SignatureKind::Cms => self.boundaries(file),
+            SignatureKind::Openpgp => {
+                fields(file).into_iter().filter(|(_, signed)| *signed).map(|(at, _)| at).collect()
+            }
+        };
         found.extend([0, file.len() - 40, file.len() - 20, file.len() - 1]);
         found
     }
@@ -76,6 +84,32 @@ fn format_of(name: &str) -> ImageKind {
     } else {
         ImageKind::Raw
     }
+}
+
+/// Where the fields of an OpenPGP signature packet begin (RFC 4880, 5.2.3; version 4), and whether a change of their first byte
+/// has to be noticed: nobody signs the second area of subpackets, and the two bytes of the digest are a hint. Of an armoured one,
+/// some places of the text.
+fn fields(file: &[u8]) -> Vec<(usize, bool)> {
+    if file[0] & 0x80 == 0 {
+        let places = [1, 2, 3, 4, 5, 6, 8, 10, file.len() / 2];
+        return places.into_iter().map(|at| (at, true)).collect();
+    }
+    // Of one byte or of two, as gpg writes it.
+    let body = if file[0] & 3 == 0 { 2 } else { 3 };
+    let number = |at: usize| usize::from(u16::from_be_bytes([file[at], file[at + 1]]));
+    let hashed = body + 6;
+    let unhashed = hashed + number(body + 4);
+    let digest = unhashed + 2 + number(unhashed);
+    assert_eq!((file[0] & 0xfc, file[body]), (0x88, 4), "a signature packet of version 4, as gpg writes it");
+    let mut found: Vec<_> = (1..=body + 4).chain([hashed]).map(|at| (at, true)).collect();
+    found.extend([(unhashed, false), (unhashed + 2, false), (digest, false)]);
+    let mut value = digest + 2;
+    while value + 2 <= file.len() {
+        found.push((value, true));
+        value += 2 + number(value).div_ceil(8);
+    }
+    assert_eq!(value, file.len(), "the packet ends with its last number");
+    found
 }
 
 /// Offsets of the elements of DER between `at` and `end`.

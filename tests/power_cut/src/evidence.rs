@@ -25,7 +25,7 @@ const OPERATIONS: [(Kind, Behaviour, &[usize]); 16] = {
         (Update, Hangs, &[50, 52, 54]),
         (Update, Unhealthy, &[59]),
         (Update, Damaged, &[59]),
-        (Rollback, Good, &[30]),
+        (Rollback, Good, &[31]),
         (Rollback, Hangs, &[28, 30, 32]),
         (Rollback, Unhealthy, &[37]),
         (Rollback, Damaged, &[37]),

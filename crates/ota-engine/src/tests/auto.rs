@@ -209,6 +209,21 @@ async fn a_job_of_somebody_else_is_left_alone() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_version_that_somebody_went_back_from_is_not_tried_again_by_itself() {
+    let gateway = safety::updated().await;
+    gateway.engine().rollback(&Actor::gateway(), RollbackRequest { target_version: None }).await.unwrap();
+    let mut gateway = gateway;
+    gateway.rebooter.until_reboots(2).await;
+    gateway.reboot().await;
+    gateway.engine().active().wait_for(Option::is_none).await.unwrap();
+    assert_eq!(gateway.journal.value(crate::facts::ROLLED_BACK).unwrap().as_deref(), Some("5.0.5\n"));
+    let jobs = gateway.jobs();
+    let _initiative = gateway.acts_by_itself(always(Initiative::Install));
+    pass(HOUR * 3).await;
+    assert_eq!((gateway.told(), gateway.jobs()), (1, jobs), "told, not tried");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_version_that_was_rolled_back_is_told_and_not_tried_again_and_why_is_kept() {
     let mut gateway = Gateway::start().await;
     gateway.offer_critical();

@@ -243,7 +243,7 @@ async fn a_download_that_people_resume_under_a_violation_stands_still_at_once() 
 }
 
 /// A gateway whose update was confirmed, so that there is something to go back to.
-async fn updated() -> Gateway {
+pub(super) async fn updated() -> Gateway {
     let mut gateway = Gateway::start().await;
     let job = gateway.rebooting().await;
     gateway.reboot().await;

@@ -4,7 +4,8 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use ota_api::ws::{EventPage, EventsQuery, Message};
 use ota_core::ports::Role;
-use utoipa_axum::routes;
+use tower_http::compression::CompressionLayer;
+use utoipa_axum::{router::UtoipaMethodRouterExt as _, routes};
 
 use crate::{
     app::App,
@@ -17,7 +18,8 @@ use crate::{
 
 pub(crate) fn routes() -> Routes {
     Routes::new()
-        .read(Role::Viewer, routes!(events))
+        // A page of a long update is hundreds of messages that differ in a number.
+        .read(Role::Viewer, routes!(events).layer(CompressionLayer::new()))
         .read(Role::Viewer, routes!(socket))
         .read(Role::Viewer, routes!(updates_socket))
 }

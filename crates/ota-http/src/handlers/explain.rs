@@ -99,7 +99,8 @@ fn forecast(view: &ota_engine::Explanation) -> Forecast {
     if awaited(view).is_some() {
         return Forecast::AwaitPeople;
     }
-    if !view.obstacles.is_empty() {
+    // Nothing refuses a job that is under way: it may fail of what stands in its way, or that may be gone by then.
+    if !view.obstacles.is_empty() && !view.job.as_ref().is_some_and(is_under_way) {
         return Forecast::Refuse;
     }
     let mut steps = of_an_update(view).map(|(_, verdict)| verdict.allowed());

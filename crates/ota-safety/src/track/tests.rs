@@ -104,6 +104,18 @@ fn a_late_sample_does_not_replace_a_newer_one() {
 }
 
 #[test]
+fn a_sample_that_is_stale_when_it_comes_is_a_fault_and_not_passed_over() {
+    let (mut track, rule) = (Track::default(), stopped());
+    for (taken_at, now) in [(8000, 8000), (9500, 9500)] {
+        track.observe(&rule, Sample { outcome: text("stopped"), taken_at: ms(taken_at) }, ms(now));
+    }
+    assert_eq!(track.assess(&rule, ms(9600)).outcome, Ok(()));
+    // Our clock was set forward, so that what is moving now seems to be from long ago.
+    track.observe(&rule, Sample { outcome: text("moving"), taken_at: ms(1000) }, ms(9700));
+    assert_eq!(track.assess(&rule, ms(9700)).outcome, Err(Unmet::Fault(Fault::Old)));
+}
+
+#[test]
 fn a_number_comes_back_within_limits_past_the_hysteresis_only() {
     let rule = below_80();
     assert_eq!(

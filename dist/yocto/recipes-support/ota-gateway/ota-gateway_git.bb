@@ -10,10 +10,12 @@ SRC_URI = "${OTA_GATEWAY_SRC}"
 SRCREV ?= "${AUTOREV}"
 S = "${WORKDIR}/git"
 
-# Crates come from crates.io at build time, pinned by Cargo.lock. For builds without a network run
-# `bitbake -c update_crates ota-gateway` (cargo-update-recipe-crates) and include the file it makes.
-inherit cargo systemd pkgconfig bash-completion
+# Crates come from crates.io at build time, pinned by Cargo.lock. For builds without a network run `bitbake -c update_crates
+# ota-gateway`, include the file it makes, and take out the three lines behind `inherit`.
+inherit cargo cargo-update-recipe-crates systemd pkgconfig bash-completion
+CARGO_DISABLE_BITBAKE_VENDORING = "1"
 do_compile[network] = "1"
+CARGO_BUILD_FLAGS:remove = "--frozen"
 CARGO_BUILD_FLAGS += "-p ota-gatewayd -p ota-admin --locked"
 # ring and SQLite compile C with the target's compiler, nothing is linked from the sysroot but libc.
 
