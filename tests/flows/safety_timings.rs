@@ -61,8 +61,40 @@ const IMAGE: usize = 100_000;
 /// How often a PLC is asked.
 const POLL: Duration = Duration::from_millis(20);
 
+/// How often it is looked whether the machine stands still.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// When this machine did nothing at all, such as while its host was busy with others: that time is nobody's reaction.
+#[derive(Default)]
+struct Stalls(Mutex<Vec<(Instant, Duration)>>);
+
+impl Stalls {
+    fn watch() -> Arc<Self> {
+        let stalls = Arc::<Self>::default();
+        let watching = Arc::downgrade(&stalls);
+        thread::spawn(move || {
+            while let Some(stalls) = watching.upgrade() {
+                let began = Instant::now();
+                // tidy: waits for the next look
+                thread::sleep(LOOK);
+                let late = began.elapsed().saturating_sub(LOOK);
+                if late > LOOK {
+                    stalls.0.lock().unwrap().push((began, late));
+                }
+            }
+        });
+        stalls
+    }
+
+    fn between(&self, from: Instant, to: Instant) -> Duration {
+        let stalls = self.0.lock().unwrap();
+        stalls.iter().filter(|(at, late)| *at + *late >= from && *at <= to).map(|(_, late)| *late).sum()
+    }
+}
+
 /// One broker, one PLC, and a crane for every lane.
 struct Plant {
+    stalls: Arc<Stalls>,
     broker: Broker,
     plc: Mutex<Plc>,
     cranes: Vec<Crane>,
@@ -102,7 +134,8 @@ impl Plant {
         });
         let cranes = cranes.collect();
         let plc = Mutex::new(Plc::start(free_port()));
-        let plant = Arc::new(Self { broker, plc, cranes, _dir: dir, _listener: listener });
+        let plant =
+            Arc::new(Self { stalls: Stalls::watch(), broker, plc, cranes, _dir: dir, _listener: listener });
         let listening = Arc::downgrade(&plant);
         thread::spawn(move || {
             for line in heard.lines().map_while(Result::ok) {
@@ -538,7 +571,10 @@ async fn update(plant: &Arc<Plant>, lane: usize, moment: Moment, lasts: Duration
     until("confirmed", async || running.client.job(&job).await.unwrap().status == JobStatus::Succeeded).await;
     running.engine.shutdown().await;
     let acted = gateway.acted.lock().unwrap();
-    let under = |at: &Instant| motions.iter().any(|(from, to)| *from + OLD_ENOUGH <= *at && at < to);
+    let under = |at: &Instant| {
+        let too_late = |from: &Instant| *from + OLD_ENOUGH + plant.stalls.between(*from, *at) <= *at;
+        motions.iter().any(|(from, to)| too_late(from) && at < to)
+    };
     let unsafe_acts = acted.iter().filter(|(_, at)| under(at));
     Shown { unsafe_acts: unsafe_acts.map(|(what, _)| format!("{what}, {moment:?}")).collect(), alerts }
 }
