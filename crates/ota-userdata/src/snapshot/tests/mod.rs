@@ -230,7 +230,8 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        let _ = nix::mount::umount(&self.0);
+        // Gone from here at once, also while a program that another test is starting still has a copy of what was open.
+        let _ = nix::mount::umount2(&self.0, nix::mount::MntFlags::MNT_DETACH);
     }
 }
 
