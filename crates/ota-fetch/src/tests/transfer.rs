@@ -107,9 +107,11 @@ async fn a_power_cut_costs_no_more_than_eight_mebibytes_and_a_killed_process_not
         world.server.forget();
         world.fetch().await.unwrap();
         assert_eq!(world.staged(), image);
-        let asked = world.server.asked_for_image();
-        assert_eq!(asked.len(), 1, "nothing is fetched afresh");
-        let from = asked[0].from.unwrap();
+        // On a machine that stands still for long the rest may come in several pieces.
+        let asked: Vec<u64> =
+            world.server.asked_for_image().iter().map(|asked| asked.from.unwrap()).collect();
+        assert!(asked.is_sorted(), "nothing is fetched afresh: {asked:?}");
+        let from = asked[0];
         let least = if power_cut { 15 - 8 } else { 15 };
         assert!(from >= least * MIB as u64, "{from}");
     }
