@@ -36,6 +36,8 @@ struct World {
     repo: RepoDir,
     server: UpdateServer,
     clock: Arc<FakeClock>,
+    /// How long a server may say nothing.
+    stall_window: Duration,
 }
 
 impl World {
@@ -51,7 +53,8 @@ impl World {
         let options = InitOptions::new(dir.path().join("repo"), dir.path().join("keys"));
         let repo = RepoDir::init(&options, NOW).unwrap();
         let server = UpdateServer::serving(dir.path().join("repo")).await;
-        Self { dir, repo, server, clock: Arc::new(FakeClock::at(NOW)) }
+        let stall_window = Duration::from_millis(500);
+        Self { dir, repo, server, clock: Arc::new(FakeClock::at(NOW)), stall_window }
     }
 
     fn release(&self, version: &str, image: &[u8]) {
@@ -75,7 +78,7 @@ impl World {
                 metadata_tries: 2,
             },
             stall: StallPolicy {
-                window: Duration::from_millis(500),
+                window: self.stall_window,
                 metadata: Duration::from_millis(500),
                 ..StallPolicy::default()
             },

@@ -82,7 +82,9 @@ async fn a_dropped_fetch_goes_on_in_the_next_one_from_the_last_durable_byte() {
 async fn a_power_cut_costs_no_more_than_eight_mebibytes_and_a_killed_process_nothing() {
     let image = noise(20 * MIB, 5);
     for power_cut in [false, true] {
-        let world = World::offering(&image).await;
+        // What this machine stands still for is no stall of the server.
+        let world =
+            World { stall_window: std::time::Duration::from_secs(60), ..World::offering(&image).await };
         world.server.rule(|asked| {
             let status = asked.from.map(|_| 404);
             is_image(asked).then(|| Reply { cut: Some(15 * MIB), status, ..Reply::default() })
@@ -107,11 +109,9 @@ async fn a_power_cut_costs_no_more_than_eight_mebibytes_and_a_killed_process_not
         world.server.forget();
         world.fetch().await.unwrap();
         assert_eq!(world.staged(), image);
-        // On a machine that stands still for long the rest may come in several pieces.
-        let asked: Vec<u64> =
-            world.server.asked_for_image().iter().map(|asked| asked.from.unwrap()).collect();
-        assert!(asked.is_sorted(), "nothing is fetched afresh: {asked:?}");
-        let from = asked[0];
+        let asked = world.server.asked_for_image();
+        assert_eq!(asked.len(), 1, "nothing is fetched afresh");
+        let from = asked[0].from.unwrap();
         let least = if power_cut { 15 - 8 } else { 15 };
         assert!(from >= least * MIB as u64, "{from}");
     }
