@@ -73,7 +73,7 @@ pub fn next_step(
     active: Option<&Job>,
     own: bool,
 ) -> Step {
-    let newest = offers.iter().max_by(|a, b| a.version.cmp(&b.version));
+    let newest = newest_of(offers.iter());
     if let Some(job) = active {
         let ready = own && matches!(job.state, JobState::Downloaded);
         return match policy(&job.release).of(&job.release) {
@@ -88,11 +88,16 @@ pub fn next_step(
     let to_be_tried = |release: &&Release| {
         !rolled_back.contains(&release.version) && policy(release).of(release) != Initiative::Notify
     };
-    match (offers.iter().filter(to_be_tried).max_by(|a, b| a.version.cmp(&b.version)), newest) {
+    match (newest_of(offers.iter().filter(to_be_tried)), newest) {
         (Some(release), _) => Step::Download(release.clone()),
         (None, Some(newest)) => Step::Notify(newest.clone()),
         (None, None) => Step::Nothing,
     }
+}
+
+/// The newest; of several with one version the first, by the order of the sources.
+fn newest_of<'a>(offers: impl DoubleEndedIterator<Item = &'a Release>) -> Option<&'a Release> {
+    offers.rev().max_by(|a, b| a.version.cmp(&b.version))
 }
 
 #[cfg(test)]
@@ -146,6 +151,16 @@ mod tests {
         };
         let offers = [release("v5.0.5", false), newer.clone()];
         assert_eq!(next_step(&offers, of_beta, &[], None, false), Step::Download(offers[0].clone()));
+    }
+
+    #[test]
+    fn of_one_version_from_two_sources_the_first_counts() {
+        let mut mirror = release("v5.0.5", false);
+        mirror.source = "mirror".into();
+        let offers = [release("v5.0.5", false), mirror];
+        assert_eq!(next_step(&offers, |_| EAGER, &[], None, false), Step::Download(offers[0].clone()));
+        let notify = next_step(&offers, |_| AutoPolicy::default(), &[], None, false);
+        assert_eq!(notify, Step::Notify(offers[0].clone()));
     }
 
     #[test]
