@@ -58,37 +58,48 @@ pub enum Step {
     Download(Release),
     /// Install the job that it downloaded by itself.
     Install(Strategy),
+    /// Give up the job that it downloaded by itself, whose install nobody asked for, and download this newer release.
+    Replace(Release),
 }
 
 /// What to do about `offers`.
 ///
 /// The newest release counts for which the policy of its source says more than to tell; where there is none, the newest is told.
-/// A version that was rolled back is never tried again by itself. A job that somebody else started is left alone; `own` says
-/// whether the active job was started by this function's advice. What is newer than the active job's release is told.
+/// A version that was rolled back is never tried again by itself. A job that somebody else started is left alone. Its own job makes
+/// way for something newer while it waits for people or for a window: what waits for days must not keep a critical release out.
+/// What is newer than the active job's release and does not replace it is told.
 #[must_use]
 pub fn next_step(
     offers: &[Release],
     policy: impl Fn(&Release) -> AutoPolicy,
     rolled_back: &[Version],
     active: Option<&Job>,
-    own: bool,
 ) -> Step {
     let newest = newest_of(offers.iter());
-    if let Some(job) = active {
-        let ready = own && matches!(job.state, JobState::Downloaded);
-        return match policy(&job.release).of(&job.release) {
-            Initiative::InstallInWindow if ready => Step::Install(Strategy::MaintenanceWindow),
-            Initiative::Install if ready => Step::Install(Strategy::Immediate),
-            _ => match newest.filter(|newest| newest.version > job.release.version) {
-                Some(newer) => Step::Notify(newer.clone()),
-                None => Step::Nothing,
-            },
-        };
-    }
     let to_be_tried = |release: &&Release| {
         !rolled_back.contains(&release.version) && policy(release).of(release) != Initiative::Notify
     };
-    match (newest_of(offers.iter().filter(to_be_tried)), newest) {
+    let to_try = newest_of(offers.iter().filter(to_be_tried));
+    if let Some(job) = active {
+        let newer = |release: &&Release| release.version > job.release.version;
+        let initiative = policy(&job.release).of(&job.release);
+        let ready = job.by_itself && matches!(job.state, JobState::Downloaded);
+        // With another initiative it was a person who asked for the window.
+        let waits_for_window = job.by_itself
+            && matches!(job.state, JobState::Scheduled)
+            && initiative == Initiative::InstallInWindow;
+        if (ready || waits_for_window)
+            && let Some(newer) = to_try.filter(newer)
+        {
+            return Step::Replace(newer.clone());
+        }
+        return match initiative {
+            Initiative::InstallInWindow if ready => Step::Install(Strategy::MaintenanceWindow),
+            Initiative::Install if ready => Step::Install(Strategy::Immediate),
+            _ => newest.filter(newer).map_or(Step::Nothing, |newer| Step::Notify(newer.clone())),
+        };
+    }
+    match (to_try, newest) {
         (Some(release), _) => Step::Download(release.clone()),
         (None, Some(newest)) => Step::Notify(newest.clone()),
         (None, None) => Step::Nothing,
@@ -117,19 +128,19 @@ mod tests {
     #[test]
     fn the_newest_release_is_downloaded_when_the_policy_says_so() {
         let offers = [release("v5.0.5", false), release("v5.1.0", false)];
-        let step = next_step(&offers, |_| EAGER, &[], None, false);
+        let step = next_step(&offers, |_| EAGER, &[], None);
         assert_eq!(step, Step::Download(offers[1].clone()));
         assert_eq!(
-            next_step(&offers, |_| AutoPolicy::default(), &[], None, false),
+            next_step(&offers, |_| AutoPolicy::default(), &[], None),
             Step::Notify(offers[1].clone())
         );
-        assert_eq!(next_step(&[], |_| EAGER, &[], None, false), Step::Nothing);
+        assert_eq!(next_step(&[], |_| EAGER, &[], None), Step::Nothing);
     }
 
     #[test]
     fn a_version_that_was_rolled_back_is_not_tried_again_by_itself() {
         let offers = [release("v5.0.5", true)];
-        let step = next_step(&offers, |_| EAGER, &["v5.0.5".parse().unwrap()], None, false);
+        let step = next_step(&offers, |_| EAGER, &["v5.0.5".parse().unwrap()], None);
         assert_eq!(step, Step::Notify(offers[0].clone()));
     }
 
@@ -139,7 +150,7 @@ mod tests {
         let told_or_installed = AutoPolicy { normal: Initiative::Notify, critical: Initiative::Install };
         let offers = [urgent.clone(), newer.clone()];
         let step = |offers: &[Release], rolled_back: &[Version]| {
-            next_step(offers, |_| told_or_installed, rolled_back, None, false)
+            next_step(offers, |_| told_or_installed, rolled_back, None)
         };
         assert_eq!(step(&offers, &[]), Step::Download(urgent.clone()));
         assert_eq!(step(&offers, core::slice::from_ref(&urgent.version)), Step::Notify(newer.clone()));
@@ -150,7 +161,7 @@ mod tests {
             if release.version == newer.version { AutoPolicy::default() } else { EAGER }
         };
         let offers = [release("v5.0.5", false), newer.clone()];
-        assert_eq!(next_step(&offers, of_beta, &[], None, false), Step::Download(offers[0].clone()));
+        assert_eq!(next_step(&offers, of_beta, &[], None), Step::Download(offers[0].clone()));
     }
 
     #[test]
@@ -158,30 +169,58 @@ mod tests {
         let mut mirror = release("v5.0.5", false);
         mirror.source = "mirror".into();
         let offers = [release("v5.0.5", false), mirror];
-        assert_eq!(next_step(&offers, |_| EAGER, &[], None, false), Step::Download(offers[0].clone()));
-        let notify = next_step(&offers, |_| AutoPolicy::default(), &[], None, false);
+        assert_eq!(next_step(&offers, |_| EAGER, &[], None), Step::Download(offers[0].clone()));
+        let notify = next_step(&offers, |_| AutoPolicy::default(), &[], None);
         assert_eq!(notify, Step::Notify(offers[0].clone()));
     }
 
+    /// A download of `version` that the gateway made by itself, or somebody else.
+    fn job(state: JobState, version: &str, by_itself: bool) -> Job {
+        let mut job = sample(JobKind::Update, state);
+        job.release = release(version, false);
+        job.by_itself = by_itself;
+        job
+    }
+
+    const IN_WINDOW: AutoPolicy =
+        AutoPolicy { normal: Initiative::InstallInWindow, critical: Initiative::Install };
+
     #[test]
-    fn what_is_newer_than_the_release_of_a_job_is_told() {
-        let mut job = sample(JobKind::Update, JobState::Downloaded);
-        job.release = release("v5.0.5", false);
-        let offers = [release("v5.0.5", false), release("v5.0.6", true)];
-        for own in [true, false] {
-            let step = next_step(&offers, |_| EAGER, &[], Some(&job), own);
-            assert_eq!(step, Step::Notify(offers[1].clone()));
+    fn its_own_job_that_waits_makes_way_for_something_newer_that_is_to_be_tried() {
+        let newer = release("v5.0.6", true);
+        let offers = [release("v5.0.5", false), newer.clone()];
+        let ready = job(JobState::Downloaded, "v5.0.5", true);
+        let step = |job: &Job, policy: AutoPolicy| next_step(&offers, |_| policy, &[], Some(job));
+        assert_eq!(step(&ready, EAGER), Step::Replace(newer.clone()));
+        let in_window = job(JobState::Scheduled, "v5.0.5", true);
+        assert_eq!(step(&in_window, IN_WINDOW), Step::Replace(newer.clone()));
+        // A person asked for the window, or for the download, or it is under way: told.
+        assert_eq!(step(&in_window, EAGER), Step::Notify(newer.clone()));
+        for left_alone in [
+            job(JobState::Downloaded, "v5.0.5", false),
+            job(JobState::Scheduled, "v5.0.5", false),
+            job(JobState::Fencing { held: None }, "v5.0.5", true),
+        ] {
+            assert_eq!(step(&left_alone, IN_WINDOW), Step::Notify(newer.clone()), "{left_alone:?}");
         }
-        assert_eq!(next_step(&offers[..1], |_| EAGER, &[], Some(&job), true), Step::Nothing);
+        // Nothing that was rolled back, nothing that is only to be told, nothing that is not newer.
+        let rolled_back = core::slice::from_ref(&newer.version);
+        let kept = next_step(&offers, |_| EAGER, rolled_back, Some(&ready));
+        assert_eq!(kept, Step::Notify(newer.clone()));
+        let told = AutoPolicy { normal: Initiative::Download, critical: Initiative::Notify };
+        assert_eq!(step(&ready, told), Step::Notify(newer.clone()));
+        assert_eq!(next_step(&offers[..1], |_| EAGER, &[], Some(&ready)), Step::Nothing);
     }
 
     #[test]
     fn only_its_own_download_is_installed_by_itself() {
-        let mut job = sample(JobKind::Update, JobState::Downloaded);
-        job.release.critical = true;
-        assert_eq!(next_step(&[], |_| EAGER, &[], Some(&job), false), Step::Nothing);
-        assert_eq!(next_step(&[], |_| EAGER, &[], Some(&job), true), Step::Install(Strategy::Immediate));
-        job.release.critical = false;
-        assert_eq!(next_step(&[], |_| EAGER, &[], Some(&job), true), Step::Nothing);
+        let install = AutoPolicy { normal: Initiative::Install, critical: Initiative::Install };
+        let step = |by_itself, policy: AutoPolicy| {
+            next_step(&[], |_| policy, &[], Some(&job(JobState::Downloaded, "v5.0.5", by_itself)))
+        };
+        assert_eq!(step(false, install), Step::Nothing);
+        assert_eq!(step(true, install), Step::Install(Strategy::Immediate));
+        assert_eq!(step(true, IN_WINDOW), Step::Install(Strategy::MaintenanceWindow));
+        assert_eq!(step(true, EAGER), Step::Nothing);
     }
 }

@@ -3,18 +3,18 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use ota_core::{
-    JobId, Sha256Digest, Version,
+    ErrorCode, JobId, Sha256Digest, Version,
     event::EventKind,
     job::{InstallOptions, Job, JobState, Priority, Strategy},
     policy::{AutoPolicy, Step, next_step},
+    ports::AuditOutcome,
     release::Release,
+    safety::SafetyStep,
 };
 use tokio::sync::watch;
 
-use crate::{Actor, DownloadRequest, Engine, EngineError, InstallRequest, JobRef, facts::ROLLED_BACK};
+use crate::{Actor, CancelRequest, DownloadRequest, Engine, EngineError, InstallRequest, JobRef, facts::ROLLED_BACK};
 
-/// Where the job that was started by itself is kept.
-const OWN_JOB: &str = "auto.job";
 /// First wait after a check that failed.
 const BACK_OFF: Duration = Duration::from_secs(30);
 /// Longest wait until what was refused is tried again, where no change of safety is announced.
@@ -33,7 +33,7 @@ impl Engine {
     /// Checks and acts for ever; dropping the future ends it.
     pub async fn act_by_itself(&self, config: &AutoConfig) {
         let mut initiative =
-            Acting { engine: self, config, offers: Vec::new(), told: None, seen: None, held: false };
+            Acting { engine: self, config, offers: Vec::new(), told: None, seen: None, held: None };
         let mut active = self.active();
         let mut safety = self.shared.ports.safety_changes.clone();
         let mut failures = 0_u32;
@@ -47,7 +47,7 @@ impl Engine {
                     () = &mut due => break,
                     // A download of its own that has become ready is installed without waiting for the next check.
                     () = downloaded(&mut active, seen.as_ref()) => {}
-                    () = freed(&mut safety), if initiative.held => {}
+                    () = freed(&mut safety), if initiative.held.is_some() => {}
                 }
                 initiative.act().await;
             }
@@ -81,16 +81,39 @@ impl Engine {
             priority: if release.critical { Priority::High } else { Priority::Normal },
             verify_signature: true,
         };
-        let job = self.download(&Actor::gateway(), request).await?;
-        let id = job.id.to_string();
-        self.blocking(move |shared| shared.ports.settings.set_value(OWN_JOB, Some(&id))).await??;
+        self.download(&Actor::gateway(), request).await?;
         Ok(())
     }
 
-    async fn install_own(&self, strategy: Strategy) -> Result<(), EngineError> {
-        let Some(job) = self.active().borrow().clone() else { return Ok(()) };
+    /// Gives its own job up for `release`; not before the download may begin, so that a ready image is not given up for nothing.
+    async fn replace_own(&self, job: &Job, release: &Release) -> Result<(), EngineError> {
+        self.refuse_unsafe(SafetyStep::Download)?;
+        let request = CancelRequest {
+            job: JobRef::Job(job.id.clone()),
+            reason: format!("{} makes way for {}", job.release.version, release.version),
+        };
+        self.cancel(&Actor::gateway(), request).await?;
+        let _ = self.active().wait_for(Option::is_none).await;
+        self.start_own(release).await
+    }
+
+    /// Who looks for the reason why a device is not updated finds it in the audit.
+    async fn audit_refused(&self, refused: &RefusedTry, error: &EngineError) {
+        let action = refused.action;
+        let reason = format!("{}: {error}", refused.version);
+        let kept = self.blocking(move |shared| {
+            let at = shared.ports.clock.wall();
+            shared.audit_own(at, action, AuditOutcome::Refused, None, Some(reason));
+        });
+        if let Err(error) = kept.await {
+            tracing::error!(%error, action, "missing from the audit");
+        }
+    }
+
+    async fn install_own(&self, job: &Job, strategy: Strategy) -> Result<(), EngineError> {
         let options = InstallOptions { strategy, reboot_after: true, rollback_on_failure: true };
-        self.install(&Actor::gateway(), InstallRequest { job: JobRef::Job(job.id), options }).await?;
+        let request = InstallRequest { job: JobRef::Job(job.id.clone()), options };
+        self.install(&Actor::gateway(), request).await?;
         Ok(())
     }
 }
@@ -105,50 +128,79 @@ struct Acting<'a> {
     told: Option<Version>,
     /// The job that was ready to install when it last acted.
     seen: Option<JobId>,
-    /// Whether what it wanted to do was refused.
-    held: bool,
+    /// What it wanted to do, where that was refused.
+    held: Option<RefusedTry>,
+}
+
+/// A try of its own that was refused. Another refusal of the same kind is nothing new: safety may take it back and say it again
+/// many times a day.
+#[derive(PartialEq, Eq)]
+struct RefusedTry {
+    /// As the same request of somebody else is called in the audit.
+    action: &'static str,
+    version: Version,
+    code: Option<ErrorCode>,
 }
 
 impl Acting<'_> {
     async fn act(&mut self) {
         let active = self.engine.active().borrow().clone();
         self.seen = active.as_ref().filter(|job| is_ready(job)).map(|job| job.id.clone());
-        let outcome = self.try_act(active).await;
-        if let Err(error) = &outcome
-            && !self.held
-        {
-            // Blocked by safety, no space, something else under way: tried again when that may have changed.
-            tracing::info!(%error, "not now");
-        }
-        self.held = outcome.is_err();
-    }
-
-    async fn try_act(&mut self, active: Option<Job>) -> Result<(), EngineError> {
-        let engine = self.engine;
-        let (rolled_back, own) = engine
-            .blocking(|shared| {
-                let read = |name| shared.ports.settings.value(name).map(Option::unwrap_or_default);
-                // Not knowing what was rolled back, it would be installed again.
-                let versions: Vec<Version> =
-                    read(ROLLED_BACK)?.lines().filter_map(|line| line.parse().ok()).collect();
-                Ok::<_, ota_core::error::PortError>((versions, read(OWN_JOB)?))
-            })
-            .await??;
-        let is_own = active.as_ref().is_some_and(|job| job.id.as_str() == own);
-        let policy =
-            |release: &Release| self.config.policies.get(&release.source).copied().unwrap_or_default();
-        match next_step(&self.offers, policy, &rolled_back, active.as_ref(), is_own) {
-            Step::Nothing => Ok(()),
-            Step::Notify(release) => {
+        let step = match self.next(active.as_ref()).await {
+            Ok(step) => step,
+            Err(error) => {
+                tracing::error!(%error, "what was rolled back is not known: nothing is done by itself");
+                return;
+            }
+        };
+        let (action, version, outcome) = match (step, active) {
+            (Step::Nothing, _) | (Step::Install(_), None) => {
+                self.held = None;
+                return;
+            }
+            (Step::Notify(release), _) => {
                 if self.told.as_ref() != Some(&release.version) {
                     self.told = Some(release.version.clone());
-                    engine.tell_offer(&release);
+                    self.engine.tell_offer(&release);
                 }
-                Ok(())
+                self.held = None;
+                return;
             }
-            Step::Download(release) => engine.start_own(&release).await,
-            Step::Install(strategy) => engine.install_own(strategy).await,
+            (Step::Replace(release), Some(job)) => {
+                let outcome = self.engine.replace_own(&job, &release).await;
+                ("updates.download", release.version, outcome)
+            }
+            (Step::Download(release) | Step::Replace(release), _) => {
+                let outcome = self.engine.start_own(&release).await;
+                ("updates.download", release.version, outcome)
+            }
+            (Step::Install(strategy), Some(job)) => {
+                let outcome = self.engine.install_own(&job, strategy).await;
+                ("updates.install", job.release.version, outcome)
+            }
+        };
+        let Err(error) = outcome else {
+            self.held = None;
+            return;
+        };
+        // Blocked by safety, no space, something else under way: tried again when that may have changed.
+        let code = if let EngineError::Ota(error) = &error { Some(error.code()) } else { None };
+        let refused = RefusedTry { action, version, code };
+        if self.held.as_ref() != Some(&refused) {
+            tracing::info!(%error, action, "not now");
+            self.engine.audit_refused(&refused, &error).await;
+            self.held = Some(refused);
         }
+    }
+
+    async fn next(&self, active: Option<&Job>) -> Result<Step, EngineError> {
+        // Not knowing what was rolled back, it would be installed again.
+        let rolled_back = self.engine.blocking(|shared| shared.ports.settings.value(ROLLED_BACK)).await??;
+        let rolled_back: Vec<Version> =
+            rolled_back.unwrap_or_default().lines().filter_map(|line| line.parse().ok()).collect();
+        let policy =
+            |release: &Release| self.config.policies.get(&release.source).copied().unwrap_or_default();
+        Ok(next_step(&self.offers, policy, &rolled_back, active))
     }
 }
 

@@ -27,6 +27,11 @@ impl Actor {
     pub fn gateway() -> Self {
         Self { name: "gateway".into(), role: None, address: None, request_id: None }
     }
+
+    /// Whether nobody asked: a token of that name has a role.
+    pub(crate) fn is_gateway(&self) -> bool {
+        *self == Self::gateway()
+    }
 }
 
 /// Start a download.

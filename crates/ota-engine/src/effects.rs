@@ -9,7 +9,7 @@ use ota_core::{
     ByteCount, ImageName, Sha256Digest, Slot,
     error::{OtaError, PortError, PortErrorKind},
     event::{EventKind, Operation, Outcome, Phase},
-    job::{Effect, Failure, Held, Input, Job, JobKind, JobState, JobStatus, Strategy},
+    job::{Effect, Failure, Held, Input, Job, JobKind, JobState, JobStatus},
     ports::{
         FetchObserver, FetchOrder, Flow, Front, ImageExpectation, ImageReader, PackedImage, RebootReason,
         WriteProgress,
@@ -313,10 +313,13 @@ impl Shared {
         if job.kind == JobKind::Rollback {
             return Ok(());
         }
-        match &self.config.security_floor {
-            crate::engine::SecurityFloor::Fixed => Ok(()),
-            crate::engine::SecurityFloor::FollowConfirmed => self.raise_floor(&job.release.version),
-        }
+        // From now on what the configuration of a confirmed image says counts, whatever image is booted later.
+        let said = self.config.lowest_version.as_ref();
+        let floor = match &self.config.security_floor {
+            crate::engine::SecurityFloor::Fixed => said,
+            crate::engine::SecurityFloor::FollowConfirmed => said.max(Some(&job.release.version)),
+        };
+        floor.map_or(Ok(()), |floor| self.raise_floor(floor))
     }
 }
 
@@ -492,7 +495,7 @@ fn arm(shared: &Shared, job: &Job) -> Input {
     if !blocks.is_empty() {
         return Input::Blocked(blocks);
     }
-    if waits_for_windows(job) && !shared.ports.safety.fits_window(Duration::ZERO) {
+    if job.waits_for_windows() && !shared.ports.safety.fits_window(Duration::ZERO) {
         return Input::WindowClosed;
     }
     match shared.ports.boot.arm(job.target, shared.config.tries) {
@@ -522,18 +525,13 @@ fn never_switched(shared: &Shared, job: &Job) -> bool {
     status.is_ok_and(|boot| boot.redundant && boot.first == job.source && boot.trial.is_none())
 }
 
-/// Whether the job was asked for with the strategy that works inside `update` windows only.
-fn waits_for_windows(job: &Job) -> bool {
-    job.install.is_some_and(|options| options.strategy == Strategy::MaintenanceWindow)
-}
-
 /// Why the reboot may not happen now.
 fn reboot_held(shared: &Shared, job: &Job) -> Option<Input> {
     let blocks = shared.held_back(steps_of(job, SafetyStep::Reboot));
     if !blocks.is_empty() {
         return Some(Input::Blocked(blocks));
     }
-    let in_window = towards_the_other_slot(job) && waits_for_windows(job);
+    let in_window = towards_the_other_slot(job) && job.waits_for_windows();
     (in_window && !shared.ports.safety.fits_window(Duration::ZERO)).then_some(Input::WindowClosed)
 }
 

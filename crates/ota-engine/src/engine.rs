@@ -273,6 +273,7 @@ impl Engine {
             image: None,
             vouched: None,
             install: None,
+            by_itself: by.is_gateway(),
         };
         self.request(Request::Create(Box::new(create)), by).await
     }
@@ -304,6 +305,7 @@ impl Engine {
             image: Some(request.image),
             vouched: Some(request.vouched),
             install: Some(request.options),
+            by_itself: false,
         };
         self.request(Request::Create(Box::new(create)), by).await
     }
@@ -333,6 +335,7 @@ impl Engine {
                 reboot_after: true,
                 rollback_on_failure: true,
             }),
+            by_itself: false,
         };
         self.request(Request::Create(Box::new(create)), by).await
     }

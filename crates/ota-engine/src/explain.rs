@@ -177,7 +177,7 @@ fn steps_ahead(job: &Job) -> Vec<SafetyStep> {
         | JobState::Verifying
         | JobState::Downloaded
         | JobState::Scheduled
-        | JobState::Fencing
+        | JobState::Fencing { .. }
         | JobState::Writing { .. } => &[Write, Switch, Reboot],
         JobState::Installed { .. } => &[Switch, Reboot],
         JobState::Armed { .. } | JobState::Rebooting => &[Reboot],

@@ -258,13 +258,16 @@ impl Shared {
 
     /// The lowest version that may be installed, if one is set.
     pub(crate) fn floor(&self) -> Result<Option<Version>, PortError> {
-        let risen: Option<Version> = self.ports.settings.value(FLOOR)?.and_then(|text| text.parse().ok());
-        Ok(risen.max(self.config.lowest_version.clone()))
+        Ok(self.risen_floor()?.max(self.config.lowest_version.clone()))
+    }
+
+    fn risen_floor(&self) -> Result<Option<Version>, PortError> {
+        Ok(self.ports.settings.value(FLOOR)?.and_then(|text| text.parse().ok()))
     }
 
     /// Raises the floor to `version` if that is above it.
     pub(crate) fn raise_floor(&self, version: &Version) -> Result<(), PortError> {
-        if self.floor()?.is_none_or(|floor| *version > floor) {
+        if self.risen_floor()?.is_none_or(|floor| *version > floor) {
             self.ports.settings.set_value(FLOOR, Some(&version.to_string()))?;
         }
         Ok(())

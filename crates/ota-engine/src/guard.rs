@@ -38,7 +38,7 @@ impl Runner {
     pub(crate) fn wait_for_safety(&mut self, job: &Job) {
         self.waiting = Some(match job.state {
             JobState::Downloading { .. } => SafetyStep::Download,
-            JobState::Fencing | JobState::Writing { .. } => SafetyStep::Write,
+            JobState::Fencing { .. } | JobState::Writing { .. } => SafetyStep::Write,
             JobState::Installed { .. } => SafetyStep::Switch,
             _ => SafetyStep::Reboot,
         });

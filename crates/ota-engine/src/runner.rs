@@ -80,6 +80,7 @@ pub(crate) struct Create {
     pub(crate) vouched: Option<Vouched>,
     /// For jobs that are installed at once.
     pub(crate) install: Option<InstallOptions>,
+    pub(crate) by_itself: bool,
 }
 
 /// The runner. Its fields are the live side of the active job; everything that must survive is in the job.
@@ -265,6 +266,7 @@ impl Runner {
                 install: create.install,
                 state: JobState::Queued,
                 confirmed_by_hand: false,
+                by_itself: create.by_itself,
                 counters: Counters::default(),
                 boot_id: ports.boot.boot_id().into(),
                 created: now,

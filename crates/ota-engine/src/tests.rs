@@ -56,6 +56,11 @@ struct Gateway {
     engine: Option<Engine>,
 }
 
+/// Somebody who asks; what the gateway asks of itself it may undo, too.
+fn operator() -> Actor {
+    Actor { name: "ada".into(), ..Actor::gateway() }
+}
+
 impl Gateway {
     async fn start() -> Self {
         let staging = Arc::new(MemStaging::default());
@@ -165,7 +170,7 @@ impl Gateway {
             priority: Priority::Normal,
             verify_signature: true,
         };
-        self.engine().download(&Actor::gateway(), request).await
+        self.engine().download(&operator(), request).await
     }
 
     async fn install(&self, job: &Job, options: InstallOptions) -> Result<Job, EngineError> {
@@ -711,6 +716,24 @@ async fn the_floor_of_the_configuration_counts_for_what_is_installed_and_gone_ba
         matches!(&refused, EngineError::Ota(OtaError::RollbackNotAvailable { why }) if below(why)),
         "{refused:?}"
     );
+}
+
+#[tokio::test]
+async fn the_floor_of_the_configuration_stays_once_an_image_was_confirmed_with_it() {
+    let mut gateway = Gateway::start().await;
+    let floor = |gateway: &Gateway| gateway.journal.value(crate::facts::FLOOR).unwrap();
+    gateway.lowest_version = Some("v5.0.5".parse().unwrap());
+    gateway.restart_daemon().await;
+    let job = gateway.rebooting().await;
+    assert_eq!(floor(&gateway), None, "not before");
+    gateway.reboot().await;
+    gateway.until(&job, JobStatus::Succeeded).await;
+    assert_eq!(floor(&gateway).as_deref(), Some("v5.0.5"));
+    gateway.lowest_version = None;
+    gateway.restart_daemon().await;
+    let back = RollbackRequest { target_version: None };
+    let refused = gateway.engine().rollback(&Actor::gateway(), back).await.unwrap_err();
+    assert_eq!(code(refused), ErrorCode::RollbackNotAvailable);
 }
 
 #[tokio::test]

@@ -195,7 +195,7 @@ impl Link {
         let service = hyper::service::service_fn(move |request| {
             answer(router.clone(), Arc::clone(&conn), peer.clone(), request)
         });
-        let builder = builder(secure);
+        let builder = builder(secure, limits.head_bytes);
         let served = builder.serve_connection_with_upgrades(io, service);
         tokio::pin!(served);
         let mut stopping = false;
@@ -218,13 +218,13 @@ impl Link {
     }
 }
 
-fn builder(secure: bool) -> Builder<TokioExecutor> {
+fn builder(secure: bool, head_bytes: usize) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     // Time-outs of heads are ours: they also cover silence, handshakes and HTTP/2.
     builder.http1().max_buf_size(PARSE_BUFFER).header_read_timeout(None).timer(TokioTimer::new());
     builder
         .http2()
-        .max_header_list_size(16 * 1024)
+        .max_header_list_size(u32::try_from(head_bytes).unwrap_or(u32::MAX))
         .max_concurrent_streams(32)
         .keep_alive_interval(Duration::from_secs(20))
         .timer(TokioTimer::new());

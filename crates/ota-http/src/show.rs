@@ -53,7 +53,7 @@ const fn moves(state: &JobState) -> bool {
             | JobState::Downloading { .. }
             | JobState::Paused { .. }
             | JobState::Verifying
-            | JobState::Fencing
+            | JobState::Fencing { .. }
             | JobState::Writing { .. }
     )
 }
@@ -78,7 +78,7 @@ fn numbers(view: &JobView) -> (ByteCount, ByteCount) {
     let current = match view.job.state {
         JobState::Downloading { have, .. } | JobState::Paused { have } => have,
         JobState::Writing { written, .. } => written,
-        JobState::Queued | JobState::Verifying | JobState::Fencing => ByteCount::ZERO,
+        JobState::Queued | JobState::Verifying | JobState::Fencing { .. } => ByteCount::ZERO,
         JobState::Failed { .. } | JobState::Cancelled { .. } if view.job.image.is_none() => ByteCount::ZERO,
         _ => size,
     };

@@ -56,6 +56,7 @@ pub fn job(number: u64, release: Release) -> Job {
         install: None,
         state: JobState::Queued,
         confirmed_by_hand: false,
+        by_itself: false,
         counters: Counters::default(),
         boot_id: "boot-0".into(),
         created: Timestamp::from_secs(1_768_478_400),

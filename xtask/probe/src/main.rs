@@ -72,6 +72,7 @@ fn job() -> Option<Job> {
         install: None,
         state: JobState::Queued,
         confirmed_by_hand: false,
+        by_itself: false,
         counters: Counters::default(),
         boot_id: String::new(),
         created: Timestamp::from_secs(0),

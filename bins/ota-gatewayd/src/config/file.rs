@@ -165,8 +165,8 @@ pub(crate) struct VerifySection {
     pub(crate) slot_digest: bool,
     /// Whether a confirmed version becomes the lowest that may be installed.
     pub(crate) floor_follows: bool,
-    /// Lowest version that may be installed, or gone back to, whatever has been confirmed so far. Belongs into the image: it then
-    /// counts with the first boot of that image and never keeps the boot loader from its fallback. None by default.
+    /// Lowest version that may be installed, or gone back to. Belongs into the image: it never keeps the boot loader from the fallback
+    /// of that image's trial, and stays once the image has been confirmed. None by default.
     pub(crate) floor: Option<Version>,
 }
 

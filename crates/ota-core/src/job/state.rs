@@ -40,6 +40,9 @@ pub struct Job {
     /// Somebody has said that the trial is good, and was told that this is known. Not asked of people a second time.
     #[serde(default)]
     pub confirmed_by_hand: bool,
+    /// The gateway made it by its own initiative, and may install or replace it without being asked.
+    #[serde(default)]
+    pub by_itself: bool,
     /// Loop guards.
     pub counters: Counters,
     /// The kernel's boot id when this record was written: the same id means that only the daemon restarted.
@@ -50,6 +53,14 @@ pub struct Job {
     pub install_started: Option<Timestamp>,
     /// When this record was written.
     pub updated: Timestamp,
+}
+
+impl Job {
+    /// Whether it was asked for with the strategy that works inside `update` windows only.
+    #[must_use]
+    pub fn waits_for_windows(&self) -> bool {
+        self.install.is_some_and(|options| options.strategy == Strategy::MaintenanceWindow)
+    }
 }
 
 /// Where the image of a job comes from.
@@ -137,7 +148,11 @@ pub enum JobState {
     /// Waits for the next `update` window.
     Scheduled,
     /// Durable step 1–2: INSTALLING is recorded, the target is being made not bootable.
-    Fencing,
+    Fencing {
+        /// Why it has not begun.
+        #[serde(default)]
+        held: Option<Held>,
+    },
     /// Durable step 3–4: the target is being written, then read back.
     Writing {
         /// Bytes written.
@@ -360,7 +375,7 @@ impl JobState {
             Self::Verifying => JobStatus::Verifying,
             Self::Downloaded => JobStatus::Downloaded,
             Self::Scheduled => JobStatus::Scheduled,
-            Self::Fencing | Self::Writing { .. } | Self::Installed { .. } | Self::Undoing { .. } => {
+            Self::Fencing { .. } | Self::Writing { .. } | Self::Installed { .. } | Self::Undoing { .. } => {
                 JobStatus::Installing
             }
             Self::Armed { .. } | Self::Rebooting | Self::FallingBack { .. } => JobStatus::Rebooting,
@@ -382,7 +397,7 @@ impl JobState {
             Self::Verifying => "Verifying",
             Self::Downloaded => "Downloaded",
             Self::Scheduled => "Scheduled",
-            Self::Fencing => "Fencing",
+            Self::Fencing { .. } => "Fencing",
             Self::Writing { .. } => "Writing",
             Self::Installed { .. } => "Installed",
             Self::Armed { .. } => "Armed",
@@ -409,6 +424,7 @@ impl JobState {
     pub const fn held(&self) -> Option<&Held> {
         match self {
             Self::Downloading { held, .. }
+            | Self::Fencing { held }
             | Self::Writing { held, .. }
             | Self::Installed { held }
             | Self::Armed { held } => held.as_ref(),

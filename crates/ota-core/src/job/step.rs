@@ -163,9 +163,11 @@ fn advance(job: &Job, input: Input) -> Option<Plan> {
         }
         (Verifying, Input::WriteFailed(why)) if job.kind == JobKind::Rollback => fail_install(why),
         (Scheduled, Input::WindowOpen) => fence(),
-        (Fencing, Input::Fenced) => Plan::to(writing(ByteCount::ZERO), [WriteSlot]),
-        (Fencing, Input::Unblocked) => Plan::stay([FenceSlot]),
-        (Fencing, Input::FenceFailed(why)) | (Writing { .. }, Input::WriteFailed(why)) => fail_install(why),
+        (Fencing { .. }, Input::Fenced) => Plan::to(writing(ByteCount::ZERO), [WriteSlot]),
+        (Fencing { .. }, Input::Unblocked) => Plan::live(Fencing { held: None }, [FenceSlot]),
+        (Fencing { .. }, Input::FenceFailed(why)) | (Writing { .. }, Input::WriteFailed(why)) => {
+            fail_install(why)
+        }
         (Writing { written, held }, Input::WriteProgress { written: now }) => {
             Plan::live(Writing { written: now.max(*written), held: held.clone() }, [])
         }
@@ -220,7 +222,9 @@ fn blocked(state: &JobState, blocks: Vec<Block>) -> Option<Plan> {
     let why = || Failure::unsafe_now(&blocks);
     Some(match state {
         // Nothing is written yet, and after a restart nothing has been heard of the sensors: just wait.
-        Fencing => Plan::stay([AwaitUnblocked]),
+        Fencing { .. } => {
+            Plan::live(Fencing { held: Some(Held::Safety(blocks)) }, [AwaitUnblocked])
+        }
         Downloading { .. } if abort => {
             // What arrived stays: the next job for the release goes on there.
             Plan::to(Failed { why: why() }, [StopFetch, Announce(Phase::Download, Outcome::Failed)])
@@ -288,7 +292,7 @@ fn cancel(state: &JobState, reason: String) -> Option<Plan> {
         Queued | Downloading { .. } | Paused { .. } | Verifying | Downloaded => {
             Plan::to(Cancelled { reason }, [StopFetch, DropImage, Announce(phase, Outcome::Cancelled)])
         }
-        Scheduled | Fencing | Writing { .. } => Plan::to(
+        Scheduled | Fencing { .. } | Writing { .. } => Plan::to(
             Cancelled { reason },
             [StopWrite, DropImage, Announce(Phase::Install, Outcome::Cancelled)],
         ),
@@ -299,7 +303,7 @@ fn cancel(state: &JobState, reason: String) -> Option<Plan> {
 }
 
 fn fence() -> Plan {
-    Plan::to(Fencing, [FenceSlot]).editing(Edit::CountInstall)
+    Plan::to(Fencing { held: None }, [FenceSlot]).editing(Edit::CountInstall)
 }
 
 fn armed(job: &Job) -> Plan {
@@ -391,10 +395,12 @@ fn recovered(job: &Job, situation: Situation, new_boot: bool) -> Option<Plan> {
             "running_slot_changed",
             "the gateway was started from the slot that this job was to write",
         )),
-        Fencing | Writing { .. } if job.counters.installs >= MAX_INSTALLS => {
+        Fencing { .. } | Writing { .. } if job.counters.installs >= MAX_INSTALLS => {
             fail_install(Failure::because("install_attempts", "the install was cut off three times"))
         }
-        Fencing | Writing { .. } => fence(),
+        // It writes the whole slot once more, and the window may have closed meanwhile.
+        Fencing { .. } | Writing { .. } if job.waits_for_windows() => Plan::to(Scheduled, [AwaitWindow]),
+        Fencing { .. } | Writing { .. } => fence(),
         Queued => start(job),
         Downloading { have, .. } => Plan::live(downloading(*have), [StartFetch]),
         Verifying if job.kind == JobKind::Rollback => Plan::stay([CheckSlot]),
@@ -450,7 +456,7 @@ fn give_up(state: &JobState, on_new: bool) -> Plan {
         | Verifying
         | Downloaded
         | Scheduled
-        | Fencing
+        | Fencing { .. }
         | Writing { .. } => fail_install(why),
         FallingBack { end } | Undoing { end } => undo(end.clone()),
         _ => undo(End::Failed { why }),

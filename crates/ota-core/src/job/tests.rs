@@ -220,7 +220,7 @@ proptest! {
                 prop_assert!(bytes_were_compared, "no slot is armed whose bytes were not compared");
             }
             if next.effects.contains(&Effect::WriteSlot) {
-                prop_assert!(matches!(job.state, JobState::Fencing), "the target is fenced before it is written");
+                prop_assert!(matches!(job.state, JobState::Fencing { .. }), "the target is fenced before it is written");
             }
             if matches!(next.job.state, JobState::Committing) {
                 let judged = matches!(input, Input::HealthPassed | Input::ConfirmByHand);

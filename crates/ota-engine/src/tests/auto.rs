@@ -39,9 +39,20 @@ impl Gateway {
     }
 
     fn offer_critical(&self) {
-        let mut release = samples::release("v5.0.5", &self.image);
-        release.critical = true;
+        self.offer_also("v5.0.5", true);
+    }
+
+    fn offer_also(&self, version: &str, critical: bool) {
+        let mut release = samples::release(version, &self.image);
+        release.critical = critical;
         self.source.offer(release, &self.image, vec![signature()]);
+    }
+
+    /// What the gateway was refused when it asked itself: action and reason.
+    fn refused(&self) -> Vec<(String, String)> {
+        let records = self.journal.records(0, 1000).unwrap();
+        let refused = records.into_iter().filter(|record| record.entry.outcome == AuditOutcome::Refused);
+        refused.map(|record| (record.entry.action, record.entry.reason.unwrap_or_default())).collect()
     }
 
     /// The job once it is in this state, whoever made it.
@@ -248,4 +259,56 @@ async fn a_version_that_was_rolled_back_is_told_and_not_tried_again_and_why_is_k
     let _initiative = gateway.acts_by_itself(urgent());
     pass(HOUR * 3).await;
     assert_eq!((gateway.told(), gateway.jobs()), (1, 1), "told, not tried");
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_own_download_that_waits_makes_way_for_a_critical_release() {
+    let gateway = Gateway::start().await;
+    let urgent = policy(AutoPolicy { normal: Initiative::Download, critical: Initiative::Install });
+    let _initiative = gateway.acts_by_itself(urgent);
+    let waiting = gateway.until_job_is(|state| matches!(state, JobState::Downloaded)).await;
+    gateway.offer_also("v5.0.6", true);
+    gateway.rebooter.until_reboots(1).await;
+    let replaced = gateway.journal.job(&waiting.id).unwrap().unwrap();
+    let why = |reason: &str| reason == "v5.0.5 makes way for v5.0.6";
+    assert!(matches!(&replaced.state, JobState::Cancelled { reason } if why(reason)), "{replaced:#?}");
+    let newest = gateway.journal.page(0, 1).unwrap().jobs.remove(0);
+    assert_eq!((newest.release.version.to_string().as_str(), gateway.jobs()), ("v5.0.6", 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_that_is_ready_is_given_up_while_safety_holds_downloads_back() {
+    let gateway = Gateway::start().await;
+    let urgent = policy(AutoPolicy { normal: Initiative::Download, critical: Initiative::Install });
+    let _initiative = gateway.acts_by_itself(urgent);
+    let waiting = gateway.until_job_is(|state| matches!(state, JobState::Downloaded)).await;
+    gateway.gate.violate("crane_motion", &[SafetyStep::Download]);
+    gateway.offer_also("v5.0.6", true);
+    pass(HOUR * 3).await;
+    gateway.until(&waiting, JobStatus::Downloaded).await;
+    gateway.gate.clear("crane_motion");
+    gateway.gate_changes.send_modify(|n| *n += 1);
+    gateway.rebooter.until_reboots(1).await;
+    assert_eq!(gateway.jobs(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_it_wanted_to_do_and_was_refused_is_in_the_audit_once() {
+    let gateway = Gateway::start().await;
+    gateway.gate.violate("crane_motion", &[SafetyStep::Download]);
+    let _initiative = gateway.acts_by_itself(always(Initiative::Install));
+    pass(HOUR * 3).await;
+    let refused = gateway.refused();
+    let [(action, reason)] = refused.as_slice() else { panic!("{refused:#?}") };
+    assert_eq!((action.as_str(), gateway.jobs()), ("updates.download", 0));
+    assert!(reason.starts_with("v5.0.5: ") && reason.contains("crane_motion"), "{reason}");
+    gateway.gate.clear("crane_motion");
+    gateway.gate.violate("temperature", &[SafetyStep::Write]);
+    gateway.gate_changes.send_modify(|n| *n += 1);
+    gateway.until_job_is(|state| matches!(state, JobState::Downloaded)).await;
+    pass(HOUR * 3).await;
+    let refused = gateway.refused();
+    let [_, (action, reason)] = refused.as_slice() else { panic!("{refused:#?}") };
+    assert_eq!(action, "updates.install");
+    assert!(reason.contains("temperature"), "{reason}");
 }

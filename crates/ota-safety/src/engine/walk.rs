@@ -146,7 +146,7 @@ impl Walk {
             Effect::CheckHealth => Input::HealthFailed(Failure::internal("walk")),
             Effect::AwaitUnblocked => {
                 self.waiting = Some(match self.job.state {
-                    JobState::Fencing => SafetyStep::Write,
+                    JobState::Fencing { .. } => SafetyStep::Write,
                     JobState::Installed { .. } => SafetyStep::Switch,
                     _ => SafetyStep::Reboot,
                 });

@@ -60,7 +60,7 @@ fn every_state_says_whether_it_goes_on_by_itself_or_who_must_do_what() {
         (JobState::Verifying, false, StartThenWait, "has not been asked for", ""),
         (JobState::Downloaded, false, Start, "would run to its end", ""),
         (JobState::Scheduled, true, Start, "would run to its end", ""),
-        (JobState::Fencing, true, Start, "would run to its end", ""),
+        (JobState::Fencing { held: None }, true, Start, "would run to its end", ""),
         (JobState::Writing { written: have, held: None }, true, Start, "would run to its end", ""),
         (JobState::Installed { held: None }, true, Start, "would run to its end", ""),
         (JobState::Armed { held: None }, true, Start, "would run to its end", ""),
