@@ -196,7 +196,7 @@ pub enum OtaError {
         running: JobId,
     },
     /// A violated or unknown safety constraint blocks this operation.
-    #[error("blocked by {} safety constraint(s)", .0.len())]
+    #[error("held back by safety: {}", told(.0))]
     UpdateBlocked(Vec<Block>),
     /// Staging or the slot is too small.
     #[error("{place} holds {available}, the image needs {required}")]
@@ -395,6 +395,13 @@ impl PortError {
     pub fn chain(&self) -> String {
         chain(self)
     }
+}
+
+/// What holds back, as people read it.
+fn told(blocks: &[Block]) -> String {
+    let told: Vec<String> =
+        blocks.iter().map(|block| alloc::format!("{} ({})", block.message, block.constraint)).collect();
+    told.join(", ")
 }
 
 /// An error and its sources in one line, for logs and job records; what a source only repeats is said once.

@@ -130,10 +130,7 @@ mod tests {
         let offers = [release("v5.0.5", false), release("v5.1.0", false)];
         let step = next_step(&offers, |_| EAGER, &[], None);
         assert_eq!(step, Step::Download(offers[1].clone()));
-        assert_eq!(
-            next_step(&offers, |_| AutoPolicy::default(), &[], None),
-            Step::Notify(offers[1].clone())
-        );
+        assert_eq!(next_step(&offers, |_| AutoPolicy::default(), &[], None), Step::Notify(offers[1].clone()));
         assert_eq!(next_step(&[], |_| EAGER, &[], None), Step::Nothing);
     }
 

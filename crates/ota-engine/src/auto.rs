@@ -13,7 +13,9 @@ use ota_core::{
 };
 use tokio::sync::watch;
 
-use crate::{Actor, CancelRequest, DownloadRequest, Engine, EngineError, InstallRequest, JobRef, facts::ROLLED_BACK};
+use crate::{
+    Actor, CancelRequest, DownloadRequest, Engine, EngineError, InstallRequest, JobRef, facts::ROLLED_BACK,
+};
 
 /// First wait after a check that failed.
 const BACK_OFF: Duration = Duration::from_secs(30);

@@ -187,7 +187,7 @@ pub enum SafetyConfigError {
     /// A constraint that would be stale again and again though its source does as it should.
     #[error(
         "constraint {constraint:?}: max_age must be longer than {:?}: its source {source_name:?} is asked every {every:?} and \
-         may take {timeout:?} to answer", .every.saturating_add(*.timeout)
+         may take {timeout:?} to answer", slowest(*.every, *.timeout)
     )]
     Outpaced {
         /// Name of the constraint.
@@ -272,11 +272,17 @@ fn check_name(name: &str) -> Result<(), SafetyConfigError> {
     Err(SafetyConfigError::BadName { name: name.to_owned() })
 }
 
+/// The longest that a healthy source leaves between two samples: one that took its whole time is followed by another such one, which
+/// is not asked for before the first has come.
+fn slowest(every: Duration, timeout: Duration) -> Duration {
+    every.max(timeout).saturating_add(timeout)
+}
+
 impl ConstraintConfig {
     /// Whether a sample of a healthy source is always followed by another one in time.
     fn check_pace(&self, source: &SourceConfig) -> Result<(), SafetyConfigError> {
         match source.pace() {
-            Some((every, timeout)) if self.max_age <= every.saturating_add(timeout) => {
+            Some((every, timeout)) if self.max_age <= slowest(every, timeout) => {
                 let (constraint, source_name) = (self.name.clone(), source.name.clone());
                 Err(SafetyConfigError::Outpaced { constraint, source_name, every, timeout })
             }

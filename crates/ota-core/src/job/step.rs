@@ -222,9 +222,7 @@ fn blocked(state: &JobState, blocks: Vec<Block>) -> Option<Plan> {
     let why = || Failure::unsafe_now(&blocks);
     Some(match state {
         // Nothing is written yet, and after a restart nothing has been heard of the sensors: just wait.
-        Fencing { .. } => {
-            Plan::live(Fencing { held: Some(Held::Safety(blocks)) }, [AwaitUnblocked])
-        }
+        Fencing { .. } => Plan::live(Fencing { held: Some(Held::Safety(blocks)) }, [AwaitUnblocked]),
         Downloading { .. } if abort => {
             // What arrived stays: the next job for the release goes on there.
             Plan::to(Failed { why: why() }, [StopFetch, Announce(Phase::Download, Outcome::Failed)])

@@ -48,7 +48,7 @@ fn what_contradicts_itself_is_refused_with_the_place() {
         (r#"every = "20ms""#, r#"every = "1ms""#, "at least 10ms"),
         (r#"every = "20ms""#, r#"every = "4s""#, r#"longer than 5s: its source "crane" is asked every 4s"#),
         (r#"every = "20ms""#, r#"every = "20ms", timeout = "4980ms""#, "may take 4.98s to answer"),
-        (r#"source = "crane""#, "source = \"crane\"\nmax_age = \"1020ms\"", "longer than 1.02s"),
+        (r#"source = "crane""#, "source = \"crane\"\nmax_age = \"2s\"", "longer than 2s"),
         (
             r#"file = { path = "/run/plc/crane", every = "20ms" }"#,
             r#"hwmon = { chip = "a", channel = "b", every = "4s" }"#,

@@ -161,6 +161,14 @@ fn fault(path: &Path, error: &io::Error) -> Fault {
     }
 }
 
+/// A single name, so that a configuration cannot point outside by accident.
+pub(super) fn plain(name: &str) -> Result<&str, String> {
+    if name.is_empty() || name.contains('/') || name.starts_with('.') {
+        return Err(format!("{name:?} is not a plain name"));
+    }
+    Ok(name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

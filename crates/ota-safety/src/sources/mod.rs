@@ -7,13 +7,16 @@ mod command;
 mod dial;
 mod file;
 mod http;
+mod hwmon;
 mod modbus;
 mod mqtt;
 mod payload;
 #[cfg(test)]
 mod peers;
+mod power;
 mod rounds;
 mod system;
+mod systemd;
 #[cfg(test)]
 mod test_feed;
 
@@ -30,10 +33,13 @@ use tokio::task::JoinSet;
 pub use command::CommandConfig;
 pub use file::FileConfig;
 pub use http::HttpConfig;
+pub use hwmon::HwmonConfig;
 pub use modbus::{ModbusConfig, Number, Table, WordOrder};
 pub use mqtt::{Availability, MqttConfig, MqttTls};
 pub use payload::JsonConfig;
-pub use system::{Figure, HwmonConfig, PowerConfig, SystemConfig, UnitConfig};
+pub use power::PowerConfig;
+pub use system::{Figure, SystemConfig};
+pub use systemd::UnitConfig;
 
 use self::rounds::{Reading, Rounds};
 use crate::{
@@ -96,7 +102,7 @@ impl SourceConfig {
             self.command.as_ref().map(|command| (command.every, command.timeout)),
             self.http.as_ref().map(|http| (http.every, http.timeout)),
             self.modbus.as_ref().map(|modbus| (modbus.every, modbus.timeout)),
-            self.systemd.as_ref().map(|unit| (unit.every, system::SYSTEMCTL_TIMEOUT)),
+            self.systemd.as_ref().map(|unit| (unit.every, systemd::TIMEOUT)),
             self.system.as_ref().map(|system| (system.every, system::TIMEOUT)),
             self.hwmon.as_ref().map(|hwmon| (hwmon.every, system::TIMEOUT)),
             self.power.as_ref().map(|power| (power.every, system::TIMEOUT)),
@@ -123,6 +129,11 @@ impl SourceConfig {
             _ => Err("needs exactly one kind of source, such as file = { path = … }".into()),
         }
     }
+}
+
+/// How often the kernel's files and systemd are asked where nothing else is said.
+pub(super) fn second() -> Duration {
+    Duration::from_secs(1)
 }
 
 /// Reads what a connection needs from files, away from the threads that others wait on.

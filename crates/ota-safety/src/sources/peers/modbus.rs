@@ -50,6 +50,21 @@ async fn coils_and_registers_are_read_as_the_plc_wrote_them() {
 }
 
 #[tokio::test]
+async fn the_raw_number_of_a_register_is_scaled_and_moved_to_the_unit_of_the_rules() {
+    let port = free_port();
+    let mut plc = Plc::start(port);
+    // 0 to 1000 for -40 to 85 °C.
+    plc.set("3 20 WORD 640 big");
+    let mut scaled = Followed::new(&format!(
+        "name = \"x\"\nscale = 0.125\noffset = -40.0\nmodbus = {{ host = \"127.0.0.1\", port = {port}, every = \"20ms\", \
+         table = \"holding_register\", address = 20 }}"
+    ));
+    scaled.until_value(Value::Number(40.0)).await;
+    plc.set("3 20 WORD 0 big");
+    scaled.until_value(Value::Number(-40.0)).await;
+}
+
+#[tokio::test]
 async fn a_plc_that_is_unplugged_is_a_fault_and_heals_by_itself() {
     let port = free_port();
     let mut first = Plc::start(port);
