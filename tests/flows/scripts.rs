@@ -7,12 +7,35 @@ use std::{
     process::{Command, Output},
 };
 
+use ota_tests::make::PIN;
 use serde_json::Value;
 
 use crate::{
     watching::root,
-    world::{Offer, TestDevice, binary, device},
+    world::{Offer, TestDevice, binary, device, device_with_pin, settings},
 };
+
+/// Runs a program at a terminal of its own. Waits for the question, then until what is typed is not shown any more, types
+/// `argv[1]` and prints what the terminal shows.
+const AT_A_TERMINAL: &str = r#"
+import os, pty, sys, termios, time
+child, terminal = pty.fork()
+if child == 0:
+    os.execv(sys.argv[2], sys.argv[2:])
+shown = b""
+while b"PIN" not in shown:
+    shown += os.read(terminal, 1024)
+while termios.tcgetattr(terminal)[3] & termios.ECHO:
+    time.sleep(0.01)
+os.write(terminal, sys.argv[1].encode() + b"\n")
+try:
+    while piece := os.read(terminal, 1024):
+        shown += piece
+except OSError:
+    pass  # the terminal is closed at the other end
+sys.stdout.write(shown.decode())
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"#;
 
 /// Runs `ota-admin WORDS` in a home of its own, with nothing else in its environment.
 async fn admin(home: &Path, variables: &[(&str, &str)], words: &[&str]) -> Output {
@@ -85,6 +108,33 @@ async fn a_token_stands_in_the_file_of_profiles_only_where_nobody_else_reads_it(
         let told = admin(config.path(), &variables, &["token", "list"]).await;
         assert_eq!(told.status.code(), code, "{}", said(&told));
         assert!(!said(&told).contains(token), "{}", said(&told));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pin_is_typed_without_being_shown_or_comes_through_a_descriptor_and_is_no_argument() {
+    let device = device_with_pin(Offer::Small, settings()).await;
+    device.set_sensor("crane_motion", "moving").unwrap();
+    device.safety_is(false).await;
+    let home = tempfile::tempdir().unwrap();
+    crane(&device, home.path()).await;
+    let admin_program = binary("ota-admin").display().to_string();
+    let on = "override on --reason people-are-away --duration 600 --acknowledge-risks";
+    let run = async |program: &str, words: &[&str]| {
+        #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
+        let mut command = Command::new(program);
+        command.args(words).env("HOME", home.path()).env("OTA_PROFILE", "crane");
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    };
+    let typed: Vec<&str> =
+        ["-c", AT_A_TERMINAL, PIN, &admin_program].into_iter().chain(on.split(' ')).collect();
+    let by_descriptor = format!("'{admin_program}' {on} --pin-file /dev/fd/7 7< <(echo {PIN})");
+    for (program, words) in [("python3", typed.as_slice()), ("bash", &["-c", &by_descriptor])] {
+        let done = run(program, words).await;
+        assert!(done.status.success() && !said(&done).contains(PIN), "{program}: {}", said(&done));
+        device.safety_is(true).await;
+        let off = run(&admin_program, &["override", "off"]).await;
+        assert!(off.status.success(), "{}", said(&off));
     }
 }
 

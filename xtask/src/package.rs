@@ -12,15 +12,9 @@ use crate::{build, dist, process, tools, workspace::Workspace};
 /// What happens inside. `$1` is a folder with the two packages, `$2` and `$3`, and `$4`, a simulated device.
 const STORY: &str = include_str!("package.sh");
 
-/// Blocks of the book for a board (`console board`) that are not run here, and why. CONTRIBUTING.md says so, too.
-const NOT_RUN: [(&str, &str); 2] = [
-    ("install-2", "the package is built and installed under the name that it has here"),
-    ("snapshots-1", "tests/flows/snapshots.rs opens an archive with age"),
-];
-
 /// Programs of Debian that the story needs.
-const TOOLS: [&str; 8] =
-    ["mksquashfs", "objdump", "fw_printenv", "openssl", "mke2fs", "losetup", "systemctl", "pgrep"];
+const TOOLS: [&str; 9] =
+    ["mksquashfs", "objdump", "fw_printenv", "openssl", "mke2fs", "losetup", "systemctl", "pgrep", "age"];
 
 /// Runs the life of a package.
 pub(crate) fn run() -> anyhow::Result<()> {
@@ -61,13 +55,8 @@ pub(crate) fn suite() -> anyhow::Result<()> {
 fn book(dir: &Path) -> anyhow::Result<()> {
     fs::create_dir_all(dir)?;
     for (name, commands) in shown()? {
-        if NOT_RUN.iter().all(|(block, _)| *block != name) {
-            // The slots here are as small as they can be.
-            fs::write(
-                dir.join(format!("{name}.sh")),
-                commands.replace("--size 452000000", "--size 1048576"),
-            )?;
-        }
+        // The slots here are as small as they can be.
+        fs::write(dir.join(format!("{name}.sh")), commands.replace("--size 452000000", "--size 1048576"))?;
     }
     Ok(())
 }
@@ -104,22 +93,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_block_of_the_book_for_a_board_is_run_by_the_story_or_named_as_not_run() {
-        let contributing = fs::read_to_string(process::root().join("CONTRIBUTING.md")).unwrap();
+    fn every_block_of_the_book_for_a_board_is_run_by_the_story() {
         let blocks = shown().unwrap();
-        assert!(blocks.len() >= 12, "{:?}", blocks.keys());
+        assert!(blocks.len() >= 11, "{:?}", blocks.keys());
         for (name, commands) in &blocks {
-            let run = STORY.lines().any(|line| line.starts_with(&format!("book {name}")));
-            match NOT_RUN.iter().find(|(block, _)| block == name) {
-                None => assert!(run, "{name} is not run:\n{commands}"),
-                Some(_) => {
-                    let first = commands.lines().next().unwrap();
-                    assert!(!run && contributing.contains(&format!("`{first}`")), "CONTRIBUTING.md: {first}");
-                }
-            }
-        }
-        for (name, _) in NOT_RUN {
-            assert!(blocks.contains_key(name), "{name} is gone");
+            let run = STORY.lines().any(|line| line == format!("book {name}"));
+            assert!(run, "{name} is not run:\n{commands}");
         }
     }
 }

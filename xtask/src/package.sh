@@ -109,7 +109,9 @@ book() { # page and number
 }
 
 say install
-in_root dpkg --force-unsafe-io -i "/mnt/packages/${old#"$work/"}" >/dev/null
+echo 8305 >"$root/srv/pin"
+cp "$old" "$root/srv/"
+book install-2
 for file in usr/share/man/man8/ota-gatewayd.8.gz usr/share/man/man1/ota-admin.1.gz usr/share/man/man1/ota-admin-update.1.gz \
     usr/share/bash-completion/completions/ota-admin usr/share/zsh/vendor-completions/_ota-admin \
     usr/share/fish/vendor_completions.d/ota-admin.fish usr/share/ota-gateway/u-boot/ota-boot.cmd \
@@ -145,6 +147,8 @@ command = ["touch", "/run/ota-gateway/reboot"]
 countdown_seconds = 0
 [snapshot]
 paths = ["/etc/plant"]
+recipients = ["RECIPIENT"]
+identity = "/etc/ota-gateway/age.key"
 [factory_reset]
 enabled = true
 dir = "/srv/keep"
@@ -152,7 +156,8 @@ paths = ["/var/lib/ota-gateway"]
 [clock]
 trust = "always"
 TOML
-echo 8305 >"$root/srv/pin"
+in_root age-keygen -o /etc/ota-gateway/age.key 2>/dev/null
+sed -i "s|RECIPIENT|$(in_root age-keygen -y /etc/ota-gateway/age.key)|" "$config"
 cp "$root/srv/device/fw_env.config" "$root/etc/fw_env.config"
 book install-1
 book install-3
@@ -196,7 +201,6 @@ ota jobs | head -n 3
 ota cancel "$(ota -o jsonl jobs | sed 's/.*"job_id":"\([^"]*\)".*/\1/')"
 
 say "what the book shows of a board that runs"
-book cli-1
 book monitoring-1
 book recovery-1
 book recovery-2
@@ -206,6 +210,11 @@ id=$(ota -o json snapshot create | sed -n 's/.*"id": "\([^"]*\)".*/\1/p')
 echo "site = 8" >"$root/etc/plant/site.toml"
 ota snapshot restore "$id" --yes
 grep -q "site = 7" "$root/etc/plant/site.toml"
+# Under the names that the book has for them.
+cp "$root/var/lib/ota-gateway/snapshots/$id.tar.zst.age" "$root/srv/SNAP-1763765990000.tar.zst.age"
+cp "$root/etc/ota-gateway/age.key" "$root/srv/"
+book snapshots-1
+grep -q "site = 7" "$root/tmp/look/files/etc/plant/site.toml"
 
 say "upgrade while it runs"
 before=$(in_root systemctl show -P MainPID ota-gatewayd.service)

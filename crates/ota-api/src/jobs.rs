@@ -122,7 +122,7 @@ impl From<&Job> for JobInfo {
             install: job.install.map(InstallInfo::from),
             signers: job.vouched.iter().flat_map(|v| v.signers.iter().map(|s| s.name.clone())).collect(),
             waiting_for: Waiting::of(&job.state),
-            failure: failure_of(&job.state),
+            failure: failure_of(job),
             cancel_reason,
             created_at: text::time(job.created),
             updated_at: text::time(job.updated),
@@ -168,11 +168,15 @@ pub struct JobError {
     /// What people can do about it.
     #[serde(default)]
     pub suggested_actions: Vec<String>,
+    /// Id of the request that asked for it; the audit has it, and the log. Absent for what the gateway did by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<String>,
 }
 
-impl From<&Failure> for JobError {
-    fn from(core: &Failure) -> Self {
+impl JobError {
+    fn new(core: &Failure, request_id: Option<&String>) -> Self {
         Self {
+            request_id: request_id.cloned(),
             code: core.code.map(|code| code.to_string()),
             name: core.code.map(|code| code.name().into()),
             reason: core.reason.clone(),
@@ -184,11 +188,12 @@ impl From<&Failure> for JobError {
 
 /// The failure that ended a job, or for which its trial waits to be judged by hand.
 #[must_use]
-pub fn failure_of(state: &JobState) -> Option<JobError> {
-    match state {
-        JobState::Confirming { unhealthy: Some(why) } => Some(why.into()),
-        other => other.failure().map(JobError::from),
-    }
+pub fn failure_of(job: &Job) -> Option<JobError> {
+    let why = match &job.state {
+        JobState::Confirming { unhealthy: Some(why) } => Some(why),
+        other => other.failure(),
+    };
+    why.map(|why| JobError::new(why, job.request_id.as_ref()))
 }
 
 /// What a job waits for.

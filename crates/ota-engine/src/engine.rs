@@ -483,7 +483,7 @@ impl Engine {
     async fn request(&self, request: Request, by: &Actor) -> Result<Job, EngineError> {
         let (tell, told) = oneshot::channel();
         tracing::info!(actor = by.name, request = request.name(), "request");
-        self.send(Message::Request(request, tell))?;
+        self.send(Message::Request(request, by.request_id.clone(), tell))?;
         told.await.map_err(|_| Self::stopped())?
     }
 

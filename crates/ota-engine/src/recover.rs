@@ -122,6 +122,7 @@ fn orphan_trial(shared: &Shared, world: &World) -> Result<Option<Job>, PortError
         state: JobState::Rebooting,
         confirmed_by_hand: false,
         by_itself: false,
+        request_id: None,
         counters: Counters::default(),
         boot_id: String::new(),
         created: now,

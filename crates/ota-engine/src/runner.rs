@@ -37,8 +37,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What reaches the runner.
 pub(crate) enum Message {
-    /// Somebody asks for something.
-    Request(Request, oneshot::Sender<Result<Job, EngineError>>),
+    /// Somebody asks for something, with the id of the request.
+    Request(Request, Option<String>, oneshot::Sender<Result<Job, EngineError>>),
     /// An effect had this outcome. `epoch` is the number of the launch it belongs to.
     Outcome { epoch: u64, input: Input },
     /// Somebody wants to be alone.
@@ -148,8 +148,8 @@ impl Runner {
             let before = self.standing();
             tokio::select! {
                 message = inbox.recv() => match message {
-                    Some(Message::Request(request, reply)) => {
-                        let answer = self.request(request).await;
+                    Some(Message::Request(request, id, reply)) => {
+                        let answer = self.request(request, id).await;
                         let _ = reply.send(answer);
                     }
                     Some(Message::Claim(who, reply)) => {
@@ -202,10 +202,10 @@ impl Runner {
         self.awaiting_window = None;
     }
 
-    async fn request(&mut self, request: Request) -> Result<Job, EngineError> {
+    async fn request(&mut self, request: Request, id: Option<String>) -> Result<Job, EngineError> {
         match request {
-            Request::Create(create) => self.create(*create).await,
-            Request::Install(install) => self.install(install).await,
+            Request::Create(create) => self.create(*create, id).await,
+            Request::Install(install) => self.install(install, id).await,
             Request::Input(name, input) => {
                 let job = self.named(name.as_ref()).await?;
                 self.feed(input).await.map_err(|error| refusal(&job, error))
@@ -213,7 +213,7 @@ impl Runner {
         }
     }
 
-    async fn create(&mut self, create: Create) -> Result<Job, EngineError> {
+    async fn create(&mut self, create: Create, request_id: Option<String>) -> Result<Job, EngineError> {
         if let Some(job) = &self.active {
             return Err(busy(job).into());
         }
@@ -229,7 +229,7 @@ impl Runner {
         }
         self.source = create.source;
         let install = create.install.filter(|_| kind == JobKind::Deployment);
-        let job = self.record_new(create).await?;
+        let job = self.record_new(create, request_id).await?;
         tracing::info!(job = %job.id, version = %job.release.version, ?kind, "job made");
         self.adopt(job);
         let unexpected = |error| match error {
@@ -244,7 +244,7 @@ impl Runner {
     }
 
     /// Checks the space, gives the job its number and makes its record durable.
-    async fn record_new(&self, create: Create) -> Result<Job, EngineError> {
+    async fn record_new(&self, create: Create, request_id: Option<String>) -> Result<Job, EngineError> {
         let shared = Arc::clone(&self.shared);
         blocking(move || {
             let ports = &shared.ports;
@@ -267,6 +267,7 @@ impl Runner {
                 state: JobState::Queued,
                 confirmed_by_hand: false,
                 by_itself: create.by_itself,
+                request_id,
                 counters: Counters::default(),
                 boot_id: ports.boot.boot_id().into(),
                 created: now,
@@ -279,7 +280,7 @@ impl Runner {
         .await
     }
 
-    async fn install(&mut self, request: InstallRequest) -> Result<Job, EngineError> {
+    async fn install(&mut self, request: InstallRequest, id: Option<String>) -> Result<Job, EngineError> {
         let job = self.named(Some(&request.job)).await?;
         let starts = matches!(job.state, JobState::Downloaded | JobState::Scheduled);
         for step in asked_for(&job.state).into_iter().flat_map(|step| steps_of(&job, step)) {
@@ -295,7 +296,13 @@ impl Runner {
                 refuse_blocked(self.shared.ports.safety.judge(step))?;
             }
         }
-        self.feed(Input::Install(request.options)).await.map_err(|error| refusal(&job, error))
+        // Recorded with the state that the request leads to.
+        let asked = self.active.as_mut().map(|job| std::mem::replace(&mut job.request_id, id));
+        let fed = self.feed(Input::Install(request.options)).await;
+        if let (Err(_), Some(before), Some(job)) = (&fed, asked, &mut self.active) {
+            job.request_id = before;
+        }
+        fed.map_err(|error| refusal(&job, error))
     }
 
     /// The active job, if it goes by `name`.

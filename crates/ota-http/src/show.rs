@@ -40,7 +40,7 @@ pub(crate) fn progress(view: &JobView) -> ProgressResponse {
         target_partition: job.target.into(),
         ended: job.state.is_end(),
         waiting_for: Waiting::of(&job.state),
-        failure: failure_of(&job.state),
+        failure: failure_of(job),
         updated_at: text::time(job.updated),
     }
 }

@@ -71,7 +71,7 @@ async function course(place, id) {
       facts([['Result', badge(job.status)], ['Kind', words(job.kind)], ['Deployment', job.deployment_id], ['Slots', `${job.source_partition} → ${job.target_partition}`], ['Size', bytes(job.size)], ['Priority', words(job.priority)],
         ['Strategy', job.install ? words(job.install.strategy) : null], ['Restarts by itself', job.install ? (job.install.reboot_after ? 'yes' : 'no') : null], ['Signed by', job.signers.length ? job.signers.join(', ') : null],
         ['Digest', h('code', { class: 'wrap' }, job.checksum)], ['Reason', job.cancel_reason], ['Requests', requests(audit)]]),
-      job.failure ? problem({ message: job.failure.message, code: job.failure.code || job.failure.reason || 'FAILED', name: job.failure.name, actions: job.failure.suggested_actions, details: {} }) : null,
+      job.failure ? problem({ message: job.failure.message, code: job.failure.code || job.failure.reason || 'FAILED', name: job.failure.name, actions: job.failure.suggested_actions, requestId: job.failure.request_id, details: {} }) : null,
       h('h3', 'Course'), line(points(job, events.events, audit)),
       may('admin') ? null : h('p', { class: 'note' }, 'Who asked for what stands in the audit log, which admins can read.')));
   } catch (error) { put(place, card(id, {}, problem(error))); }

@@ -117,7 +117,7 @@ function show() {
     put(byId('job-steps'), steps(job));
     put(byId('job-actions'), state.job ? buttons(job) : button('Dismiss', () => { state.ended = null; changed('job'); }, { key: 'dismiss' }));
     put(byId('job-note'), waiting(job), state.job && lacks('operator') ? h('p', { class: 'note' }, lacks('operator')) : null,
-      job.failure ? problem({ message: job.failure.message, code: job.failure.code || job.failure.reason || 'FAILED', name: job.failure.name, actions: job.failure.suggested_actions, details: {} }) : null);
+      job.failure ? problem({ message: job.failure.message, code: job.failure.code || job.failure.reason || 'FAILED', name: job.failure.name, actions: job.failure.suggested_actions, requestId: job.failure.request_id, details: {} }) : null);
     put(byId('job-curve'), curve = throughput());
   }
   updateStatusMessage(job.current_operation);

@@ -57,6 +57,7 @@ pub fn job(number: u64, release: Release) -> Job {
         state: JobState::Queued,
         confirmed_by_hand: false,
         by_itself: false,
+        request_id: None,
         counters: Counters::default(),
         boot_id: "boot-0".into(),
         created: Timestamp::from_secs(1_768_478_400),

@@ -73,6 +73,7 @@ fn job() -> Option<Job> {
         state: JobState::Queued,
         confirmed_by_hand: false,
         by_itself: false,
+        request_id: None,
         counters: Counters::default(),
         boot_id: String::new(),
         created: Timestamp::from_secs(0),

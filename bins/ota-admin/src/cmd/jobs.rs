@@ -65,7 +65,8 @@ fn why(job: &JobInfo) -> String {
 pub(super) fn failure_rows(failure: &JobError) -> Vec<(&'static str, String)> {
     let code = failure.code.as_ref().map(|code| format!(" ({code})")).unwrap_or_default();
     let actions = failure.suggested_actions.iter().map(|action| ("What to do", action.clone()));
-    [("Failure", format!("{}{code}", failure.message))].into_iter().chain(actions).collect()
+    let request = failure.request_id.as_ref().map(|id| ("Request", id.clone()));
+    [("Failure", format!("{}{code}", failure.message))].into_iter().chain(actions).chain(request).collect()
 }
 
 fn detail(job: &JobInfo) -> String {

@@ -43,6 +43,9 @@ pub struct Job {
     /// The gateway made it by its own initiative, and may install or replace it without being asked.
     #[serde(default)]
     pub by_itself: bool,
+    /// Id of the request that made it, or that had it installed since; none for what the gateway does by itself.
+    #[serde(default)]
+    pub request_id: Option<String>,
     /// Loop guards.
     pub counters: Counters,
     /// The kernel's boot id when this record was written: the same id means that only the daemon restarted.

@@ -224,6 +224,7 @@ pub fn sample(kind: JobKind, state: JobState) -> Job {
         state,
         confirmed_by_hand: false,
         by_itself: false,
+        request_id: None,
         counters: Counters::default(),
         boot_id: String::new(),
         created: Timestamp::default(),
