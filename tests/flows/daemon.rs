@@ -99,7 +99,13 @@ async fn sighup_takes_up_a_renewed_certificate_and_keeps_it_when_the_next_one_ca
     let second = renew(&certificate, &key);
     assert!(daemon.get(&second(), "/system/status").await.is_err(), "nobody has said anything yet");
     daemon.hang_up();
-    daemon.until("the new one", async || daemon.get(&second(), "/system/status").await.is_ok()).await;
+    daemon
+        .until("the new one", async || {
+            // Or it is closed for its silence.
+            daemon.get(&old, "/system/status").await.unwrap();
+            daemon.get(&second(), "/system/status").await.is_ok()
+        })
+        .await;
     assert!(daemon.get(&first(), "/system/status").await.is_err(), "the old one is shown no more");
     assert_eq!(daemon.get(&old, "/system/status").await.unwrap().0, 200, "what was connected stays so");
     let reloaded = async || {

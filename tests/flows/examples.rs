@@ -159,14 +159,17 @@ async fn over_reboots(seen: &mut Seen) {
     let device = device_with_pin(Offer::Small, settings()).await;
     assert_eq!(device.update().await.status, JobStatus::Succeeded);
     seen.read(&device, "Get System Status", "").await;
+    device.safety_is(true).await;
     let job = seen.ask(&device, "Rollback Update", json!({})).await["job_id"].clone();
     assert_eq!(device.ended(job.as_str().unwrap()).await.status, JobStatus::Succeeded);
     let uploaded = upload(&device).await.ok();
     seen.answer("Upload Custom Image / Response", uploaded);
     seen.ask(&device, "Verify Uploaded Image", json!({})).await;
+    device.safety_is(true).await;
     let job = seen.ask(&device, "Deploy Custom Image", json!({})).await["job_id"].clone();
     assert_eq!(device.ended(job.as_str().unwrap()).await.status, JobStatus::Succeeded);
     device.ready().await.unwrap();
+    device.safety_is(true).await;
     seen.ask(&device, "Factory Reset", json!({})).await;
 }
 

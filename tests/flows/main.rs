@@ -34,6 +34,7 @@ mod snapshots;
 mod space;
 mod spec;
 mod stack;
+mod stalls;
 mod trials;
 mod update;
 mod uploads;

@@ -3,14 +3,30 @@
 use std::{
     ffi::OsStr,
     fs,
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
+use nix::fcntl::OFlag;
 use ota_tests::process;
+use tokio::time::Instant;
+
+use crate::world::PATIENCE;
 
 /// Runs a tool that has to succeed.
 pub(crate) fn run(program: &str, args: &[&OsStr]) -> String {
     String::from_utf8(process::read(program, args).unwrap()).unwrap().trim().to_owned()
+}
+
+/// Waits for other processes.
+fn until(what: &str, holds: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !holds() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        // tidy: waits for other processes
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
 
 /// A partition on a loop device, and where it is mounted. Dropped, it is unmounted and gone.
@@ -33,15 +49,13 @@ impl Partition {
     }
 
     pub(crate) fn unmount(&self) {
-        // A child that is being started has all descriptors until it runs its program: busy for some milliseconds.
-        for _ in 0..50 {
-            if process::outcome("umount", [self.mount.as_os_str()]).unwrap().status.success() {
-                return;
-            }
-            // tidy: waits for other processes
-            std::thread::sleep(std::time::Duration::from_millis(100));
-        }
-        run("umount", &[self.mount.as_os_str()]);
+        // A child that is being started has all descriptors until it runs its program.
+        until("unmounted", || process::outcome("umount", [self.mount.as_os_str()]).unwrap().status.success());
+        // Another mount namespace may have it a moment longer; with O_EXCL a block device that is mounted does not open.
+        until("free", || {
+            let mut options = fs::OpenOptions::new();
+            options.read(true).custom_flags(OFlag::O_EXCL.bits()).open(&self.device).is_ok()
+        });
     }
 
     /// That Debian's fsck finds nothing.

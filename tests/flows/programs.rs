@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Stdio,
+    time::Duration,
 };
 
 use ota_api::words::JobStatus;
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader, Lines},
     process::{Child, ChildStdout, Command},
-    time::timeout,
+    time::{Instant, sleep, timeout},
 };
 
 use crate::{
@@ -29,6 +30,8 @@ const NAME: &str = "custom-v5.1.0.img";
 const LABEL: &str = "v5.1.0-custom";
 /// So slow that the download is watched at least once while it runs.
 const SLOW: u32 = 10_000_000;
+/// So slow that it still runs when a program has looked twice, five seconds apart.
+const VERY_SLOW: u32 = 500_000;
 /// The headings of the programs.
 const UPDATE: &str = "Python - Complete Update Flow";
 const UPLOAD: &str = "Python - Manual Image Upload";
@@ -70,11 +73,15 @@ async fn python(device: &TestDevice, page: Page, heading: &str, before: &str, fo
     said.into_owned()
 }
 
-/// That the daemon was asked under this path, by its own log.
+/// How often the daemon was asked under this path, by its own log.
+fn asked(device: &TestDevice, path: &str) -> usize {
+    fs::read_to_string(device.layout.gateway_log()).unwrap().matches(path).count()
+}
+
+/// That it was.
 #[track_caller]
 fn check_asked(device: &TestDevice, path: &str) {
-    let log = fs::read_to_string(device.layout.gateway_log()).unwrap();
-    assert!(log.contains(path), "nobody asked for {path}\n{}", device.log_tail(40));
+    assert!(asked(device, path) > 0, "nobody asked for {path}\n{}", device.log_tail(40));
 }
 
 /// Where the Python programs of a page send their requests.
@@ -84,9 +91,18 @@ fn python_prefix(page: Page) -> &'static str {
 
 async fn check_update(page: Page) {
     let device = device(Offer::Good).await;
-    device.server.slow_down(Some(SLOW));
+    device.server.slow_down(Some(VERY_SLOW));
     let folder = tempfile::tempdir().unwrap();
-    let said = python(&device, page, UPDATE, "", folder.path()).await;
+    let looks = format!("{}/updates/progress", python_prefix(page));
+    let twice = async {
+        let deadline = Instant::now() + PATIENCE;
+        while asked(&device, &looks) < 2 && Instant::now() < deadline {
+            // tidy: waits for another process
+            sleep(Duration::from_millis(50)).await;
+        }
+        device.server.slow_down(None);
+    };
+    let (said, ()) = tokio::join!(python(&device, page, UPDATE, "", folder.path()), twice);
     let (mut lines, last) = (said.lines(), said.lines().next_back().unwrap());
     assert_eq!(lines.next(), Some("Gateway: iot-gateway-01"), "{said}");
     assert_eq!(lines.next(), Some("Active Partition: v5.0.4"), "{said}");
@@ -272,7 +288,7 @@ fn javascript_prefix(page: Page) -> &'static str {
 }
 
 async fn check_monitor(page: Page) {
-    let device = device_with(Offer::Good, Settings { countdown_seconds: 1, ..settings() }).await;
+    let device = device_with(Offer::Good, Settings { countdown_seconds: 10, ..settings() }).await;
     let mut view = InPage::open(&device, page, MONITOR, "monitor");
     view.until(|said| said["log"] == json!(["Connected to OTA WebSocket"])).await;
     let job = device.download().await;
@@ -318,7 +334,7 @@ fn check_shown(view: &InPage) {
     let advice = json!(["Wait for crane to stop or use force override with PIN"]);
     assert_eq!(view.calls("showActionButtons"), [advice]);
     assert_eq!(view.calls("showCompletionMessage")[0], json!(["Update downloaded successfully", "success"]));
-    assert_eq!(view.calls("startRebootCountdown"), [json!([1])]);
+    assert_eq!(view.calls("startRebootCountdown"), [json!([10])]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

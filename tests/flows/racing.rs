@@ -20,8 +20,8 @@ use crate::{
 const CALLS: usize = 1000;
 /// How many of them from one address; it may have 64.
 const FROM_ONE: usize = 50;
-/// Room for all of them in the gateway; it takes 512 by default.
-const LIMITS: &str = "[http.limits]\nconnections = 1100\n";
+/// Room for all of them in the gateway, which takes 512 by default; and time until the last of them has connected.
+const LIMITS: &str = "[http.limits]\nconnections = 1100\nbody_seconds = 300\n";
 
 /// A request that is there but for its last byte.
 struct Held {

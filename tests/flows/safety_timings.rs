@@ -41,12 +41,16 @@ use ota_http::{AppState, HttpConfig, NoDiagnostics, Server};
 use ota_safety::SafetyEngine;
 use ota_testkit::{
     FakeBootControl, FakeRebooter, MemJournal, MemSlots, MemStaging, MemUploads, ScriptedSource,
-    peers::{Broker, Peer, Plc, free_port},
+    peers::{Broker, Peer, Plc},
     samples,
 };
+use ota_tests::make::free_port;
 use tokio::sync::oneshot;
 
-use crate::stack;
+use crate::{
+    stack,
+    stalls::{AGAIN, Stalls},
+};
 
 /// How many updates are tried; `OTA_SAFETY_TIMINGS` says another number.
 const UPDATES: u64 = 200;
@@ -60,40 +64,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const IMAGE: usize = 100_000;
 /// How often a PLC is asked.
 const POLL: Duration = Duration::from_millis(20);
-
-/// How often it is looked whether the machine stands still.
-const LOOK: Duration = Duration::from_millis(5);
-
-/// How long the machine stands still before an update on it measures nothing: then it is made again, however it ended.
-const STALL: Duration = Duration::from_millis(50);
-/// So often at most; what comes then counts.
-const AGAIN: usize = 5;
-
-/// Ends of the times in which this machine did nothing at all, such as while its host was busy with others.
-#[derive(Default)]
-struct Stalls(Mutex<Vec<Instant>>);
-
-impl Stalls {
-    fn watch() -> Arc<Self> {
-        let stalls = Arc::<Self>::default();
-        let watching = Arc::downgrade(&stalls);
-        thread::spawn(move || {
-            while let Some(stalls) = watching.upgrade() {
-                let began = Instant::now();
-                // tidy: waits for the next look
-                thread::sleep(LOOK);
-                if began.elapsed() >= LOOK + STALL {
-                    stalls.0.lock().unwrap().push(Instant::now());
-                }
-            }
-        });
-        stalls
-    }
-
-    fn any_since(&self, from: Instant) -> bool {
-        self.0.lock().unwrap().iter().any(|end| *end >= from)
-    }
-}
 
 /// One broker, one PLC, and a crane for every lane.
 struct Plant {
@@ -125,7 +95,7 @@ struct Motion {
 impl Plant {
     fn start() -> Arc<Self> {
         let dir = tempfile::tempdir().unwrap();
-        let broker = Broker::start(dir.path(), free_port(), "");
+        let broker = Broker::start(dir.path(), free_port(0), "");
         let mut listener = broker.subscriber("crane/#");
         let heard = listener.take_output();
         let cranes = (0..LANES).map(|lane| Crane {
@@ -136,7 +106,7 @@ impl Plant {
             state: Mutex::default(),
         });
         let cranes = cranes.collect();
-        let plc = Mutex::new(Plc::start(free_port()));
+        let plc = Mutex::new(Plc::start(free_port(0)));
         let plant =
             Arc::new(Self { stalls: Stalls::watch(), broker, plc, cranes, _dir: dir, _listener: listener });
         let listening = Arc::downgrade(&plant);
@@ -180,13 +150,22 @@ impl Plant {
         if self.cranes[lane].gauge.is_some() { format!("stopped {lane}") } else { "0".into() }
     }
 
-    /// Starts to move; back at rest after `lasts`.
+    /// Starts to move; back at rest after `lasts`, and not before somebody has seen it: else nothing could be measured.
     fn moves(self: &Arc<Self>, lane: usize, lasts: Duration) {
         self.set(lane, true);
         let plant = Arc::clone(self);
         thread::spawn(move || {
             // tidy: waits for a crane that moves for so long
             thread::sleep(lasts);
+            let unseen = || {
+                let state = plant.cranes[lane].state.lock().unwrap();
+                state.moving && state.seen.is_none()
+            };
+            let deadline = Instant::now() + PATIENCE;
+            while unseen() && Instant::now() < deadline {
+                // tidy: waits for another process
+                thread::sleep(POLL);
+            }
             plant.set(lane, false);
         });
     }
@@ -608,7 +587,7 @@ async fn whenever_a_crane_starts_to_move_nothing_is_switched_or_restarted_under_
                     let began = Instant::now();
                     let shown = update(&plant, lane, moment, lasts).await;
                     tries += 1;
-                    if tries > AGAIN || !plant.stalls.any_since(began) {
+                    if tries > AGAIN || !plant.stalls.any_since(began).await {
                         break shown;
                     }
                     again.fetch_add(1, Ordering::Relaxed);

@@ -56,6 +56,7 @@ async fn a_rollback_to_a_slot_that_somebody_wrote_to_fails_and_leaves_the_runnin
     slot.read_exact_at(&mut byte, 4711).unwrap();
     slot.write_all_at(&[byte[0] ^ 1], 4711).unwrap();
     let rollback = RollbackRequest { target_version: None, reason: None, pin: Some(PIN.into()) };
+    device.safety_is(true).await;
     let job = device.client.rollback(&rollback).await.unwrap().job_id;
     let ended = device.ended(&job).await;
     let failure = ended.failure.expect("a reason");

@@ -88,7 +88,7 @@ async fn a_reboot_from_outside_starts_the_trial_that_waited_for_it() {
     let device = device(Offer::Good).await;
     let job = device.download().await;
     device.install_with(&job, false).await.unwrap();
-    device.until(&job, |job| job.waiting_for.is_some()).await;
+    device.until(&job, |job| job.waiting_for.as_ref().is_some_and(|w| w.reason == "reboot")).await;
     device.machine.cut_power().await;
     let ended = device.ended(&job).await;
     assert_eq!(ended.status, JobStatus::Succeeded, "{ended:#?}");

@@ -95,6 +95,7 @@ async fn a_deployment_that_fails_its_trial_comes_back_and_goes_by_its_own_name()
     assert_eq!(device.boots(), [Some(Slot::A), Some(Slot::B), Some(Slot::A)]);
     // It is its owner's, to be looked at or deployed again; this time somebody changes their mind.
     let held = DeployRequest { reboot_after: false, ..deploy(&name) };
+    device.safety_is(true).await;
     let second = device.client.deploy(&held).await.unwrap().deployment_id;
     device.until(&second, |job| job.status == JobStatus::Rebooting).await;
     device.client.cancel(&second, Some("not today")).await.unwrap();

@@ -15,7 +15,7 @@ use std::{
 use ota_api::{
     jobs::{JobInfo, JobsQuery},
     updates::{DownloadRequest, InstallRequest},
-    words::JobStatus,
+    words::{ConstraintStatus, JobStatus},
 };
 use ota_client::ClientError;
 use ota_core::Slot;
@@ -213,9 +213,10 @@ fn remove_leftovers(tmp: &Path) {
     }
 }
 
-/// How the daemon runs in tests: no countdown, short health checks, nothing by itself.
+/// How the daemon runs in tests: no countdown, nothing by itself, and time for a health check that is to pass.
 pub(crate) fn settings() -> Settings {
-    let quick = Settings { countdown_seconds: 0, health_seconds: 1, debounce: "20ms", ..Settings::new(0, 0) };
+    let quick =
+        Settings { countdown_seconds: 0, health_seconds: 60, debounce: "20ms", ..Settings::new(0, 0) };
     Settings { check_seconds: 0, ..quick }
 }
 
@@ -224,6 +225,8 @@ pub(crate) struct TestDevice {
     device: Device,
     pub(crate) release: Arc<Release>,
     pub(crate) api: Api,
+    /// Longest wait for its jobs.
+    patience: Duration,
 }
 
 impl Deref for TestDevice {
@@ -273,10 +276,14 @@ pub(crate) async fn device_with_pin(offer: Offer, settings: Settings) -> TestDev
 async fn made(
     folder: Option<PathBuf>,
     offer: Offer,
-    settings: Settings,
+    mut settings: Settings,
     pin: bool,
     prepare: impl FnOnce(&Layout) + Send + 'static,
 ) -> TestDevice {
+    if offer == Offer::Unhealthy {
+        // It fails in any case: soon.
+        settings.health_seconds = 1;
+    }
     let made = tokio::task::spawn_blocking(move || {
         let world = world();
         let release = world.release(offer);
@@ -302,7 +309,10 @@ async fn made(
     };
     let device = Device::start(layout, how).await.unwrap();
     let api = Api::of(&device.layout);
-    TestDevice { device, release, api }
+    let patience = if matches!(offer, Offer::Long(1024..)) { 4 * PATIENCE } else { PATIENCE };
+    let device = TestDevice { device, release, api, patience };
+    device.all_is_well().await;
+    device
 }
 
 /// Driving.
@@ -347,6 +357,7 @@ impl TestDevice {
     /// A whole update, to the end of its job.
     pub(crate) async fn update(&self) -> JobInfo {
         let job = self.download().await;
+        self.safety_is(true).await;
         self.install(&job).await.unwrap();
         self.ended(&job).await
     }
@@ -359,7 +370,7 @@ impl TestDevice {
     /// The job once `holds`; the daemon may be away meanwhile.
     pub(crate) async fn until(&self, job: &str, holds: impl Fn(&JobInfo) -> bool) -> JobInfo {
         let mut last = None;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + self.patience;
         loop {
             match self.client.job(job).await {
                 Ok(info) if holds(&info) => return info,
@@ -396,6 +407,20 @@ impl TestDevice {
         let deadline = Instant::now() + PATIENCE;
         while self.client.safety().await.unwrap().update_allowed != allowed {
             assert!(Instant::now() < deadline, "safety does not become {allowed}");
+            // tidy: waits for another process
+            sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until every constraint holds, as each does on a device that was just made.
+    async fn all_is_well(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        let holds = async || {
+            let constraints = self.client.safety().await.unwrap().constraints;
+            constraints.iter().all(|constraint| constraint.status == ConstraintStatus::Ok)
+        };
+        while !holds().await {
+            assert!(Instant::now() < deadline, "not all is well\n{}", self.log_tail(30));
             // tidy: waits for another process
             sleep(LOOK).await;
         }

@@ -4,7 +4,10 @@ use std::{
     fs,
     net::TcpListener,
     path::Path,
-    sync::atomic::{AtomicU16, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
 };
 
 use anyhow::{Context as _, ensure};
@@ -20,6 +23,12 @@ use crate::{
 
 /// The PIN of every simulated device. No other device has one by default.
 pub const PIN: &str = "7392";
+
+/// The first of the ports that are given out, and how many of them a process has for itself.
+const FIRST_PORT: u16 = 12_000;
+const BLOCK: u16 = 1000;
+/// So many processes can have ports; then the range begins that the kernel gives to clients.
+const BLOCKS: u16 = 20;
 
 /// Takes `dir`, which must not exist, be empty, or hold an earlier simulated device that is not running; that one goes.
 ///
@@ -117,9 +126,27 @@ pub const fn slot_size(image: u64) -> u64 {
 #[must_use]
 pub fn free_port(wanted: u16) -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    let first = u16::try_from(std::process::id() % 10_000).unwrap_or(0);
-    let others =
-        (0..10_000).map(|_| 20_000 + (first + NEXT.fetch_add(1, Ordering::Relaxed) % 10_000) % 10_000);
+    let others = (0..BLOCK).map(|_| own_ports() + NEXT.fetch_add(1, Ordering::Relaxed) % BLOCK);
     let free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
     std::iter::once(wanted).filter(|port| *port != 0).chain(others).find(free).unwrap_or(0)
+}
+
+/// The first port of a block that no other process is given while this one runs, also while nobody listens there. The lock goes
+/// with the process.
+fn own_ports() -> u16 {
+    static OWN: OnceLock<(u16, Option<fs::File>)> = OnceLock::new();
+    let (block, _) = OWN.get_or_init(|| {
+        // One for all, whatever they have for TMPDIR.
+        let folder = Path::new("/tmp/ota-ports");
+        let lock = |block: u16| {
+            let file = fs::File::create(folder.join(block.to_string())).ok()?;
+            file.try_lock().is_ok().then_some((block, Some(file)))
+        };
+        let first = u16::try_from(std::process::id() % u32::from(BLOCKS)).unwrap_or(0);
+        let made = fs::create_dir_all(folder);
+        let own = made.ok().and_then(|()| (0..BLOCKS).find_map(|n| lock((first + n) % BLOCKS)));
+        // Where nothing can be locked, or all is taken, it goes by chance.
+        own.unwrap_or((first, None))
+    });
+    FIRST_PORT + block * BLOCK
 }
