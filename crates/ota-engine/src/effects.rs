@@ -152,6 +152,8 @@ impl Runner {
         let (shared, job, brake) = (Arc::clone(&self.shared), job.clone(), Arc::clone(&self.brake));
         self.tell_end_of_progress();
         shared.live.begin(operation, ByteCount::ZERO, job.release.size);
+        // Not only at the next look: a short operation would be over by then, and nobody told of it.
+        self.tell_progress();
         self.device.run(move || {
             let now = || shared.ports.clock.monotonic();
             let (began, mut stood_still) = (now(), Duration::ZERO);

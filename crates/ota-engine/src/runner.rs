@@ -428,7 +428,7 @@ impl Runner {
         .await
     }
 
-    fn tell_progress(&self) {
+    pub(crate) fn tell_progress(&self) {
         let live = self.shared.live.sample(self.shared.ports.clock.monotonic());
         if let (Some(live), Some(job)) = (live, &self.active) {
             self.shared.bus.publish(EventKind::Progress(progress(job, live, false)));
