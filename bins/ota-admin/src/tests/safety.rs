@@ -60,7 +60,7 @@ async fn inhibit_until(fake: &Fake, said: &'static str) -> Run {
     let watch = |seen: Seen| {
         tokio::spawn(async move {
             while !seen.messages().contains(said) {
-                // tidy: waits for what is told, which goes to a file of which nothing can be awaited
+                // tidy: waits for what is told, which is written down and wakes nobody
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             std::fs::write(told, "").unwrap();
