@@ -4,7 +4,7 @@
 import { after, before, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { start } from './device.js';
-import { complaints, launch } from './page.js';
+import { COUNTDOWN, complaints, launch } from './page.js';
 import arriving from './arriving.js';
 import looking from './looking.js';
 import operating from './operating.js';
@@ -21,7 +21,7 @@ const WINDOWS = [['night', 'update', 3, 5], ['calibration', 'service', 8, 10]].m
 const world = {};
 
 before(async () => {
-  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 3_000_000, countdown: 6, safety: WINDOWS }), launch()]);
+  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 3_000_000, countdown: COUNTDOWN, safety: WINDOWS }), launch()]);
 });
 
 after(async () => {

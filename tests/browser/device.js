@@ -46,7 +46,12 @@ export async function start({ size, bytesPerSecond, countdown, safety = '' }) {
   return {
     url, dir, token: read('admin.token'), pin: read('pin'),
     file: (name) => path.join(dir, name),
-    sensor: (name, value) => fs.writeFileSync(path.join(dir, 'sensors', name), value),
+    /** Sets a sensor, as its bridge does: a new file over the old one, which is never empty. */
+    sensor: (name, value) => {
+      const file = path.join(dir, 'sensors', name);
+      fs.writeFileSync(`${file}.new`, value);
+      fs.renameSync(`${file}.new`, file);
+    },
     /** The API, asked past the browser. */
     api: async (route, options = {}) => {
       const ask = () => fetch(`${url}/api/v1/ota${route}`, { ...options, headers: { Authorization: `Bearer ${read('admin.token')}`, ...options.headers } });

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { hostile, out } from './device.js';
-import { logIn, needs, open, picture, until, view } from './page.js';
+import { RESTARTING, logIn, needs, open, picture, record, told, until, view } from './page.js';
 
 export default function operating(world) {
   test('an image is dropped, sent, verified and deployed; the deployment is cancelled with a reason', async () => {
@@ -188,8 +188,9 @@ export default function operating(world) {
     await page.getByRole('alert').getByText('The two new PINs differ.').waitFor();
     await set('0000', '84210', '84210');
     await page.getByRole('alert').getByText('OTA_010').waitFor();
+    await record(page);
     await set(device.pin, '84210', '84210');
-    await page.locator('#notifications').getByText('The PIN is set').waitFor();
+    await told(page, 'notifications', /The PIN is set/);
     world.pin = '84210';
     await picture(page, 'system', 'dashboard-system');
   });
@@ -223,9 +224,10 @@ export default function operating(world) {
     await picture(page, 'system-snapshots', 'dashboard-snapshots');
     await row.getByRole('button', { name: /^Restore SNAP-/ }).click();
     const dialog = page.getByRole('dialog', { name: /^Restore SNAP-/ });
+    await record(page);
     await dialog.getByRole('button', { name: 'Restore', exact: true }).click();
     await dialog.waitFor({ state: 'detached' });
-    await page.locator('#notifications').getByText(/restored|put back/i).first().waitFor();
+    await told(page, 'notifications', /restored|put back/i);
     assert.equal(fs.readFileSync(site, 'utf8'), before);
   });
 
@@ -272,7 +274,7 @@ export default function operating(world) {
     await dialog.getByRole('button', { name: 'Roll back' }).click();
     // The simulated device restarts within moments, so the page may or may not have missed it: what it shows then counts.
     await page.getByRole('link', { name: 'Overview' }).click();
-    await page.getByRole('row', { name: /^A running v5\.0\.4/ }).waitFor();
+    await page.getByRole('row', { name: /^A running v5\.0\.4/ }).waitFor(RESTARTING);
     await page.locator('#job-badge').getByText('Succeeded').waitFor();
   });
 }

@@ -12,6 +12,10 @@ const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser'].find((file) 
 
 /** Patience with a busy machine. */
 export const PATIENCE = Number(process.env.OTA_BROWSER_PATIENCE || 60000);
+/** Seconds that a restart is announced before: enough to look and to click on a busy machine. */
+export const COUNTDOWN = 30;
+/** For what comes behind a restart: the same patience, once the countdown is over. */
+export const RESTARTING = { timeout: PATIENCE + COUNTDOWN * 1000 };
 export const VIEWS = ['overview', 'updates', 'safety', 'upload', 'history', 'audit', 'system'];
 
 export async function launch() {
@@ -52,6 +56,21 @@ export async function view(page, name) {
   await page.locator(`body[data-view="${name.split('/')[0]}"] #view .card`).first().waitFor();
   await page.locator('#view .loading').first().waitFor({ state: 'detached' });
 }
+
+/** Lets the page write down what its banners and notices say from now on: a notice is gone after some seconds. */
+export async function record(page) {
+  await page.evaluate(() => {
+    const places = window.told === undefined ? ['banners', 'notifications'] : [];
+    window.told = [];
+    for (const place of places) {
+      const node = document.getElementById(place);
+      new MutationObserver(() => { window.told.push([place, node.textContent]); }).observe(node, { childList: true, subtree: true, characterData: true });
+    }
+  });
+}
+
+/** Waits until `place`, `banners` or `notifications`, has said since `record` what the pattern matches. */
+export const told = (page, place, pattern, options) => page.waitForFunction(([where, source, flags]) => window.told.some(([from, text]) => from === where && new RegExp(source, flags).test(text)), [place, pattern.source, pattern.flags], options);
 
 /** For a test that goes on where an earlier one ended: says so, when that one has failed. */
 export function needs(world, what, test) {

@@ -3,7 +3,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import fs from 'node:fs';
-import { logIn, picture, view } from './page.js';
+import { RESTARTING, logIn, picture, view } from './page.js';
 
 export default function resetting(world) {
   test('a factory reset with sentence and PIN erases everything, and the page asks for a token again', async () => {
@@ -21,7 +21,7 @@ export default function resetting(world) {
     await banners.locator('#reboot-countdown').waitFor();
     assert.doesNotMatch(await banners.textContent(), /Cancelling the job/);
     await page.locator('[data-key="reset"][aria-disabled="true"]').waitFor();
-    await page.getByRole('button', { name: 'Log in' }).waitFor();
+    await page.getByRole('button', { name: 'Log in' }).waitFor(RESTARTING);
     assert.equal((await device.api('/system/status')).status, 401, 'the old token opens a gateway that was reset');
     assert.ok(!fs.existsSync(device.file('settings/site.toml')), 'settings were left');
     await logIn(page, fs.readFileSync(device.file('state/admin.token'), 'utf8').trim());

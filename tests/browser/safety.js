@@ -2,7 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { accessible, picture, until, view } from './page.js';
+import { accessible, picture, record, told, until, view } from './page.js';
 
 export default function safety(world) {
   test('a violation lights up within a second with what to do', async () => {
@@ -10,12 +10,13 @@ export default function safety(world) {
     await view(page, 'safety');
     const light = page.locator('#safety-light');
     await page.locator('#safety-light[data-status="ok"]').waitFor();
+    await record(page);
     device.sensor('crane_motion', 'moving\n');
     device.sensor('temperature', '61\n');
     await page.locator('#safety-light[data-status="held"]').waitFor();
     assert.equal(await light.textContent(), 'Held: Crane motion');
     await page.getByText('Wait for crane to stop').first().waitFor();
-    await page.locator('#notifications').getByText('Crane movement detected').first().waitFor();
+    await told(page, 'notifications', /Crane movement detected/);
     await page.getByRole('img', { name: /Crane motion over the last 5 minutes, now moving/ }).waitFor();
     await page.getByRole('img', { name: /High temperature over the last 5 minutes, now 61/ }).waitFor();
   });

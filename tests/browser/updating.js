@@ -3,7 +3,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { specification } from './device.js';
-import { accessible, listen, live, needs, picture, view } from './page.js';
+import { RESTARTING, accessible, listen, live, needs, picture, record, told, view } from './page.js';
 
 /** The specification's JavaScript, block by block, unchanged but for the host. */
 function scripts(host) {
@@ -92,22 +92,16 @@ export default function updating(world) {
     await accessible(page, 'install');
     await picture(page, 'updates-install', 'dashboard-install', page.locator('#view .card').first());
     // The simulated board is quicker than a picture: what is said meanwhile is written down by the page.
-    await page.evaluate(() => {
-      window.told = [];
-      const banners = document.getElementById('banners');
-      const notices = document.getElementById('notifications');
-      for (const place of [banners, notices]) { new MutationObserver(() => { window.told.push(place.textContent); }).observe(place, { childList: true, subtree: true, characterData: true }); }
-    });
+    await record(page);
     await page.getByRole('button', { name: 'Install', exact: true }).click();
-    await page.waitForFunction(() => window.told.some((text) => /Restart in 00:0\d/.test(text)));
+    await told(page, 'banners', /Restart in 00:[0-3]\d/);
     await picture(page, 'updates-reboot', 'dashboard-reboot');
     await view(page, 'overview');
-    await page.waitForFunction(() => window.told.some((text) => text.includes('The gateway is back: slot B with v5.0.5')));
+    await told(page, 'notifications', /The gateway is back: slot B with v5\.0\.5/, RESTARTING);
     await page.getByText('Last job: v5.0.5').waitFor();
     await page.locator('#job-badge').getByText('Succeeded').waitFor();
     await page.getByRole('img', { name: /Slot B: v5.0.5, good, running, boots next/ }).waitFor();
-    const told = (await page.evaluate('window.told')).join('\n');
-    assert.match(told, /This page comes back by itself/);
+    await told(page, 'banners', /This page comes back by itself/);
     const job = await device.api(`/updates/jobs/${world.job}`);
     assert.equal(job.body.status, 'succeeded');
     // The script of the specification does not connect again.

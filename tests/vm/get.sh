@@ -13,10 +13,8 @@ if [ ! -e "$OTA_VM_DIR/.tools" ] || ! new_enough; then
       command -v $t >/dev/null || [ -x /usr/sbin/$t ] || return 0; done; return 1; }
   if missing; then
     apt_opts "bookworm bookworm-updates bookworm-backports" "$(dpkg --print-architecture)"
-    export DEBIAN_FRONTEND=noninteractive
-    apt-get "${APT[@]}" -qq install -y --no-install-recommends \
-      u-boot-tools libubootenv-tool fdisk e2fsprogs cpio kmod binutils >/dev/null
-    apt-get "${APT[@]}" -qq install -y --no-install-recommends -t bookworm-backports qemu-system-x86 >/dev/null
+    apt_install u-boot-tools libubootenv-tool fdisk e2fsprogs cpio kmod binutils
+    apt_install -t bookworm-backports qemu-system-x86
   fi
   new_enough || { echo "get.sh: QEMU $(qemu) is there, 10 or newer is needed: install qemu-system-x86 of bookworm-backports" >&2; exit 1; }
   touch "$OTA_VM_DIR/.tools"

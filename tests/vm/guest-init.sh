@@ -18,7 +18,7 @@ echo "$env 0x0 0x20000" > /etc/fw_env.config
 trial() { [ "$(fw_printenv -n ota_trial 2>/dev/null)" = "$slot" ]; }
 if trial; then
   # Armed for the trial, fed by nobody, and put to sleep only once the trial is over.
-  beat=240; [ ! -e /mnt/root/etc/mute ] || beat=10
+  beat=240; [ ! -e /mnt/root/etc/mute ] || beat=30
   modprobe i6300esb heartbeat=$beat; exec 9> /dev/watchdog
   echo "OTA-INIT watchdog armed, $beat s"
   (while trial; do sleep 1; done; printf V >&9; echo "OTA-INIT watchdog off") &

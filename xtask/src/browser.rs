@@ -26,7 +26,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 /// The suite alone, with programs that are built.
 pub(crate) fn suite(args: &Args) -> anyhow::Result<()> {
     let folder = process::root().join("tests/browser");
-    tools::npm(&folder)?;
+    tools::browser()?;
     let out = Workspace::read()?.target.join("browser");
     clear(&out)?;
     let mut node = process::command("node");

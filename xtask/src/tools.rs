@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 
 use crate::{process, workspace::Workspace};
 
@@ -99,18 +99,37 @@ pub(crate) fn debian_for(programs: &[&str]) -> anyhow::Result<()> {
 /// Installs Debian packages.
 pub(crate) fn apt(packages: &[&str]) -> anyhow::Result<()> {
     println!("tools: installing {}", packages.join(" "));
-    let install = || -> anyhow::Result<()> {
-        process::read(process::command("apt-get").args(["update", "-qq"]))?;
-        let apt = ["install", "-y", "-qq", "--no-install-recommends"];
-        process::read(
-            process::command("apt-get").env("DEBIAN_FRONTEND", "noninteractive").args(apt).args(packages),
-        )?;
-        Ok(())
+    let apt = |words: &[&str]| {
+        let mut apt = process::command("apt-get");
+        // A list that was not fetched is an error, and somebody else's apt is waited for.
+        let options = ["APT::Update::Error-Mode=any", "Acquire::Retries=5", "DPkg::Lock::Timeout=300"];
+        apt.args(options.map(|option| format!("-o{option}"))).arg("-qq").args(words);
+        process::read(apt.env("DEBIAN_FRONTEND", "noninteractive"))
     };
-    if let Err(error) = install() {
+    let install = || {
+        let lists = apt(&["update"]);
+        let got = apt(&[&["install", "-y", "--no-install-recommends"][..], packages].concat());
+        // A list that is missing need not be one with these packages.
+        got.map(drop).map_err(|error| match lists {
+            Err(why) => error.context(format!("{why:#}")),
+            Ok(_) => error,
+        })
+    };
+    if let Err(error) = three_times(install) {
         bail!("please run `apt-get install {}` (as root): {error:#}", packages.join(" "));
     }
     Ok(())
+}
+
+/// For what comes over a network, which fails for a moment: each failure but the last is told, and tried again.
+fn three_times<T>(mut work: impl FnMut() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    for _ in 0..2 {
+        match work() {
+            Err(error) => println!("tools: once more, after {error:#}"),
+            done => return done,
+        }
+    }
+    work()
 }
 
 /// Makes the Python environment, or brings it up to the list.
@@ -137,8 +156,27 @@ pub(crate) fn python() -> anyhow::Result<Python> {
 
 /// Installs the Node packages of `tests/js`, by its lock file; the folder that holds them. Needs `npm`.
 pub(crate) fn node() -> anyhow::Result<PathBuf> {
-    let workspace = Workspace::read()?;
-    let (from, dir) = (process::root().join("tests/js"), workspace.target.join("npm"));
+    node_packages(&process::root().join("tests/js"), "npm")
+}
+
+/// Installs those of `tests/browser` and links them there: modules look for others beside themselves. Needs `npm`.
+pub(crate) fn browser() -> anyhow::Result<()> {
+    let from = process::root().join("tests/browser");
+    let (packages, link) = (node_packages(&from, "npm-browser")?, from.join("node_modules"));
+    match std::fs::symlink_metadata(&link) {
+        // Of a checkout in which they were installed in place.
+        Ok(there) if there.is_dir() => std::fs::remove_dir_all(&link)?,
+        Ok(_) => std::fs::remove_file(&link)?,
+        Err(_) => {}
+    }
+    std::os::unix::fs::symlink(&packages, &link)
+        .with_context(|| format!("linking {} to {}", link.display(), packages.display()))
+}
+
+/// Installs the Node packages that the lock file of a folder names into one of that name below the target directory, where a
+/// fresh checkout finds them again.
+fn node_packages(from: &Path, name: &str) -> anyhow::Result<PathBuf> {
+    let dir = Workspace::read()?.target.join(name);
     std::fs::create_dir_all(&dir)?;
     for file in ["package.json", "package-lock.json"] {
         std::fs::copy(from.join(file), dir.join(file))?;
@@ -148,7 +186,7 @@ pub(crate) fn node() -> anyhow::Result<PathBuf> {
 }
 
 /// Installs a folder's Node packages exactly as its lock file names them, unless they are there. Needs `npm`.
-pub(crate) fn npm(dir: &Path) -> anyhow::Result<()> {
+fn npm(dir: &Path) -> anyhow::Result<()> {
     let mark = dir.join("node_modules/installed");
     let wanted = std::fs::read_to_string(dir.join("package-lock.json"))?;
     if std::fs::read_to_string(&mark).is_ok_and(|installed| installed == wanted) {
@@ -156,7 +194,7 @@ pub(crate) fn npm(dir: &Path) -> anyhow::Result<()> {
     }
     println!("tools: installing the Node packages of {}", dir.display());
     let ci = ["ci", "--no-audit", "--no-fund", "--ignore-scripts"];
-    process::read(process::command("npm").args(ci).current_dir(dir))?;
+    three_times(|| process::read(process::command("npm").args(ci).current_dir(dir)))?;
     std::fs::write(&mark, wanted)?;
     Ok(())
 }

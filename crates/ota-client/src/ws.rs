@@ -75,7 +75,7 @@ pub enum Happening {
 #[derive(Debug)]
 pub struct EventStream {
     client: Client,
-    patience: Patience,
+    pub(crate) patience: Patience,
     /// Highest number seen: where a new connection goes on.
     seen: Option<u64>,
     /// Numbers up to this one were seen on an earlier connection.

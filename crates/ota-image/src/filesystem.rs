@@ -24,8 +24,9 @@ use crate::{
 /// Where the tools are; a daemon's search path may lack the folders of root's programs.
 const SEARCH_PATH: &str = "/usr/sbin:/sbin:/usr/bin:/bin";
 
-/// How often a file system that is still busy is unmounted again, and the pause between: two seconds in all.
-const BUSY_TRIES: u32 = 100;
+/// How often a file system that is still busy is unmounted again, and the pause between: thirty seconds in all, for
+/// machines that stand still at times.
+const BUSY_TRIES: u32 = 1500;
 const BUSY_PAUSE: Duration = Duration::from_millis(20);
 
 /// Identity of a file system that is made here.
@@ -114,16 +115,16 @@ impl Mounted {
     /// Ends with an error while something still has it open.
     pub(crate) fn unmount(mut self) -> Result<(), ImageError> {
         self.mounted = false;
-        patiently(|| Ok(umount2(&self.point, MntFlags::empty())?))
+        patiently(BUSY_TRIES, || Ok(umount2(&self.point, MntFlags::empty())?))
             .map_err(ImageError::system("unmount", &self.point))?;
         fs::remove_dir(&self.point).map_err(ImageError::system("remove", &self.point))
     }
 }
 
 /// A child that another thread is starting has a copy of all that is open here, until it has become its own program: what was
-/// closed can be busy for some milliseconds more.
-fn patiently(unmount: impl Fn() -> io::Result<()>) -> io::Result<()> {
-    for _ in 0..BUSY_TRIES {
+/// closed can be busy for some milliseconds more, or for as long as that child gets no processor.
+fn patiently(tries: u32, unmount: impl Fn() -> io::Result<()>) -> io::Result<()> {
+    for _ in 0..tries {
         match unmount() {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => std::thread::sleep(BUSY_PAUSE),
             outcome => return outcome,
@@ -156,11 +157,11 @@ mod tests {
             tries.set(tries.get() + 1);
             if tries.get() < 3 { Err(busy()) } else { Ok(()) }
         };
-        patiently(third).unwrap();
+        patiently(BUSY_TRIES, third).unwrap();
         assert_eq!(tries.get(), 3);
-        let other = patiently(|| Err(io::ErrorKind::NotFound.into())).unwrap_err();
+        let other = patiently(BUSY_TRIES, || Err(io::ErrorKind::NotFound.into())).unwrap_err();
         assert_eq!(other.kind(), io::ErrorKind::NotFound);
-        assert_eq!(patiently(|| Err(busy())).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
+        assert_eq!(patiently(3, || Err(busy())).unwrap_err().kind(), io::ErrorKind::ResourceBusy);
     }
 
     #[test]

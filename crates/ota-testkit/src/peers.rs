@@ -130,7 +130,7 @@ pub fn stand_in(port: u16, answer: &[u8]) -> Peer {
 pub struct Broker {
     /// Where it listens.
     pub port: u16,
-    _peer: Peer,
+    peer: Peer,
 }
 
 impl Broker {
@@ -142,15 +142,23 @@ impl Broker {
             format!("user root\nlistener {port} 127.0.0.1\nallow_anonymous true\nlog_dest none\n{more}\n");
         fs::write(&config, text).expect("the folder can be written to");
         let peer = Peer::start("/usr/sbin/mosquitto", "mosquitto", &["-c", &config.to_string_lossy()]);
-        let broker = Self { port, _peer: peer };
+        let mut broker = Self { port, peer };
         broker.until_up();
         broker
     }
 
-    fn until_up(&self) {
+    fn until_up(&mut self) {
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+            self.runs();
             thread::yield_now();
         }
+        self.runs();
+    }
+
+    /// It ends where it cannot listen: whoever answers then is somebody else, or nobody.
+    fn runs(&mut self) {
+        let ended = self.peer.child.try_wait().expect("the program can be waited for");
+        assert!(ended.is_none(), "mosquitto does not listen on port {}: {ended:?}", self.port);
     }
 
     /// Debian's publisher, with quality of service 1.

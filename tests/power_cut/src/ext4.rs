@@ -21,6 +21,9 @@ use crate::{files, trace};
 
 /// Bytes of the file system.
 const SIZE: u64 = 32 << 20;
+/// Its file, and where it is mounted, in a scratch folder.
+const IMAGE: &str = "ext4";
+const POINT: &str = "mnt";
 /// Rounds that are waited for at most before the power goes.
 const MOST_WAITED: usize = 6;
 /// Longest pause after the last of them, in microseconds: about as long as a round takes.
@@ -80,6 +83,20 @@ pub(crate) fn run(cuts: u64) -> anyhow::Result<Real> {
     Ok(real)
 }
 
+/// Gives back the mount and the loop device of a run that was killed, if `dir` is its folder.
+pub(crate) fn give_back(dir: &Path) {
+    let image = dir.join(IMAGE);
+    if !image.exists() {
+        return;
+    }
+    let _ = tool("umount", &[&dir.join(POINT)]);
+    let list = ["--noheadings", "--output=NAME", "--associated"].map(Path::new);
+    let devices = tool("losetup", &[&list[..], &[image.as_path()][..]].concat()).unwrap_or_default();
+    for device in devices.lines() {
+        let _ = tool("losetup", &[Path::new("--detach"), Path::new(device.trim())]);
+    }
+}
+
 /// A file system on a loop device.
 struct Disk {
     dir: tempfile::TempDir,
@@ -89,9 +106,9 @@ struct Disk {
 impl Disk {
     fn make() -> anyhow::Result<Self> {
         let dir = files::scratch()?;
-        let image = dir.path().join("ext4");
+        let image = dir.path().join(IMAGE);
         File::create(&image)?.set_len(SIZE)?;
-        fs::create_dir(dir.path().join("mnt"))?;
+        fs::create_dir(dir.path().join(POINT))?;
         let device = tool("losetup", &["--find".as_ref(), "--show".as_ref(), &image])?;
         let disk = Self { dir, device: device.trim().into() };
         tool("mkfs.ext4", &["-q".as_ref(), "-F".as_ref(), &disk.device])?;
@@ -99,7 +116,7 @@ impl Disk {
     }
 
     fn mount(&self) -> anyhow::Result<Mount> {
-        let path = self.dir.path().join("mnt");
+        let path = self.mount_point();
         tool("mount", &[&self.device, &path])?;
         Ok(Mount { path })
     }
@@ -144,7 +161,7 @@ impl Disk {
     }
 
     fn mount_point(&self) -> PathBuf {
-        self.dir.path().join("mnt")
+        self.dir.path().join(POINT)
     }
 }
 

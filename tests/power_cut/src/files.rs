@@ -311,10 +311,32 @@ pub(crate) fn put_into(root: &Path, left: &Left) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How the names of all scratch folders begin; then comes whose process they are.
+const SCRATCH: &str = "ota-power-cut-";
+
+/// Where they are: in memory, where there is such a place.
+fn scratches() -> PathBuf {
+    let memory = PathBuf::from("/dev/shm");
+    if memory.is_dir() { memory } else { std::env::temp_dir() }
+}
+
 /// A folder in memory, for one outcome.
 pub(crate) fn scratch() -> anyhow::Result<tempfile::TempDir> {
-    let memory = Path::new("/dev/shm");
-    Ok(if memory.is_dir() { tempfile::tempdir_in(memory)? } else { tempfile::tempdir()? })
+    let prefix = format!("{SCRATCH}{}-", std::process::id());
+    Ok(tempfile::Builder::new().prefix(&prefix).tempdir_in(scratches())?)
+}
+
+/// Removes what runs that were killed have left in memory; `give_back` first what else a folder of theirs holds.
+pub(crate) fn remove_leftovers(give_back: impl Fn(&Path)) {
+    for entry in fs::read_dir(scratches()).into_iter().flatten().flatten() {
+        let (name, path) = (entry.file_name(), entry.path());
+        let owner = name.to_str().and_then(|name| name.strip_prefix(SCRATCH)?.split('-').next());
+        let owner = owner.and_then(|pid| pid.parse::<u32>().ok());
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid.to_string()).exists()) {
+            give_back(&path);
+            let _ = fs::remove_dir_all(path);
+        }
+    }
 }
 
 /// Everything below `root`, in the order of the names.

@@ -115,6 +115,7 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    files::remove_leftovers(ext4::give_back);
     let evidence = gather(&args)?;
     let page = evidence.page(&args.revision, &args.made);
     print!("{page}");

@@ -82,11 +82,22 @@ async fn run_at(args: &[&str], now: Timestamp) -> Run {
 
 /// The same in another environment.
 async fn run_in(args: &[&str], environment: Environment, now: Timestamp) -> Run {
+    run_watched(args, environment, now, drop).await
+}
+
+/// The same; `watch` gets what is printed, as it comes.
+async fn run_watched(
+    args: &[&str],
+    environment: Environment,
+    now: Timestamp,
+    watch: impl FnOnce(Seen),
+) -> Run {
     let cli = Cli::read([&["ota-admin"], args].concat()).unwrap_or_else(|e| panic!("{e}"));
     let pace = Pace { poll: Duration::from_millis(2), give_up: Duration::from_secs(20), limit: None };
     let mut kept = None;
     let output = |format| {
         let (out, seen) = Output::captured(format);
+        watch(seen.clone());
         kept = Some(seen);
         out
     };

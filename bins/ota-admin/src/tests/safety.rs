@@ -1,11 +1,15 @@
 //! Holding updates back, and what is told of windows, leases, forecasts and the speed limit.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{
+    NOW, Run, Seen,
     fake::{Answer, Fake},
-    run,
+    run, run_watched,
 };
+use crate::connect::Environment;
 
 fn lease(id: u64) -> Value {
     json!({
@@ -47,6 +51,27 @@ async fn a_command_that_does_not_start_gives_the_lease_back() {
     assert_eq!(fake.requests().last().unwrap(), "DELETE safety/inhibitors?id=1");
 }
 
+/// Holds updates back with a lease of nine seconds while a command runs that ends once `said` was told; it fails without.
+async fn inhibit_until(fake: &Fake, said: &'static str) -> Run {
+    let folder = tempfile::tempdir().unwrap();
+    let told = folder.path().join("told");
+    let script =
+        format!("for _ in $(seq 3000); do [ ! -e '{}' ] || exit 0; sleep 0.02; done; exit 1", told.display());
+    let watch = |seen: Seen| {
+        tokio::spawn(async move {
+            while !seen.messages().contains(said) {
+                // tidy: waits for what is told, which is written down and wakes nobody
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            std::fs::write(told, "").unwrap();
+        });
+    };
+    let environment = Environment { token: Some("s3cret".into()), ..Environment::default() };
+    let url = fake.url();
+    let args = ["--url", &url, "inhibit", "--ttl", "9", "--", "sh", "-c", &script];
+    run_watched(&args, environment, NOW, watch).await
+}
+
 #[tokio::test]
 async fn a_gateway_that_forgot_the_lease_is_asked_for_a_new_one() {
     let fake = Fake::start().await;
@@ -56,9 +81,8 @@ async fn a_gateway_that_forgot_the_lease_is_asked_for_a_new_one() {
     );
     let answers = [Answer::Ok(lease(1)), gone, Answer::Ok(lease(2))];
     fake.on("POST safety/inhibitors", answers).answers("DELETE safety/inhibitors", done());
-    // Renewed after two thirds of a second: the command lives a little longer.
-    let run = run(&["--url", &fake.url(), "inhibit", "--ttl", "2", "--", "sleep", "1.5"]).await;
-    assert_eq!(run.exit, 0);
+    let run = inhibit_until(&fake, "held back again").await;
+    assert_eq!(run.exit, 0, "{}", run.err);
     assert!(run.err.contains("held back again"), "{}", run.err);
     assert_eq!(fake.requests().last().unwrap(), "DELETE safety/inhibitors?id=2");
 }
@@ -69,9 +93,9 @@ async fn a_renewal_that_is_lost_is_made_again_before_the_lease_runs_out() {
     let busy = json!({"error": true, "code": "INTERNAL", "name": "INTERNAL", "message": "the store is busy"});
     let answers = [Answer::Ok(lease(1)), Answer::Refusal(500, busy), Answer::Ok(lease(1))];
     fake.on("POST safety/inhibitors", answers).answers("DELETE safety/inhibitors", done());
-    // Renewed after one second, and again after half of one.
-    let run = run(&["--url", &fake.url(), "inhibit", "--ttl", "3", "--", "sleep", "1.9"]).await;
-    assert_eq!(run.exit, 0);
+    // Renewed after three seconds, again after one more, and then not for three: by then the command has ended.
+    let run = inhibit_until(&fake, "still held back").await;
+    assert_eq!(run.exit, 0, "{}", run.err);
     assert_eq!(run.err.matches("may not be held back any more").count(), 1, "{}", run.err);
     assert!(run.err.contains("the store is busy") && run.err.contains("still held back"), "{}", run.err);
     assert_eq!(fake.tokens().len(), 4, "taken, renewed twice, given back: {:?}", fake.requests());

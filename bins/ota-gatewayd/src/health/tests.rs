@@ -35,8 +35,9 @@ async fn a_command_that_hangs_is_killed_with_all_that_it_has_started() {
     let dir = tempfile::tempdir().unwrap();
     let told = dir.path().join("pid");
     let script = format!("sleep 1000 & echo $! >{}; wait; exit 1", told.display());
-    let why = verdict(vec![check(&["sh", "-c", &script], 1)]).await.unwrap_err();
-    assert!(why.contains("did not pass in 1 s"), "{why}");
+    // Time enough to say who is to be killed.
+    let why = verdict(vec![check(&["sh", "-c", &script], 5)]).await.unwrap_err();
+    assert!(why.contains("did not pass in 5 s"), "{why}");
     let stat = format!("/proc/{}/stat", std::fs::read_to_string(told).unwrap().trim());
     // Who inherits it may not wait for it: a dead one counts as gone.
     let runs = || std::fs::read_to_string(&stat).is_ok_and(|stat| !stat.contains(") Z "));
@@ -95,14 +96,13 @@ async fn an_http_probe_that_is_never_answered_ends_at_its_time_out() {
 
 #[tokio::test]
 async fn a_unit_that_does_not_become_active_is_waited_for_until_its_time_out() {
-    let mut unit = check(&[], 2);
+    let mut unit = check(&[], 5);
     (unit.command, unit.unit) = (None, Some("no-such-thing-here.service".into()));
-    let began = Duration::from_secs(1);
-    let verdict = tokio::time::timeout(began, verdict(vec![unit.clone()])).await;
-    assert!(verdict.is_err(), "given up before its time: {verdict:?}");
-    let why = self::verdict(vec![unit]).await.unwrap_err();
+    let began = Instant::now();
+    let why = verdict(vec![unit]).await.unwrap_err();
+    assert!(began.elapsed() >= Duration::from_secs(4), "given up before its time: {why}");
     assert!(
-        why.contains("probe did not pass in 2 s: unit no-such-thing-here.service is not active (systemctl"),
+        why.contains("probe did not pass in 5 s: unit no-such-thing-here.service is not active (systemctl"),
         "{why}; Debian: systemd"
     );
 }

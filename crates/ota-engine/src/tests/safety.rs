@@ -176,17 +176,13 @@ async fn who_does_not_want_to_wait_is_told_what_else_holds_the_reboot() {
     assert_eq!(gateway.until(&job, JobStatus::Rebooting).await.state.held(), Some(&Held::Window));
 }
 
-/// Lets everything else run until `done`, or as often as that takes at most, while no time passes.
+/// Lets everything else run until `done`, while no time passes.
 async fn without_time(mut done: impl FnMut() -> bool) {
     let now = tokio::time::Instant::now();
-    for _ in 0..2_000_000 {
-        if done() {
-            assert_eq!(now.elapsed(), Duration::ZERO);
-            return;
-        }
+    while !done() {
         tokio::task::yield_now().await;
     }
-    panic!("not without time passing");
+    assert_eq!(now.elapsed(), Duration::ZERO);
 }
 
 #[tokio::test(start_paused = true)]

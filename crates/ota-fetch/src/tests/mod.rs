@@ -36,8 +36,8 @@ struct World {
     repo: RepoDir,
     server: UpdateServer,
     clock: Arc<FakeClock>,
-    /// How long a server may say nothing.
-    stall_window: Duration,
+    /// How long a server may say nothing. What this machine stands still for is none of it.
+    stall: StallPolicy,
 }
 
 impl World {
@@ -53,8 +53,7 @@ impl World {
         let options = InitOptions::new(dir.path().join("repo"), dir.path().join("keys"));
         let repo = RepoDir::init(&options, NOW).unwrap();
         let server = UpdateServer::serving(dir.path().join("repo")).await;
-        let stall_window = Duration::from_millis(500);
-        Self { dir, repo, server, clock: Arc::new(FakeClock::at(NOW)), stall_window }
+        Self { dir, repo, server, clock: Arc::new(FakeClock::at(NOW)), stall: StallPolicy::default() }
     }
 
     fn release(&self, version: &str, image: &[u8]) {
@@ -77,11 +76,7 @@ impl World {
                 tries: 5,
                 metadata_tries: 2,
             },
-            stall: StallPolicy {
-                window: self.stall_window,
-                metadata: Duration::from_millis(500),
-                ..StallPolicy::default()
-            },
+            stall: self.stall,
             ..TufConfig::new(url("metadata"), url("targets"), root, "IGW-5000", store, staging)
         }
     }

@@ -133,11 +133,8 @@ async fn a_pin_or_token_of_the_wrong_type_is_repeated_nowhere() {
     assert!(said.contains("expected a string"), "{said}");
 }
 
-#[tokio::test]
-async fn two_bundles_at_a_time_are_too_many_and_one_that_is_not_read_ends() {
-    let gateway =
-        Gateway::with(|config| config.limits.body_time = std::time::Duration::from_millis(200)).await;
-    // More than fits into sockets and channels, and nothing that gzip makes small.
+/// Asks for a bundle and does not read it: more than fits into sockets and channels, and nothing that gzip makes small.
+async fn unread(gateway: &Gateway) -> reqwest::Response {
     let mut noise = String::new();
     let mut state = 1_u64;
     while noise.len() < 24 << 20 {
@@ -147,8 +144,11 @@ async fn two_bundles_at_a_time_are_too_many_and_one_that_is_not_read_ends() {
     gateway.diagnostics.texts.lock().unwrap().push(("noise.txt".into(), noise));
     let unread = gateway.ask(Method::POST, "/debug-bundle", ADMIN).send().await.unwrap();
     assert_eq!(unread.status(), StatusCode::OK);
-    let (status, body) = super::harness::answer(gateway.ask(Method::POST, "/debug-bundle", ADMIN)).await;
-    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("OTA_014")));
+    unread
+}
+
+/// Waits until another bundle is made. Whoever may have none is told so, whatever else goes on.
+async fn until_another(gateway: &Gateway) {
     loop {
         let (status, _) = super::harness::answer(gateway.ask(Method::POST, "/debug-bundle", OPERATOR)).await;
         assert_eq!(status, StatusCode::FORBIDDEN);
@@ -157,4 +157,22 @@ async fn two_bundles_at_a_time_are_too_many_and_one_that_is_not_read_ends() {
             break;
         }
     }
+}
+
+#[tokio::test]
+async fn two_bundles_at_a_time_are_too_many() {
+    let gateway = Gateway::start().await;
+    let unread = unread(&gateway).await;
+    let (status, body) = super::harness::answer(gateway.ask(Method::POST, "/debug-bundle", ADMIN)).await;
+    assert_eq!((status, &body["code"]), (StatusCode::CONFLICT, &json!("OTA_014")));
+    drop(unread);
+    until_another(&gateway).await;
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_not_read_ends() {
+    let short = std::time::Duration::from_millis(200);
+    let gateway = Gateway::with(|config| config.limits.body_time = short).await;
+    let _unread = unread(&gateway).await;
+    until_another(&gateway).await;
 }

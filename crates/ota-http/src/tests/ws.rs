@@ -219,12 +219,13 @@ async fn a_client_that_answers_no_ping_is_closed() {
 
 #[tokio::test]
 async fn a_revoked_token_ends_its_socket() {
-    let gateway = Gateway::with(|config| config.limits.ws_ping = Duration::from_millis(20)).await;
+    let gateway = Gateway::with(|config| config.limits.ws_ping = Duration::from_millis(200)).await;
     let mut socket = open(&gateway, "").await;
     next(&mut socket).await;
     let revoke = gateway.ask(http::Method::DELETE, "/auth/tokens?name=viewer", ADMIN);
-    assert!(revoke.send().await.unwrap().status().is_success());
-    closed_by_policy(&mut socket).await;
+    // Both at once: pings are answered while the answer is waited for.
+    let (revoked, ()) = tokio::join!(revoke.send(), closed_by_policy(&mut socket));
+    assert!(revoked.unwrap().status().is_success());
 }
 
 async fn closed_by_policy(socket: &mut Socket) {
@@ -244,7 +245,7 @@ async fn closed_by_policy(socket: &mut Socket) {
 async fn a_session_that_ends_by_log_out_idleness_or_age_ends_its_socket() {
     for end in ["log-out", "idle", "age"] {
         let gateway = Gateway::with(|config| {
-            config.limits.ws_ping = Duration::from_millis(20);
+            config.limits.ws_ping = Duration::from_millis(200);
             if end == "age" {
                 config.sessions.idle = Duration::from_secs(100 * 3600);
             }
@@ -255,15 +256,15 @@ async fn a_session_that_ends_by_log_out_idleness_or_age_ends_its_socket() {
         let headers = [(header::COOKIE, cookie.as_str()), (header::ORIGIN, origin.as_str())];
         let (mut socket, _) = connect(&gateway, &format!("{API}/ws"), &headers).await.unwrap();
         next(&mut socket).await;
-        match end {
-            "log-out" => {
-                let out = gateway.http.delete(gateway.url(&format!("{API}/auth/session")));
-                let out = out.header(header::COOKIE, &cookie).header(header::ORIGIN, &origin);
-                assert!(out.send().await.unwrap().status().is_success());
-            }
-            "idle" => gateway.clock.advance(SessionLimits::default().idle),
-            _ => gateway.clock.advance(SessionLimits::default().absolute),
+        if end == "log-out" {
+            let out = gateway.http.delete(gateway.url(&format!("{API}/auth/session")));
+            let out = out.header(header::COOKIE, &cookie).header(header::ORIGIN, &origin);
+            let (out, ()) = tokio::join!(out.send(), closed_by_policy(&mut socket));
+            assert!(out.unwrap().status().is_success());
+            continue;
         }
+        let limits = SessionLimits::default();
+        gateway.clock.advance(if end == "idle" { limits.idle } else { limits.absolute });
         closed_by_policy(&mut socket).await;
     }
 }

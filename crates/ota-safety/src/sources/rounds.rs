@@ -324,9 +324,15 @@ mod tests {
         let gate: Arc<OnceLock<()>> = Arc::default();
         let mut bench = Bench::new();
         let hangs = Arc::clone(&gate);
-        bench.add(EVERY, EVERY, move || *hangs.wait());
+        let (begins, mut begun) = mpsc::unbounded_channel();
+        bench.add(EVERY, EVERY, move || {
+            let _ = begins.send(());
+            *hangs.wait()
+        });
         let asked = ota_core::ports::Clock::monotonic(&*bench.clock);
         bench.run();
+        // No answer in time is also that of a reading whose thread is not there yet.
+        begun.recv().await.unwrap();
         bench.until(1, |_, sample| sample.outcome == Err(Fault::TimedOut)).await;
         bench.clock.advance(Duration::from_secs(7));
         gate.set(()).unwrap();

@@ -192,6 +192,18 @@ fn run(program: &str, args: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
 }
 
+/// Not lazily: what follows needs the device. A program that another test is starting has a copy of what was open for a moment.
+fn unmount(at: &Path) {
+    for _ in 0..1000 {
+        match nix::mount::umount(at) {
+            // tidy: waits for another process
+            Err(nix::errno::Errno::EBUSY) => std::thread::sleep(std::time::Duration::from_millis(20)),
+            outcome => return outcome.unwrap(),
+        }
+    }
+    panic!("{} stays busy", at.display());
+}
+
 /// A partition: a loop device on a file.
 struct Partition(PathBuf);
 
@@ -207,7 +219,7 @@ impl Partition {
         fs::create_dir_all(at).unwrap();
         run("mount", &[self.0.to_str().unwrap(), at.to_str().unwrap()]);
         let outcome = work();
-        run("umount", &[at.to_str().unwrap()]);
+        unmount(at);
         outcome
     }
 }
