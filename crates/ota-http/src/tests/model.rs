@@ -247,6 +247,8 @@ fn judge(saves: &[Job]) -> Judged {
                 *judged.jobs.entry(maker(save.kind)).or_default() += 1;
             }
             Some(before) => {
+                // Who asked last is put on record with the state that it led to, and is nothing to the machine.
+                let before = Job { request_id: save.request_id.clone(), ..before };
                 let path = explained(&before, save, 3);
                 let path =
                     path.unwrap_or_else(|| panic!("not by the machine:\n{before:#?}\nthen\n{save:#?}"));
