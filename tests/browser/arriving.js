@@ -2,9 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { accessible, listen, live, logIn, open, picture, until } from './page.js';
-
-const BUDGET = 150 * 1024;
+import { BUDGET, accessible, listen, metered, live, logIn, open, picture, until } from './page.js';
 
 export default function arriving(world) {
   test('the page is painted within a second and costs less than 150 KiB, all views together', async () => {
@@ -17,17 +15,13 @@ export default function arriving(world) {
       const context = await browser.newContext();
       const fresh = await context.newPage();
       listen(fresh);
-      const session = await context.newCDPSession(fresh);
-      await session.send('Network.enable');
-      let sent = 0;
-      let requests = 0;
-      session.on('Network.loadingFinished', (event) => { sent += event.encodedDataLength; requests += 1; });
+      const meter = await metered(fresh);
       await fresh.goto(device.url);
       await fresh.getByLabel('Token').waitFor();
       paints.push(await fresh.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity));
-      const first = `${sent} bytes in ${requests} requests to the log-in page`;
+      const first = `${meter.sent} bytes in ${meter.requests} requests to the log-in page`;
       for (const name of ['safety', 'upload', 'history', 'audit', 'system']) { await fresh.evaluate((file) => import(`/ui/${file}.js`), name); }
-      figures = { first, sent, requests };
+      figures = { first, ...meter };
       await context.close();
     }
     const paint = Math.min(...paints);

@@ -111,6 +111,18 @@ export async function accessible(page, where) {
   assert.deepEqual(found, [], where);
 }
 
+/** Most that the dashboard may transfer. */
+export const BUDGET = 150 * 1024;
+
+/** Counts what the page transfers from now on. */
+export async function metered(page) {
+  const meter = { sent: 0, requests: 0 };
+  const session = await page.context().newCDPSession(page);
+  await session.send('Network.enable');
+  session.on('Network.loadingFinished', (event) => { meter.sent += event.encodedDataLength; meter.requests += 1; });
+  return meter;
+}
+
 /** The page is not wider than the window. */
 export async function fits(page, where) {
   const [wide, window] = await page.evaluate(() => [document.documentElement.scrollWidth, innerWidth]);

@@ -144,6 +144,10 @@ pub struct VerifiedFile {
     pub version: String,
     /// Whether a trusted key signed exactly these bytes.
     pub signature_valid: bool,
+    /// `authenticity`: trusted keys say who made it; `integrity`: a checksum file names its digest, and nobody says who made it;
+    /// `none`. A `sha256` field is compared when the upload arrives and is not told here again.
+    #[serde(default)]
+    pub assurance: String,
     /// Whether it fits this device.
     pub compatible: bool,
     /// `standard`.

@@ -194,6 +194,29 @@ pub fn signature_endings() -> impl Iterator<Item = (String, SignatureKind)> {
     SIGNATURE_ENDINGS.into_iter().flat_map(all)
 }
 
+/// How far an accepted image is vouched for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assurance {
+    /// Nothing that came with it says which bytes it is to have.
+    Nothing,
+    /// Its bytes are those that a checksum file names; nobody says who made them.
+    Integrity,
+    /// Trusted keys say who made it.
+    Authenticity,
+}
+
+impl Assurance {
+    /// The word for it in the user's API.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nothing => "none",
+            Self::Integrity => "integrity",
+            Self::Authenticity => "authenticity",
+        }
+    }
+}
+
 /// Who vouches for an image, after the verifier accepted it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Vouched {
@@ -203,10 +226,25 @@ pub struct Vouched {
     pub size: ByteCount,
     /// One entry for each distinct key that signed; empty when the policy allowed an unsigned image.
     pub signers: Vec<Signer>,
+    /// Whether a checksum file that came with it names its digest.
+    #[serde(default)]
+    pub checksummed: bool,
     /// By which keys and rules it was judged, as [`crate::ports::ImageVerifier::trust`] names them: where that says something
     /// else by now, the answer is void. Empty where nobody said.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub trust: String,
+}
+
+impl Vouched {
+    /// How far it goes. A bare checksum is integrity, not authenticity.
+    #[must_use]
+    pub const fn assurance(&self) -> Assurance {
+        match (self.signers.is_empty(), self.checksummed) {
+            (false, _) => Assurance::Authenticity,
+            (true, true) => Assurance::Integrity,
+            (true, false) => Assurance::Nothing,
+        }
+    }
 }
 
 /// A key whose signature held.

@@ -440,7 +440,7 @@ fn write(shared: &Shared, job: &Job, observer: Watch<'_>) -> Input {
 /// The bytes, without who vouched for them.
 fn bytes_alone(expect: ImageExpectation) -> Vouched {
     let ImageExpectation { size, sha256 } = expect;
-    Vouched { sha256, size, signers: Vec::new(), trust: String::new() }
+    Vouched { sha256, size, signers: Vec::new(), checksummed: false, trust: String::new() }
 }
 
 /// Gives what the slot holds then: of a packed image another length and digest than the image has.

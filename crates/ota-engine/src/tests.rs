@@ -697,6 +697,31 @@ async fn the_security_floor_rises_with_a_confirmed_boot_and_with_nothing_else() 
 }
 
 #[tokio::test]
+async fn a_job_names_the_request_that_made_it_and_then_the_one_that_had_it_installed() {
+    let gateway = Gateway::start().await;
+    let by = |id: &str| Actor { request_id: Some(id.into()), ..operator() };
+    let request = DownloadRequest {
+        update_id: "rel-v5.0.5".parse().unwrap(),
+        version: None,
+        target: None,
+        priority: Priority::Normal,
+        verify_signature: true,
+    };
+    let job = gateway.engine().download(&by("req_1"), request).await.unwrap();
+    let job = gateway.until(&job, JobStatus::Downloaded).await;
+    assert_eq!(job.request_id.as_deref(), Some("req_1"));
+    let install = || InstallRequest { job: JobRef::Job(job.id.clone()), options: SEAMLESS };
+    gateway.gate.violate("crane_motion", &[SafetyStep::Write]);
+    gateway.engine().install(&by("req_2"), install()).await.unwrap_err();
+    assert_eq!(gateway.until(&job, JobStatus::Downloaded).await.request_id.as_deref(), Some("req_1"));
+    gateway.gate.clear("crane_motion");
+    gateway.slots.write_faults.fail_next(PortErrorKind::Io("worn out".into()));
+    gateway.engine().install(&by("req_3"), install()).await.unwrap();
+    let failed = gateway.until(&job, JobStatus::Failed).await;
+    assert_eq!(failed.request_id.as_deref(), Some("req_3"));
+}
+
+#[tokio::test]
 async fn the_floor_of_the_configuration_counts_for_what_is_installed_and_gone_back_to() {
     let mut gateway = Gateway::start().await;
     gateway.lowest_version = Some("v5.0.6".parse().unwrap());
@@ -755,6 +780,7 @@ fn deployment(gateway: &Gateway) -> DeployRequest {
         sha256: image.sha256,
         size: image.size,
         signers: vec![Signer { kind: SignatureKind::Cms, fingerprint: "ab".into(), name: "release".into() }],
+        checksummed: false,
         trust: String::new(),
     };
     DeployRequest { release, image, vouched, target: None, options: SEAMLESS }

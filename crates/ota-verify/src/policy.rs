@@ -59,6 +59,8 @@ pub struct Found {
     pub size: ByteCount,
     /// Its digest.
     pub sha256: Sha256Digest,
+    /// Whether a checksum file came with it; it must name this digest.
+    pub checksummed: bool,
     /// One entry for each signature, up to the first that does not hold.
     pub findings: Vec<Finding>,
 }
@@ -74,21 +76,6 @@ pub struct Required<'a> {
     pub development_keys: bool,
     /// Marks of the keys that do not count any more.
     pub retired: &'a BTreeSet<String>,
-}
-
-/// How far an accepted image is vouched for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Assurance {
-    /// Its bytes are those that were promised; nobody says who made them.
-    Integrity,
-    /// Trusted keys say who made it.
-    Authenticity,
-}
-
-/// How far `vouched` goes. A bare checksum is integrity, not authenticity.
-#[must_use]
-pub const fn assurance(vouched: &Vouched) -> Assurance {
-    if vouched.signers.is_empty() { Assurance::Integrity } else { Assurance::Authenticity }
 }
 
 /// Says who vouches for the image, or why it is refused. See the module for the rules.
@@ -119,7 +106,8 @@ pub fn judge(found: &Found, required: Required<'_>) -> Result<Vouched, Refusal> 
     if !signers.is_empty() && signers.len() < required.threshold.get() as usize {
         return Err(below_threshold(&signers, required.threshold));
     }
-    Ok(Vouched { sha256: found.sha256, size: found.size, signers, trust: String::new() })
+    let Found { size, sha256, checksummed, .. } = *found;
+    Ok(Vouched { sha256, size, signers, checksummed, trust: String::new() })
 }
 
 /// The outcomes up to the first refusal. It decides, and following one more chain of certificates costs time that an
@@ -180,7 +168,8 @@ mod tests {
         threshold: u32,
         development_keys: bool,
     ) -> Result<usize, Refusal> {
-        let found = Found { size: ByteCount(3), sha256: Sha256Digest::of(b"abc"), findings };
+        let found =
+            Found { size: ByteCount(3), sha256: Sha256Digest::of(b"abc"), checksummed: false, findings };
         let threshold = NonZeroU32::new(threshold).unwrap();
         let retired = &BTreeSet::from(["old".to_owned()]);
         judge(&found, Required { signature, threshold, development_keys, retired })

@@ -6,7 +6,7 @@ use ota_core::{
     OtaError, Timestamp,
     error::{PortError, PortErrorKind},
     ports::{Clock, FileEnd, ImageExpectation, ImageReader, ImageVerifier, Observer, Stated, VerifyPolicy},
-    release::{ChecksumFile, DetachedSignature, Evidence, Vouched},
+    release::{Assurance, ChecksumFile, DetachedSignature, Evidence, Vouched},
 };
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
     keylist::KeyList,
     keyring::{self, Keyring},
     moment::Moment,
-    policy::{self, Assurance, Finding, Found, Holder, Required},
+    policy::{self, Finding, Found, Holder, Required},
     trailer::{MAX_TRAILER, Manifest, Trailer},
     x509::{Authority, X509Policy},
 };
@@ -111,7 +111,7 @@ impl Verdict {
     #[must_use]
     pub fn stated(&self) -> Option<Stated> {
         let manifest = self.manifest.as_ref();
-        let signed = manifest.filter(|_| policy::assurance(&self.vouched) == Assurance::Authenticity);
+        let signed = manifest.filter(|_| self.vouched.assurance() == Assurance::Authenticity);
         signed.map(|manifest| Stated {
             version: manifest.version.clone(),
             kind: manifest.kind.0,
@@ -223,7 +223,7 @@ impl KeyringVerifier {
         let content = ContentDigests::of(content, digests(&parsed));
         let mut findings = Vec::new();
         self.collect(&content, &parsed, &mut findings);
-        self.judge(&content, findings, required)
+        self.judge(&content, findings, false, required)
     }
 
     /// Checks an image by what came with it, and by the trailer at its end where it has one. All that is there must hold: detached
@@ -258,11 +258,11 @@ impl KeyringVerifier {
             let front = read
                 .first(image_len)
                 .ok_or_else(|| Refusal::malformed("the trailer is longer than the file"))?;
-            let vouched = self.judge(&front, findings, required)?;
+            let vouched = self.judge(&front, findings, sums.is_some(), required)?;
             sums.map_or(Ok(()), |sums| sums.check(&read.content))?;
             return self.in_one_file(vouched, &trailer);
         }
-        let vouched = self.judge(&read.content, findings, required)?;
+        let vouched = self.judge(&read.content, findings, sums.is_some(), required)?;
         sums.map_or(Ok(()), |sums| sums.check(&read.content))?;
         Ok(Verdict { vouched, manifest: None })
     }
@@ -281,7 +281,7 @@ impl KeyringVerifier {
         }
         // Whether they are enough is asked of all that came with the image together.
         let any = Required { signature: false, threshold: NonZeroU32::MIN, ..self.required(ANY) };
-        self.judge(&content, findings.clone(), any)?;
+        self.judge(&content, findings.clone(), false, any)?;
         Ok((Sums::read(file)?, findings))
     }
 
@@ -336,11 +336,12 @@ impl KeyringVerifier {
         &self,
         content: &ContentDigests,
         findings: Vec<Finding>,
+        checksummed: bool,
         required: Required<'_>,
     ) -> Result<Vouched, Refusal> {
         let moment = self.config.moment();
-        let verdict =
-            policy::judge(&Found { size: content.size, sha256: content.sha256, findings }, required);
+        let found = Found { size: content.size, sha256: content.sha256, checksummed, findings };
+        let verdict = policy::judge(&found, required);
         let verdict = verdict.map(|vouched| Vouched { trust: self.trust.clone(), ..vouched });
         match &verdict {
             Ok(vouched) => {

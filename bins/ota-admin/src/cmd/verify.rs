@@ -7,12 +7,12 @@ use ota_core::{
     ByteCount, OtaError, Timestamp, Version,
     error::{PortError, PortErrorKind},
     ports::{Clock, Flow, Front, ImageFacts, ImageInspector as _, VerifyPolicy},
-    release::{ChecksumFile, DetachedSignature, Evidence, SignatureKind, refuse_below_floor},
+    release::{Assurance, ChecksumFile, DetachedSignature, Evidence, SignatureKind, refuse_below_floor},
 };
 use ota_image::{ArchivePolicy, PackedInspector};
 use ota_verify::{
     EkuPolicy, HeadInspector, Keyring, KeyringVerifier, Verdict, VerifyConfig, VerifyError, X509Policy,
-    digest::Expected, keyring::signatures_beside, policy,
+    digest::Expected, keyring::signatures_beside,
 };
 use serde_json::{Value, json};
 
@@ -242,9 +242,10 @@ fn condition<T>(result: Result<T, PortError>) -> anyhow::Result<Result<T, OtaErr
 
 fn accepted(args: &Args, verdict: &Verdict, found: &ImageFacts) -> Value {
     let Verdict { vouched, manifest } = verdict;
-    let assurance = match policy::assurance(vouched) {
-        policy::Assurance::Authenticity => "authenticity",
-        policy::Assurance::Integrity => "integrity only: nobody signed it",
+    let assurance = match vouched.assurance() {
+        Assurance::Authenticity => "authenticity",
+        Assurance::Integrity => "integrity only: nobody signed it",
+        Assurance::Nothing => "none: nobody signed it, and no checksum file names it",
     };
     json!({
         "verdict": "accepted", "image": args.file, "assurance": assurance,

@@ -159,6 +159,8 @@ async fn the_verdict_says_why_a_device_would_refuse() {
 #[tokio::test]
 async fn a_checksum_file_is_authenticity_when_it_is_signed_and_integrity_when_not() {
     let publisher = Publisher::new().await;
+    let (exit, verdict) = publisher.verify("rootfs.squashfs", &["--allow-unsigned"]).await;
+    assert!(exit == 0 && verdict["assurance"].as_str().unwrap().starts_with("none"), "{verdict}");
     shell(publisher.0.path(), "sha256sum rootfs.squashfs > SHA256SUMS");
     let sums = publisher.path("SHA256SUMS");
     let verify = async |more: &[&str]| {

@@ -217,6 +217,7 @@ fn verified(upload: &Upload, verification: &Verification) -> VerifyResponse {
             name: upload.image.name.to_string(),
             version: upload.version.to_string(),
             signature_valid: verification.signed(),
+            assurance: verification.vouched.assurance().as_str().into(),
             compatible: facts.is_some(),
             partition_layout: facts.map_or_else(|| "unknown".into(), |facts| facts.partition_layout.clone()),
             checksum: checksum(&upload.image),

@@ -94,6 +94,7 @@ pub(super) fn vouched(image: &[u8]) -> Vouched {
         sha256: Sha256Digest::of(image),
         size: ByteCount(image.len() as u64),
         signers: vec![],
+        checksummed: false,
         trust: String::new(),
     }
 }

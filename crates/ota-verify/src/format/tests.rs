@@ -11,7 +11,13 @@ use super::{HEAD_LEN, HeadInspector, ImageFormat, Inspection, inspect};
 use crate::tests::world::{program, read, run, write};
 
 pub(crate) fn vouched(size: u64) -> Vouched {
-    Vouched { sha256: Sha256Digest::of(b""), size: ByteCount(size), signers: vec![], trust: String::new() }
+    Vouched {
+        sha256: Sha256Digest::of(b""),
+        size: ByteCount(size),
+        signers: vec![],
+        checksummed: false,
+        trust: String::new(),
+    }
 }
 
 fn of(image: &[u8]) -> Result<Inspection, OtaError> {

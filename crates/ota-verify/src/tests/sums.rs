@@ -4,17 +4,14 @@ use ota_core::{
     OtaError,
     error::{PortErrorKind, SignatureFault},
     ports::{Flow, ImageVerifier as _, VerifyPolicy},
-    release::{ChecksumFile, DetachedSignature, Evidence, Vouched},
+    release::{Assurance, ChecksumFile, DetachedSignature, Evidence, Vouched},
 };
 
 use super::{
     gpg::Gpg,
     world::{IMAGE, Keys, LAX, MemImage, STRICT, expectation, pgp, program, read, run},
 };
-use crate::{
-    KeyringVerifier,
-    policy::{Assurance, assurance},
-};
+use crate::KeyringVerifier;
 
 fn check(
     verifier: &KeyringVerifier,
@@ -51,7 +48,7 @@ fn checksum_files_of_all_forms_show_integrity() {
     ] {
         let text = sums(&gpg, tool, arguments);
         let vouched = check(&verifier, IMAGE, &text, &[], LAX).unwrap();
-        assert_eq!(assurance(&vouched), Assurance::Integrity);
+        assert_eq!(vouched.assurance(), Assurance::Integrity);
         let mut other = IMAGE.to_vec();
         other[0] ^= 1;
         let outcome = check(&verifier, &other, &text, &[], LAX);
@@ -78,7 +75,7 @@ fn a_signed_checksum_file_shows_authenticity() {
     gpg.gpg(&["--armor", "--local-user", "signer", "--output", "sums.asc", "--detach-sign", "SHA512SUMS"]);
     let signature = [pgp(read(&gpg.dir().join("sums.asc")))];
     let vouched = check(&verifier, IMAGE, &text, &signature, STRICT).unwrap();
-    assert_eq!((assurance(&vouched), vouched.signers.len()), (Assurance::Authenticity, 1));
+    assert_eq!((vouched.assurance(), vouched.signers.len()), (Assurance::Authenticity, 1));
 
     let changed = [text.as_slice(), b"\n"].concat();
     let outcome = check(&verifier, IMAGE, &changed, &signature, LAX);
