@@ -56,7 +56,9 @@ async fn a_lease_holds_an_install_back_until_it_is_given_back_or_its_holder_dies
     assert_eq!((taken.owner.as_str(), taken.holder.as_str()), ("anna", "anna"));
     let listed = async || ben.inhibitors().await.unwrap().inhibitors;
     // A lease tells the seconds that are left of it: all three have to be of the same one.
+    let deadline = Instant::now() + PATIENCE;
     let status = loop {
+        assert!(Instant::now() < deadline, "the lease never tells the same twice");
         let before = listed().await;
         let status = device.client.safety().await.unwrap();
         if listed().await == before {
@@ -400,6 +402,7 @@ async fn pause_write_stops_the_bytes_and_abort_ends_the_job() {
         }
         before = now;
     }
+    assert!(before < 256 << 20, "it stands still in the middle");
     device.set_sensor("crane_motion", "stopped").unwrap();
     assert_eq!(device.ended(&job).await.status, JobStatus::Succeeded);
     device.check_rests_on(Slot::B).await;

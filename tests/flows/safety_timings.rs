@@ -52,14 +52,14 @@ use crate::{
     stalls::{AGAIN, Stalls},
 };
 
-/// How many updates are tried; `OTA_SAFETY_TIMINGS` says another number.
-const UPDATES: u64 = 200;
+/// How many updates are tried, two thirds of them with a crane that begins to move at any instant; `OTA_SAFETY_TIMINGS` says another number.
+const UPDATES: u64 = 300;
 /// How many run at a time.
 const LANES: usize = 8;
 /// A sample that old counts in any case.
 const OLD_ENOUGH: Duration = Duration::from_millis(100);
 /// So long after an alert was heard it counts, too: what was judged just before has been begun by then.
-const TOLD: Duration = Duration::from_millis(10);
+const TOLD: Duration = Duration::from_millis(25);
 /// An alert comes within this time.
 const ALERT: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -600,7 +600,7 @@ async fn whenever_a_crane_starts_to_move_nothing_is_switched_or_restarted_under_
                     return (unsafe_acts, alerts);
                 }
                 let mut dice = Dice(number.wrapping_add(17));
-                let moment = match number % 4 {
+                let moment = match number % 6 {
                     0 => Moment::BeforeTheSwitch,
                     1 => Moment::BeforeTheReboot,
                     _ => Moment::After(Duration::from_millis(dice.below(400))),

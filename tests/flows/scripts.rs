@@ -18,7 +18,8 @@ use crate::{
 /// Runs a program at a terminal of its own. Waits for the question, then until what is typed is not shown any more, types
 /// `argv[1]` and prints what the terminal shows.
 const AT_A_TERMINAL: &str = r#"
-import os, pty, sys, termios, time
+import os, pty, signal, sys, termios, time
+signal.alarm(90)
 child, terminal = pty.fork()
 if child == 0:
     os.execv(sys.argv[2], sys.argv[2:])

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use crate::{process, tools, workspace::Workspace};
 
@@ -94,7 +94,7 @@ fn release(target: &Path) -> anyhow::Result<PathBuf> {
         process::variable("CARGO_HOME").or_else(|| process::variable("HOME").map(|home| home + "/.cargo"));
     let mut flags = vec![format!("--remap-path-prefix={}=/ota-gateway", process::root().display())];
     flags.extend(home.map(|home| format!("--remap-path-prefix={home}=/cargo")));
-    let target = target.join("dist-build");
+    let target = target.join("dist-compiled");
     // The last that fits counts, and the target directory may stand inside of the sources.
     flags.push(format!("--remap-path-prefix={}=/target", target.display()));
     let mut build = process::cargo();
@@ -102,9 +102,27 @@ fn release(target: &Path) -> anyhow::Result<PathBuf> {
     for program in PROGRAMS {
         build.args(["-p", program]);
     }
-    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("SOURCE_DATE_EPOCH", commit_time());
+    build.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}")).env("CARGO_INCREMENTAL", "0");
+    // Macros of others (rust-embed's, by way of age) put this time into what they make, unseen by cargo, which then keeps it for the
+    // next commit: it is always the same one. The time of the commit is for our own code, which cargo compiles anew for it.
+    build.env("SOURCE_DATE_EPOCH", NO_COMMIT).env("OTA_BUILT", commit_time());
     process::run(&mut build)?;
-    Ok(target.join("release"))
+    let (programs, sources) = (target.join("release"), process::root());
+    for program in PROGRAMS {
+        says_nothing_of_its_builder(&programs.join(program), &[&sources, &target])?;
+    }
+    Ok(programs)
+}
+
+/// Refuses a program that names a folder it was made in: elsewhere it would be another one.
+fn says_nothing_of_its_builder(program: &Path, folders: &[&Path]) -> anyhow::Result<()> {
+    let bytes = fs::read(program).with_context(|| program.display().to_string())?;
+    for folder in folders {
+        let name = folder.as_os_str().as_encoded_bytes();
+        let found = bytes.windows(name.len()).any(|window| window == name);
+        ensure!(!found, "{} names {}: it is not reproducible", program.display(), folder.display());
+    }
+    Ok(())
 }
 
 /// Everything but the control files.

@@ -39,7 +39,7 @@ UNIT
 for slot in a b; do
     # Of a run that was cut off; its file is another one, or gone.
     losetup --list --noheadings --output NAME,BACK-FILE | awk -v file="$device/slots/$slot.img" '$2 == file { print $1 }' |
-        while read -r old; do losetup -d "$old" || true; done
+        while read -r stale; do losetup -d "$stale" || true; done
     loop=$(losetup --find --show "$device/slots/$slot.img")
     eval "loop_$slot=$loop"
     cp -a "$loop" "$root/dev/"

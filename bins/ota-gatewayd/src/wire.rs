@@ -36,7 +36,11 @@ use crate::{
 };
 
 /// When this program was built, seconds since the epoch: no clock reading before it is believed.
-const BUILT: Option<&str> = option_env!("SOURCE_DATE_EPOCH");
+const BUILT: Option<&str> = match option_env!("OTA_BUILT") {
+    Some(at) => Some(at),
+    // As distributions say it.
+    None => option_env!("SOURCE_DATE_EPOCH"),
+};
 
 /// Where the newest time that signed metadata was good at is kept, in milliseconds.
 const CLOCK_FLOOR: &str = "clock.floor";

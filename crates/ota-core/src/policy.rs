@@ -66,7 +66,8 @@ pub enum Step {
 ///
 /// The newest release counts for which the policy of its source says more than to tell; where there is none, the newest is told.
 /// A version that was rolled back is never tried again by itself. A job that somebody else started is left alone. Its own job makes
-/// way for something newer while it waits for people or for a window: what waits for days must not keep a critical release out.
+/// way for something newer that is to go as far at least, while it waits for people or for a window: what waits for days must not
+/// keep a critical release out.
 /// What is newer than the active job's release and does not replace it is told.
 #[must_use]
 pub fn next_step(
@@ -84,12 +85,14 @@ pub fn next_step(
         let newer = |release: &&Release| release.version > job.release.version;
         let initiative = policy(&job.release).of(&job.release);
         let ready = job.by_itself && matches!(job.state, JobState::Downloaded);
-        // With another initiative it was a person who asked for the window.
-        let waits_for_window = job.by_itself
-            && matches!(job.state, JobState::Scheduled)
-            && initiative == Initiative::InstallInWindow;
-        if (ready || waits_for_window)
+        // Where a person has asked for the window there is a request.
+        let waits_for_window =
+            job.by_itself && matches!(job.state, JobState::Scheduled) && job.request_id.is_none();
+        // What is to be installed at once is tried at once; and nothing makes way for what would not go as far.
+        let makes_way = (ready && initiative != Initiative::Install) || waits_for_window;
+        if makes_way
             && let Some(newer) = to_try.filter(newer)
+            && policy(newer).of(newer) >= initiative
         {
             return Step::Replace(newer.clone());
         }
@@ -192,8 +195,9 @@ mod tests {
         let in_window = job(JobState::Scheduled, "v5.0.5", true);
         assert_eq!(step(&in_window, IN_WINDOW), Step::Replace(newer.clone()));
         // A person asked for the window, or for the download, or it is under way: told.
-        assert_eq!(step(&in_window, EAGER), Step::Notify(newer.clone()));
+        let asked = Job { request_id: Some("req_1".into()), ..in_window };
         for left_alone in [
+            asked,
             job(JobState::Downloaded, "v5.0.5", false),
             job(JobState::Scheduled, "v5.0.5", false),
             job(JobState::Fencing { held: None }, "v5.0.5", true),
@@ -206,6 +210,16 @@ mod tests {
         assert_eq!(kept, Step::Notify(newer.clone()));
         let told = AutoPolicy { normal: Initiative::Download, critical: Initiative::Notify };
         assert_eq!(step(&ready, told), Step::Notify(newer.clone()));
+        // A critical one that is to be installed stays before an ordinary one that would wait for people.
+        let mut urgent = ready.clone();
+        urgent.release.critical = true;
+        let ordinary = release("v5.0.6", false);
+        let held = next_step(core::slice::from_ref(&ordinary), |_| EAGER, &[], Some(&urgent));
+        assert_eq!(held, Step::Install(Strategy::Immediate));
+        let in_window = AutoPolicy { normal: Initiative::Download, critical: Initiative::InstallInWindow };
+        urgent.state = JobState::Scheduled;
+        let kept = next_step(core::slice::from_ref(&ordinary), |_| in_window, &[], Some(&urgent));
+        assert_eq!(kept, Step::Notify(ordinary));
         assert_eq!(next_step(&offers[..1], |_| EAGER, &[], Some(&ready)), Step::Nothing);
     }
 

@@ -14,7 +14,7 @@ use ota_core::{
 use tokio::sync::watch;
 
 use crate::{
-    Actor, CancelRequest, DownloadRequest, Engine, EngineError, InstallRequest, JobRef, facts::ROLLED_BACK,
+    Actor, DownloadRequest, Engine, EngineError, InstallRequest, JobRef, facts::ROLLED_BACK, runner::Request,
 };
 
 /// First wait after a check that failed.
@@ -34,8 +34,15 @@ pub struct AutoConfig {
 impl Engine {
     /// Checks and acts for ever; dropping the future ends it.
     pub async fn act_by_itself(&self, config: &AutoConfig) {
-        let mut initiative =
-            Acting { engine: self, config, offers: Vec::new(), told: None, seen: None, held: None };
+        let mut initiative = Acting {
+            engine: self,
+            config,
+            offers: Vec::new(),
+            told: None,
+            seen: None,
+            held: None,
+            again: false,
+        };
         let mut active = self.active();
         let mut safety = self.shared.ports.safety_changes.clone();
         let mut failures = 0_u32;
@@ -49,7 +56,7 @@ impl Engine {
                     () = &mut due => break,
                     // A download of its own that has become ready is installed without waiting for the next check.
                     () = downloaded(&mut active, seen.as_ref()) => {}
-                    () = freed(&mut safety), if initiative.held.is_some() => {}
+                    () = freed(&mut safety), if initiative.again => {}
                 }
                 initiative.act().await;
             }
@@ -90,12 +97,10 @@ impl Engine {
     /// Gives its own job up for `release`; not before the download may begin, so that a ready image is not given up for nothing.
     async fn replace_own(&self, job: &Job, release: &Release) -> Result<(), EngineError> {
         self.refuse_unsafe(SafetyStep::Download)?;
-        let request = CancelRequest {
-            job: JobRef::Job(job.id.clone()),
-            reason: format!("{} makes way for {}", job.release.version, release.version),
-        };
-        self.cancel(&Actor::gateway(), request).await?;
-        let _ = self.active().wait_for(Option::is_none).await;
+        self.shared.refuse_claimed()?;
+        let why = format!("{} makes way for {}", job.release.version, release.version);
+        let request = Request::MakeWay(JobRef::Job(job.id.clone()), why);
+        self.request(request, &Actor::gateway()).await?;
         self.start_own(release).await
     }
 
@@ -132,6 +137,8 @@ struct Acting<'a> {
     seen: Option<JobId>,
     /// What it wanted to do, where that was refused.
     held: Option<RefusedTry>,
+    /// Whether it is to try once more before the next check.
+    again: bool,
 }
 
 /// A try of its own that was refused. Another refusal of the same kind is nothing new: safety may take it back and say it again
@@ -152,9 +159,11 @@ impl Acting<'_> {
             Ok(step) => step,
             Err(error) => {
                 tracing::error!(%error, "what was rolled back is not known: nothing is done by itself");
+                self.again = true;
                 return;
             }
         };
+        self.again = false;
         let (action, version, outcome) = match (step, active) {
             (Step::Nothing, _) | (Step::Install(_), None) => {
                 self.held = None;
@@ -193,6 +202,7 @@ impl Acting<'_> {
             self.engine.audit_refused(&refused, &error).await;
             self.held = Some(refused);
         }
+        self.again = true;
     }
 
     async fn next(&self, active: Option<&Job>) -> Result<Step, EngineError> {

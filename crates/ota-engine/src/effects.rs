@@ -315,11 +315,13 @@ impl Shared {
         if job.kind == JobKind::Rollback {
             return Ok(());
         }
-        // From now on what the configuration of a confirmed image says counts, whatever image is booted later.
-        let said = self.config.lowest_version.as_ref();
+        // From now on what the configuration of a confirmed image says counts, whatever image is booted later. A slip of the pen
+        // above that image would keep every other one out for ever.
+        let confirmed = &job.release.version;
+        let said = self.config.lowest_version.as_ref().map(|said| said.min(confirmed));
         let floor = match &self.config.security_floor {
             crate::engine::SecurityFloor::Fixed => said,
-            crate::engine::SecurityFloor::FollowConfirmed => said.max(Some(&job.release.version)),
+            crate::engine::SecurityFloor::FollowConfirmed => said.max(Some(confirmed)),
         };
         floor.map_or(Ok(()), |floor| self.raise_floor(floor))
     }

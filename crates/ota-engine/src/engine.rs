@@ -91,7 +91,7 @@ pub struct EngineConfig {
 /// What a confirmed boot does to the lowest version that may be installed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SecurityFloor {
-    /// Nothing: the floor is set by hand.
+    /// It rises to what the configuration says, and no further.
     #[default]
     Fixed,
     /// It rises to the confirmed version, so that no older one can be installed again.
@@ -480,7 +480,7 @@ impl Engine {
         }
     }
 
-    async fn request(&self, request: Request, by: &Actor) -> Result<Job, EngineError> {
+    pub(crate) async fn request(&self, request: Request, by: &Actor) -> Result<Job, EngineError> {
         let (tell, told) = oneshot::channel();
         tracing::info!(actor = by.name, request = request.name(), "request");
         self.send(Message::Request(request, by.request_id.clone(), tell))?;

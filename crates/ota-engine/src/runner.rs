@@ -55,6 +55,8 @@ pub(crate) enum Request {
     Install(InstallRequest),
     /// Anything else a job may be told by people.
     Input(Option<JobRef>, Input),
+    /// Give up a job of the gateway's own whose install nobody has asked for, with the reason.
+    MakeWay(JobRef, String),
 }
 
 impl Request {
@@ -63,6 +65,7 @@ impl Request {
             Self::Create(_) => "Create",
             Self::Install(_) => "Install",
             Self::Input(_, input) => input.name(),
+            Self::MakeWay(..) => "MakeWay",
         }
     }
 }
@@ -209,6 +212,15 @@ impl Runner {
             Request::Input(name, input) => {
                 let job = self.named(name.as_ref()).await?;
                 self.feed(input).await.map_err(|error| refusal(&job, error))
+            }
+            Request::MakeWay(name, reason) => {
+                let job = self.named(Some(&name)).await?;
+                // Somebody may have asked for it since that was decided.
+                let idle = matches!(job.state, JobState::Downloaded | JobState::Scheduled);
+                if !(idle && job.by_itself && job.request_id.is_none()) {
+                    return Err(busy(&job).into());
+                }
+                self.feed(Input::Cancel { reason }).await.map_err(|error| refusal(&job, error))
             }
         }
     }

@@ -66,7 +66,8 @@ pub struct ConstraintConfig {
     pub source: String,
     /// What must hold.
     pub condition: ConditionConfig,
-    /// Oldest sample that still counts, default 5 s. Must be longer than `every` and `timeout` of its source together.
+    /// Oldest sample that still counts, default 5 s. Must be longer than the `timeout` of its source and the longer of its `every`
+    /// and `timeout` together.
     #[serde(with = "duration", default = "default_max_age")]
     pub max_age: Duration,
     /// For how long it must hold before it counts as ok, default 1 s. A violation counts at once.

@@ -164,6 +164,8 @@ fn advance(job: &Job, input: Input) -> Option<Plan> {
         (Verifying, Input::WriteFailed(why)) if job.kind == JobKind::Rollback => fail_install(why),
         (Scheduled, Input::WindowOpen) => fence(),
         (Fencing { .. }, Input::Fenced) => Plan::to(writing(ByteCount::ZERO), [WriteSlot]),
+        // The window may have closed while safety held it.
+        (Fencing { .. }, Input::Unblocked) if job.waits_for_windows() => Plan::to(Scheduled, [AwaitWindow]),
         (Fencing { .. }, Input::Unblocked) => Plan::live(Fencing { held: None }, [FenceSlot]),
         (Fencing { .. }, Input::FenceFailed(why)) | (Writing { .. }, Input::WriteFailed(why)) => {
             fail_install(why)

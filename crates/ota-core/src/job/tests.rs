@@ -104,6 +104,25 @@ fn an_image_that_never_starts_ends_rolled_back_with_the_reason() {
 }
 
 #[test]
+fn an_install_that_was_cut_off_waits_for_its_window_once_more() {
+    let mut job = sample(JobKind::Update, JobState::Writing { written: ByteCount(7), held: None });
+    let recovered = Input::Recovered { situation: Situation::OnOld, new_boot: true };
+    let at_once = step(&job, recovered.clone(), Timestamp::default()).unwrap();
+    assert!(matches!(at_once.job.state, JobState::Fencing { .. }));
+    let strategy = super::Strategy::MaintenanceWindow;
+    let options = super::InstallOptions { strategy, ..job.install.unwrap() };
+    job.install = Some(options);
+    let waits = step(&job, recovered, Timestamp::default()).unwrap();
+    assert_eq!(waits.job.state, JobState::Scheduled);
+    assert_eq!(waits.effects, [Effect::Persist, Effect::AwaitWindow]);
+    let open = step(&waits.job, Input::WindowOpen, Timestamp::default()).unwrap();
+    assert!(matches!(open.job.state, JobState::Fencing { .. }), "and spoils the slot before it writes");
+    let held = step(&open.job, Input::Blocked(Vec::new()), Timestamp::default()).unwrap();
+    let free = step(&held.job, Input::Unblocked, Timestamp::default()).unwrap();
+    assert_eq!(free.job.state, JobState::Scheduled, "safety may have held it for longer than the window");
+}
+
+#[test]
 fn a_daemon_restart_is_not_a_reboot_and_uses_up_no_trial() {
     let job = sample(JobKind::Update, JobState::Armed { held: None });
     let situation = Situation::OnOldSwitched;

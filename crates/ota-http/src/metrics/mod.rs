@@ -138,7 +138,7 @@ fn jobs(text: &mut Text, figures: &Figures) {
     let mut info = text.gauges("ota_active_job_info", "The job that has not ended.");
     if let Some(view) = active {
         let status = view.job.state.status().as_str();
-        info.sample(&[("job", &*view.job.id.to_string()), ("state", status)], 1_u8);
+        info.sample(&[("job_id", &*view.job.id.to_string()), ("state", status)], 1_u8);
     }
     let live = active.and_then(|view| view.live);
     let done = live.map(|live| live.current.get());

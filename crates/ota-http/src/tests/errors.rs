@@ -121,6 +121,9 @@ async fn a_failed_job_shows_its_code() {
     let (_, progress) = gateway.get(&format!("/updates/progress?job_id={id}")).await;
     assert_eq!((&progress["status"], &progress["failure"]["code"]), (&json!("failed"), &json!("OTA_006")));
     assert_eq!(progress["failure"]["reason"], "untrusted");
+    let request = progress["failure"]["request_id"].as_str().unwrap();
+    let record = gateway.audited("updates.download").await;
+    assert_eq!(record.request_id.as_deref(), Some(request), "the request that asked for it");
     assert_eq!(progress["failure"]["suggested_actions"][0], "Sign the image with a trusted key");
 }
 

@@ -333,8 +333,8 @@ async fn upload_and_verify_in_one_is_ready_for_deployment() {
     let (status, body) = send(&gateway, "/upload/verify", signed(image())).await;
     assert_eq!(status, StatusCode::OK, "{body}");
     let file = json!({
-        "name": NAME, "version": "v5.1.0-custom", "signature_valid": true, "compatible": true,
-        "partition_layout": "standard", "checksum": format!("sha256:{}", Sha256Digest::of(&image())), "size": 150_000,
+        "name": NAME, "version": "v5.1.0-custom", "signature_valid": true, "assurance": "authenticity",
+        "compatible": true, "partition_layout": "standard", "checksum": format!("sha256:{}", Sha256Digest::of(&image())), "size": 150_000,
     });
     assert_eq!(body, json!({"status": "verified", "file": file, "ready_for_deployment": true}));
     // The same by its name.
