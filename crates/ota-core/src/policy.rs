@@ -67,8 +67,7 @@ pub enum Step {
 /// The newest release counts for which the policy of its source says more than to tell; where there is none, the newest is told.
 /// A version that was rolled back is never tried again by itself. A job that somebody else started is left alone. Its own job makes
 /// way for something newer that is to go as far at least, while it waits for people or for a window: what waits for days must not
-/// keep a critical release out.
-/// What is newer than the active job's release and does not replace it is told.
+/// keep a critical release out. What is newer than the active job's release and does not replace it is told.
 #[must_use]
 pub fn next_step(
     offers: &[Release],
