@@ -85,12 +85,15 @@ fn make(dir: &Path, mib: u32) -> anyhow::Result<String> {
         |line: &str| process::read(process::command("openssl").current_dir(dir).args(line.split(' ')));
     openssl(&format!("rand -out image {}", u64::from(mib) << 20))?;
     fs::write(dir.join("cnf"), CONFIG)?;
-    let fixed = "req -x509 -config cnf -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2";
-    openssl(&format!("{fixed} -extensions ca -subj /CN=ca -keyout ca.key -out keys/ca.pem"))?;
-    let below = "-CA keys/ca.pem -CAkey ca.key -subj /CN=signer -keyout signer.key -out signer.pem";
-    openssl(&format!("{fixed} -extensions signer {below}"))?;
-    for digest in ["sha256", "sha512"] {
-        let sign = "cms -sign -binary -outform DER -in image -signer signer.pem -inkey signer.key";
+    let (fixed, curve) = ("req -x509 -config cnf -nodes -days 2", "ec -pkeyopt ec_paramgen_curve:P-256");
+    let ca = "-extensions ca -subj /CN=ca -keyout ca.key -out keys/ca.pem";
+    openssl(&format!("{fixed} -newkey {curve} {ca}"))?;
+    // SHA-512 goes with RSA: ring has no ECDSA over it.
+    for (digest, key) in [("sha256", curve), ("sha512", "rsa:3072")] {
+        let below = "-extensions signer -CA keys/ca.pem -CAkey ca.key -subj /CN=signer";
+        openssl(&format!("{fixed} -newkey {key} {below} -keyout {digest}.key -out {digest}.pem"))?;
+        let sign =
+            format!("cms -sign -binary -outform DER -in image -signer {digest}.pem -inkey {digest}.key");
         openssl(&format!("{sign} -md {digest} -out {digest}.p7s"))?;
     }
     let said = String::from_utf8(openssl("dgst -sha256 -r image")?)?;

@@ -79,6 +79,7 @@ fn hint(algorithm: &AlgorithmIdentifierOwned) -> &'static str {
         rfc5912::ID_RSASSA_PSS => {
             "; with RSASSA-PSS digest, mask and salt length must agree (rsa_pss_saltlen:-1)"
         }
+        rfc5912::ECDSA_WITH_SHA_512 => "; sign with SHA-256 or SHA-384 (openssl: -md sha256)",
         _ => "",
     }
 }
