@@ -7,7 +7,7 @@ use ota_client::UploadFile;
 
 use super::{Context, install::StrategyArg};
 use crate::{
-    ask::OptionalPin,
+    ask::{OptionalPin, with_pin},
     exit::Failure,
     follow::{Goal, Patience, line, wait_for},
     output::table,
@@ -129,11 +129,12 @@ async fn deploy(args: Deploy, context: &mut Context) -> Result<(), Failure> {
         version: None,
         target_partition: None,
         strategy: Some(args.strategy.into()),
-        pin: args.pin.given()?,
+        pin: None,
         reboot_after: !args.no_reboot,
         rollback_on_failure: !args.no_rollback_on_failure,
     };
-    let started = client.deploy(&request).await?;
+    let send = async |pin| client.deploy(&DeployRequest { pin, ..request.clone() }).await;
+    let started = with_pin(args.pin.given()?, &context.out, send).await?;
     if !args.wait {
         return context.out.show(&started, |s| format!("{} ({}): {}", s.deployment_id, s.job_id, s.message));
     }
