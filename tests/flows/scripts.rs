@@ -4,13 +4,16 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
-use ota_tests::make::PIN;
+use ota_api::{snapshots::CreateSnapshotRequest, words::JobStatus};
+use ota_core::Slot;
+use ota_tests::{config::Settings, make::PIN};
 use serde_json::Value;
 
 use crate::{
+    uploads::{upload, verify},
     watching::root,
     world::{Offer, TestDevice, binary, device, device_with_pin, settings},
 };
@@ -49,6 +52,14 @@ async fn admin(home: &Path, variables: &[(&str, &str)], words: &[&str]) -> Outpu
 fn said(output: &Output) -> String {
     let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     text.concat()
+}
+
+/// Runs a program as a person does who looks after the device `crane`.
+async fn person(home: &Path, program: &str, words: &[&str]) -> Output {
+    #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
+    let mut command = Command::new(program);
+    command.args(words).env("HOME", home).env("OTA_PROFILE", "crane").stdin(Stdio::null());
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 /// The device under the name `crane`.
@@ -121,12 +132,7 @@ async fn the_pin_is_typed_without_being_shown_or_comes_through_a_descriptor_and_
     crane(&device, home.path()).await;
     let admin_program = binary("ota-admin").display().to_string();
     let on = "override on --reason people-are-away --duration 600 --acknowledge-risks";
-    let run = async |program: &str, words: &[&str]| {
-        #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
-        let mut command = Command::new(program);
-        command.args(words).env("HOME", home.path()).env("OTA_PROFILE", "crane");
-        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-    };
+    let run = async |program: &str, words: &[&str]| person(home.path(), program, words).await;
     let typed: Vec<&str> =
         ["-c", AT_A_TERMINAL, PIN, &admin_program].into_iter().chain(on.split(' ')).collect();
     let by_descriptor = format!("'{admin_program}' {on} --pin-file /dev/fd/7 7< <(echo {PIN})");
@@ -137,6 +143,43 @@ async fn the_pin_is_typed_without_being_shown_or_comes_through_a_descriptor_and_
         let off = run(&admin_program, &["override", "off"]).await;
         assert!(off.status.success(), "{}", said(&off));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_that_the_gateway_wants_is_asked_for_at_a_terminal_and_its_option_named_without() {
+    let more = "[pin]\nrequire_for = [\"install\", \"deploy\", \"restore\"]\n";
+    let device = device_with_pin(Offer::Small, Settings { more, ..settings() }).await;
+    let home = tempfile::tempdir().unwrap();
+    crane(&device, home.path()).await;
+    let saved = device.client.create_snapshot(&CreateSnapshotRequest { description: None }).await.unwrap().id;
+    let image = device.client.upload(&upload(&device)).await.unwrap().file.name;
+    device.client.verify(&verify(&image)).await.unwrap();
+    let job = device.download().await;
+    let program = binary("ota-admin").display().to_string();
+    let restore = format!("snapshot restore {saved} --yes");
+    let install = format!("install {job} --wait");
+    let deploy = format!("upload deploy {image} --no-reboot --wait");
+    for command in [restore.as_str(), install.as_str(), deploy.as_str(), "update --yes"] {
+        device.safety_is(true).await;
+        let words: Vec<&str> = command.split(' ').collect();
+        // A refused `update` leaves its download, which would be in the way of the next one.
+        if !command.starts_with("update") {
+            let refused = person(home.path(), &program, &[&["-o", "json"], words.as_slice()].concat()).await;
+            let document: Value = serde_json::from_slice(&refused.stderr).unwrap();
+            assert_eq!(refused.status.code(), Some(20), "{command}: {document}");
+            let named = document["suggested_actions"][0].as_str().unwrap_or_default();
+            assert!(named.contains("--pin-file"), "{command}: {document}");
+        }
+        let typed = [&["-c", AT_A_TERMINAL, PIN, &program], words.as_slice()].concat();
+        let done = person(home.path(), "python3", &typed).await;
+        assert!(done.status.success() && !said(&done).contains(PIN), "{command}: {}", said(&done));
+        let newest = device.newest().await.unwrap().unwrap();
+        if newest.status == JobStatus::Rebooting {
+            device.client.cancel(&newest.job_id, None).await.unwrap();
+            device.ended(&newest.job_id).await;
+        }
+    }
+    device.check_rests_on(Slot::B).await;
 }
 
 /// A row of the table in docs/cli.md: the words of the command, whether it is one line, and the keys.
