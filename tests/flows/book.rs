@@ -1,7 +1,8 @@
 //! The documentation is a book: every page is in its contents, and every link leads somewhere, in the pages as they stand and in
-//! what mdBook makes of them. Its commands are the module `commands`.
+//! what mdBook makes of them. Its commands are the modules `commands` and `inline`.
 
 mod commands;
+mod inline;
 mod rendered;
 
 use std::{collections::BTreeSet, fs, path::Path};
