@@ -61,7 +61,7 @@ cancel_newest
 # An image of one's own.
 ota-admin upload send rootfs.squashfs --release-version v5.1.0 --signature rootfs.squashfs.p7s --verify
 ota-admin upload verify rootfs.squashfs
-ota-admin upload deploy rootfs.squashfs --no-reboot --wait --wait-timeout 120
+ota-admin upload deploy rootfs.squashfs --release-version v5.1.0 --target B --no-reboot --wait --wait-timeout 120
 cancel_newest
 ota-admin upload remove rootfs.squashfs
 

@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
-use ota_api::upload::{DeployRequest, UploadList, VerifyRequest, VerifyResponse};
+use ota_api::{
+    upload::{DeployRequest, UploadList, VerifyRequest, VerifyResponse},
+    words::Partition,
+};
 use ota_client::UploadFile;
+use ota_core::Slot;
 
 use super::{Context, install::StrategyArg};
 use crate::{
@@ -67,6 +71,12 @@ pub(crate) enum What {
 pub(crate) struct Deploy {
     /// Name at the gateway.
     name: String,
+    /// Refuse unless the upload has this version label.
+    #[arg(long, value_name = "VERSION")]
+    release_version: Option<String>,
+    /// Partition that will receive it, A or B; the one that does not run when not given.
+    #[arg(long, value_name = "PARTITION")]
+    target: Option<Slot>,
     /// When and how.
     #[arg(long, value_enum, default_value = "seamless")]
     strategy: StrategyArg,
@@ -126,8 +136,8 @@ async fn deploy(args: Deploy, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
     let request = DeployRequest {
         filename: args.name,
-        version: None,
-        target_partition: None,
+        version: args.release_version,
+        target_partition: args.target.map(|slot| Partition::from(slot).to_string()),
         strategy: Some(args.strategy.into()),
         pin: None,
         reboot_after: !args.no_reboot,
