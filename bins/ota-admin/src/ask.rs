@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal};
 use ota_api::auth::Secret;
 use ota_client::ClientError;
 use ota_core::ErrorCode;
@@ -82,7 +83,13 @@ pub(crate) async fn with_pin<T>(
 
 /// The PIN as it is typed, without echo. An empty one is not sent: the gateway would count it as a try.
 fn typed(prompt: &str) -> Result<Secret, Failure> {
-    let pin = match rpassword::prompt_password(prompt) {
+    // On Ctrl-C rpassword raises SIGINT while the terminal is still its own: the signal waits until it is given back.
+    let mut interrupt = SigSet::empty();
+    interrupt.add(Signal::SIGINT);
+    interrupt.thread_block().map_err(anyhow::Error::new)?;
+    let answer = rpassword::prompt_password(prompt);
+    interrupt.thread_unblock().map_err(anyhow::Error::new)?;
+    let pin = match answer {
         Ok(pin) => pin,
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             return Err(Failure::Interrupted(NOT_TYPED.into()));
