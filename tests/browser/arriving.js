@@ -56,6 +56,11 @@ export default function arriving(world) {
     await page.getByText('Redundant, two copies').waitFor();
     await until(() => page.locator('.lamp.ok').count(), (count) => count === 2, 'lamps');
     await page.locator('#gateway-name').getByText('iot-gateway-01', { exact: true }).waitFor();
+    const running = page.getByRole('table', { name: 'Slots' }).locator('tbody tr', { hasText: 'running' });
+    assert.match(await running.locator('td.figure').textContent(), /^\d+$/, 'how often it booted');
+    const resources = page.getByRole('region', { name: 'Resources' }).locator('.figure');
+    await until(() => resources.allTextContents(), (texts) => texts.length === 3 && texts.every((text) => /\d/.test(text)), 'resources');
+    await page.getByRole('region', { name: 'Last update' }).getByText('No update yet').waitFor();
     await page.reload();
     await live(page);
     await drawing.waitFor();

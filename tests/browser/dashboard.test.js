@@ -18,10 +18,13 @@ const hour = (ahead) => `${String((new Date().getUTCHours() + ahead) % 24).padSt
 /** Neither is open while the tests run. */
 const WINDOWS = [['night', 'update', 3, 5], ['calibration', 'service', 8, 10]].map(([name, kind, from, to]) => `[[safety.windows]]\nname = "${name}"\nkind = "${kind}"\nzone = "UTC"\nweekly = "daily ${hour(from)}-${hour(to)}"\n`).join('\n');
 
+/** What needs the PIN by default, and a restore, which then asks for it when the gateway does. */
+const PIN = '\n[pin]\nrequire_for = ["rollback", "factory_reset", "override", "deploy_unverified", "restore"]\n';
+
 const world = {};
 
 before(async () => {
-  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 3_000_000, countdown: COUNTDOWN, safety: WINDOWS }), launch()]);
+  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 3_000_000, countdown: COUNTDOWN, safety: WINDOWS + PIN }), launch()]);
 });
 
 after(async () => {

@@ -209,7 +209,7 @@ export default function operating(world) {
     assert.equal((await device.api('/settings/bandwidth')).body.bytes_per_second, null);
   });
 
-  test('a snapshot is taken with a description, and puts settings back', async () => {
+  test('a snapshot is taken with a description, and puts settings back; its PIN is asked for when the gateway wants it', async () => {
     const { page, device } = world;
     await view(page, 'system');
     const site = device.file('settings/site.toml');
@@ -224,6 +224,11 @@ export default function operating(world) {
     await picture(page, 'system-snapshots', 'dashboard-snapshots');
     await row.getByRole('button', { name: /^Restore SNAP-/ }).click();
     const dialog = page.getByRole('dialog', { name: /^Restore SNAP-/ });
+    assert.equal(await dialog.getByLabel('PIN').count(), 0);
+    await dialog.getByRole('button', { name: 'Restore', exact: true }).click();
+    await dialog.getByRole('alert').waitFor();
+    assert.notEqual(fs.readFileSync(site, 'utf8'), before);
+    await dialog.getByLabel('PIN').fill(world.pin ?? device.pin);
     await record(page);
     await dialog.getByRole('button', { name: 'Restore', exact: true }).click();
     await dialog.waitFor({ state: 'detached' });

@@ -101,6 +101,7 @@ export default function updating(world) {
     await page.getByText('Last job: v5.0.5').waitFor();
     await page.locator('#job-badge').getByText('Succeeded').waitFor();
     await page.getByRole('img', { name: /Slot B: v5.0.5, good, running, boots next/ }).waitFor();
+    await page.getByRole('region', { name: 'Last update' }).getByText('v5.0.5', { exact: true }).waitFor();
     await told(page, 'banners', /This page comes back by itself/);
     const job = await device.api(`/updates/jobs/${world.job}`);
     assert.equal(job.body.status, 'succeeded');

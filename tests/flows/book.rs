@@ -1,7 +1,8 @@
 //! The documentation is a book: every page is in its contents, and every link leads somewhere, in the pages as they stand and in
-//! what mdBook makes of them. Its commands are the module `commands`.
+//! what mdBook makes of them. Its commands are the modules `commands` and `inline`.
 
 mod commands;
+mod inline;
 mod rendered;
 
 use std::{collections::BTreeSet, fs, path::Path};
@@ -71,6 +72,9 @@ fn every_page_is_in_the_contents_once_and_every_link_leads_somewhere() {
     let mut there = BTreeSet::new();
     pages(&root().join("docs"), &mut there);
     there.remove("docs/SUMMARY.md");
+    let mut beside = BTreeSet::new();
+    pages(&root().join("dist"), &mut beside);
+    assert!(beside.iter().all(|page| BESIDE.contains(&page.as_str())), "{beside:?} are not all looked into");
     let named: BTreeSet<String> = listed.iter().cloned().collect();
     assert_eq!(named.len(), listed.len(), "a page twice in docs/SUMMARY.md");
     assert_eq!(named, there, "docs/SUMMARY.md and the pages differ");

@@ -4,13 +4,16 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
-use ota_tests::make::PIN;
+use ota_api::snapshots::CreateSnapshotRequest;
+use ota_core::Slot;
+use ota_tests::{config::Settings, make::PIN};
 use serde_json::Value;
 
 use crate::{
+    uploads::{upload, verify},
     watching::root,
     world::{Offer, TestDevice, binary, device, device_with_pin, settings},
 };
@@ -38,6 +41,29 @@ sys.stdout.write(shown.decode())
 sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 "#;
 
+/// Presses Ctrl-C where a PIN is asked for; ends well when the program was interrupted and the terminal is as it was.
+const CTRL_C_AT_THE_PIN: &str = r#"
+import fcntl, os, pty, signal, sys, termios, time
+signal.alarm(90)
+master, terminal = pty.openpty()
+before = termios.tcgetattr(terminal)
+child = os.fork()
+if child == 0:
+    os.setsid()
+    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+    for number in range(3):
+        os.dup2(terminal, number)
+    os.execv(sys.argv[1], sys.argv[1:])
+shown = b""
+while b"PIN" not in shown:
+    shown += os.read(master, 1024)
+while termios.tcgetattr(terminal)[3] & termios.ECHO:
+    time.sleep(0.01)
+os.write(master, b"\x03")
+ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+sys.exit(0 if (ended, termios.tcgetattr(terminal)) == (-signal.SIGINT, before) else f"ended with {ended}")
+"#;
+
 /// Runs `ota-admin WORDS` in a home of its own, with nothing else in its environment.
 async fn admin(home: &Path, variables: &[(&str, &str)], words: &[&str]) -> Output {
     #[expect(clippy::disallowed_methods, reason = "what scripts run is run as they do")]
@@ -49,6 +75,14 @@ async fn admin(home: &Path, variables: &[(&str, &str)], words: &[&str]) -> Outpu
 fn said(output: &Output) -> String {
     let text = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
     text.concat()
+}
+
+/// Runs a program as a person does who looks after the device `crane`.
+async fn person(home: &Path, program: &str, words: &[&str]) -> Output {
+    #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
+    let mut command = Command::new(program);
+    command.args(words).env("HOME", home).env("OTA_PROFILE", "crane").stdin(Stdio::null());
+    tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
 /// The device under the name `crane`.
@@ -121,12 +155,7 @@ async fn the_pin_is_typed_without_being_shown_or_comes_through_a_descriptor_and_
     crane(&device, home.path()).await;
     let admin_program = binary("ota-admin").display().to_string();
     let on = "override on --reason people-are-away --duration 600 --acknowledge-risks";
-    let run = async |program: &str, words: &[&str]| {
-        #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
-        let mut command = Command::new(program);
-        command.args(words).env("HOME", home.path()).env("OTA_PROFILE", "crane");
-        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
-    };
+    let run = async |program: &str, words: &[&str]| person(home.path(), program, words).await;
     let typed: Vec<&str> =
         ["-c", AT_A_TERMINAL, PIN, &admin_program].into_iter().chain(on.split(' ')).collect();
     let by_descriptor = format!("'{admin_program}' {on} --pin-file /dev/fd/7 7< <(echo {PIN})");
@@ -137,6 +166,75 @@ async fn the_pin_is_typed_without_being_shown_or_comes_through_a_descriptor_and_
         let off = run(&admin_program, &["override", "off"]).await;
         assert!(off.status.success(), "{}", said(&off));
     }
+}
+
+/// Runs a command whose PIN the gateway wants: without a terminal it is refused and names the option.
+async fn names_the_option(home: &Path, command: &str) {
+    let program = binary("ota-admin").display().to_string();
+    let words: Vec<&str> = ["-o", "json"].into_iter().chain(command.split(' ')).collect();
+    let refused = person(home, &program, &words).await;
+    let text = said(&refused);
+    let document: Value = serde_json::from_str(text.lines().last().unwrap_or_default()).unwrap();
+    assert_eq!(refused.status.code(), Some(20), "{command}: {document}");
+    let named = document["suggested_actions"][0].as_str().unwrap_or_default();
+    assert!(named.contains("--pin-file"), "{command}: {document}");
+}
+
+/// The same at a terminal: the PIN is asked for, is not shown, and the request goes through.
+async fn asks_for_the_pin(home: &Path, command: &str) {
+    let program = binary("ota-admin").display().to_string();
+    let words: Vec<&str> =
+        ["-c", AT_A_TERMINAL, PIN, &program].into_iter().chain(command.split(' ')).collect();
+    let done = person(home, "python3", &words).await;
+    let text = said(&done);
+    assert!(done.status.success() && !text.contains(PIN), "{command}: {text}");
+    assert!(text.contains("The gateway wants the PIN"), "{command}: {text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pin_that_the_gateway_wants_is_asked_for_at_a_terminal_and_its_option_named_without() {
+    let more = "[pin]\nrequire_for = [\"install\", \"deploy\", \"restore\"]\n";
+    let device = device_with_pin(Offer::Small, Settings { more, ..settings() }).await;
+    let home = tempfile::tempdir().unwrap();
+    crane(&device, home.path()).await;
+    let saved = device.client.create_snapshot(&CreateSnapshotRequest { description: None }).await.unwrap().id;
+    let restore = format!("snapshot restore {saved} --yes");
+    names_the_option(home.path(), &restore).await;
+    asks_for_the_pin(home.path(), &restore).await;
+
+    let image = device.client.upload(&upload(&device)).await.unwrap().file.name;
+    device.client.verify(&verify(&image)).await.unwrap();
+    let deploy = format!("upload deploy {image} --no-reboot --wait");
+    names_the_option(home.path(), &deploy).await;
+    device.safety_is(true).await;
+    asks_for_the_pin(home.path(), &deploy).await;
+    let deployed = device.newest().await.unwrap().unwrap().job_id;
+    device.client.cancel(&deployed, None).await.unwrap();
+    device.ended(&deployed).await;
+
+    let install = format!("install {} --wait", device.download().await);
+    names_the_option(home.path(), &install).await;
+    device.safety_is(true).await;
+    asks_for_the_pin(home.path(), &install).await;
+    let installed = device.newest().await.unwrap().unwrap().job_id;
+    device.client.cancel(&installed, None).await.unwrap();
+    device.ended(&installed).await;
+
+    device.safety_is(true).await;
+    asks_for_the_pin(home.path(), "update --yes").await;
+    device.check_rests_on(Slot::B).await;
+}
+
+#[test]
+fn ctrl_c_at_the_pin_ends_the_command_and_gives_the_terminal_back() {
+    let home = tempfile::tempdir().unwrap();
+    let program = binary("ota-admin").display().to_string();
+    // It is asked for before anything is sent.
+    let words = ["-c", CTRL_C_AT_THE_PIN, &program, "--url", "http://127.0.0.1:9", "pin", "set", "--first"];
+    #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
+    let mut python = Command::new("python3");
+    let done = python.args(words).env("HOME", home.path()).stdin(Stdio::null()).output().unwrap();
+    assert!(done.status.success(), "{}", said(&done));
 }
 
 /// A row of the table in docs/cli.md: the words of the command, whether it is one line, and the keys.

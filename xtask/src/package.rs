@@ -3,7 +3,11 @@
 //! Owns the sandbox: name spaces of its own with this machine's file system below an overlay, so that nothing of it changes, and
 //! systemd as its first process, so that the units run with the hardening that they ship with. The story itself is `package.sh`.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, ensure};
 
@@ -61,23 +65,47 @@ fn book(dir: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The commands of every `console board` block, by page and number: `install-1`.
+/// The commands of every `console board` block, by page and number: `install-1`, `decisions-0001-release-crate-1`.
 fn shown() -> anyhow::Result<BTreeMap<String, String>> {
+    let root = process::root();
+    let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
+    for folder in ["docs", "dist"] {
+        pages_below(&root.join(folder), &mut pages)?;
+    }
     let mut found = BTreeMap::new();
-    for entry in fs::read_dir(process::root().join("docs"))? {
-        let path = entry?.path();
-        if path.extension().is_none_or(|ext| ext != "md") {
-            continue;
-        }
-        let page = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let text = fs::read_to_string(&path)?;
-        for (number, block) in text.split("\n```console board\n").skip(1).enumerate() {
-            let lines = block.lines().take_while(|line| !line.starts_with("```"));
-            let commands = lines.filter_map(|line| line.strip_prefix("$ ")).map(|line| format!("{line}\n"));
-            found.insert(format!("{page}-{}", number + 1), commands.collect());
+    for path in pages {
+        let page = path.strip_prefix(root.join("docs")).or(path.strip_prefix(&root))?;
+        let page = page.with_extension("").display().to_string().replace('/', "-");
+        for (number, commands) in blocks_for_a_board(&fs::read_to_string(&path)?).into_iter().enumerate() {
+            found.insert(format!("{page}-{}", number + 1), commands);
         }
     }
     Ok(found)
+}
+
+/// Every Markdown file below a folder.
+fn pages_below(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.is_dir() {
+            pages_below(&path, found)?;
+        } else if path.extension().is_some_and(|ext| ext == "md") {
+            found.push(path);
+        }
+    }
+    Ok(())
+}
+
+/// The commands of each block of a page that is for a board.
+fn blocks_for_a_board(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while lines.any(|line| line.trim_end() == "```console board") {
+        let block = lines.by_ref().take_while(|line| !line.starts_with("```"));
+        let commands = block.filter_map(|line| line.strip_prefix("$ ")).map(|line| format!("{line}\n"));
+        blocks.push(commands.collect());
+    }
+    blocks
 }
 
 /// Slots, keys and environment for the daemon to start with.
@@ -100,5 +128,19 @@ mod tests {
             let run = STORY.lines().any(|line| line == format!("book {name}"));
             assert!(run, "{name} is not run:\n{commands}");
         }
+    }
+
+    #[test]
+    fn blocks_for_a_board_are_found_in_every_folder_and_anywhere_on_a_page() {
+        let page = "```console board\n$ one\nshown\n$ two\n```\n\n```console\n$ not here\n```\n```console board \n$ three\n```\n";
+        assert_eq!(blocks_for_a_board(page), ["one\ntwo\n", "three\n"]);
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a/b")).unwrap();
+        for name in ["top.md", "a/b/deep.md", "a/no.txt"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let mut found = Vec::new();
+        pages_below(folder.path(), &mut found).unwrap();
+        assert_eq!(found.len(), 2, "{found:?}");
     }
 }

@@ -7,12 +7,21 @@ use std::{
 };
 
 use anyhow::Context as _;
+use nix::sys::signal::{SigSet, Signal};
 use ota_api::auth::Secret;
+use ota_client::ClientError;
+use ota_core::ErrorCode;
 
 use crate::{exit::Failure, output::Output};
 
 /// Most that is read of a PIN file.
 const PIN_MAX: u64 = 1024;
+
+/// What a refusal for want of a PIN says where nobody can be asked.
+const WITHOUT_A_TERMINAL: &str =
+    "Give the PIN with --pin-file FILE (/dev/fd/N for a descriptor); it is asked for at a terminal";
+/// What an interrupted question for the PIN says.
+pub(crate) const NOT_TYPED: &str = "; no PIN was typed";
 
 /// Where the PIN comes from.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -31,15 +40,14 @@ impl PinArgs {
         if !io::stdin().is_terminal() {
             return Err(Failure::Usage("there is no terminal to ask for the PIN: give --pin-file".into()));
         }
-        let pin = rpassword::prompt_password(prompt).context("cannot ask for the PIN")?;
-        Ok(pin.trim().into())
+        typed(prompt)
     }
 }
 
 /// The PIN where the gateway may want it.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct OptionalPin {
-    /// File that holds the PIN (`/dev/fd/N` for a descriptor), for gateways that want it for this.
+    /// File that holds the PIN (`/dev/fd/N` for a descriptor); it is asked for at the terminal where the gateway wants it.
     #[arg(long, value_name = "FILE")]
     pub(crate) pin_file: Option<PathBuf>,
 }
@@ -48,6 +56,49 @@ impl OptionalPin {
     /// The PIN in the file, if one is named.
     pub(crate) fn given(&self) -> Result<Option<Secret>, Failure> {
         self.pin_file.as_deref().map(pin_in).transpose()
+    }
+}
+
+/// What `send` gives with the PIN that is given. Where none is and the gateway wants one, it is asked for at the terminal and the
+/// same request is sent once more: the gateway looks at the PIN before it begins anything.
+pub(crate) async fn with_pin<T>(
+    given: Option<Secret>,
+    out: &Output,
+    send: impl AsyncFn(Option<Secret>) -> Result<T, ClientError>,
+) -> Result<T, Failure> {
+    let is_given = given.is_some();
+    match send(given).await {
+        Err(ClientError::Api(mut refusal))
+            if !is_given && refusal.ota_code() == Some(ErrorCode::InvalidPin) =>
+        {
+            if !out.is_answered() {
+                refusal.suggested_actions.insert(0, WITHOUT_A_TERMINAL.into());
+                return Err(ClientError::Api(refusal).into());
+            }
+            Ok(send(Some(typed("The gateway wants the PIN for this. PIN: ")?)).await?)
+        }
+        outcome => Ok(outcome?),
+    }
+}
+
+/// The PIN as it is typed, without echo. An empty one is not sent: the gateway would count it as a try.
+fn typed(prompt: &str) -> Result<Secret, Failure> {
+    // On Ctrl-C rpassword raises SIGINT while the terminal is still its own: the signal waits until it is given back.
+    let mut interrupt = SigSet::empty();
+    interrupt.add(Signal::SIGINT);
+    interrupt.thread_block().map_err(anyhow::Error::new)?;
+    let answer = rpassword::prompt_password(prompt);
+    interrupt.thread_unblock().map_err(anyhow::Error::new)?;
+    let pin = match answer {
+        Ok(pin) => pin,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            return Err(Failure::Interrupted(NOT_TYPED.into()));
+        }
+        Err(error) => return Err(anyhow::Error::new(error).context("cannot ask for the PIN").into()),
+    };
+    match pin.trim() {
+        "" => Err(Failure::Usage("no PIN was typed".into())),
+        pin => Ok(pin.into()),
     }
 }
 
@@ -64,7 +115,7 @@ fn pin_in(path: &Path) -> Result<Secret, Failure> {
 
 /// Asks for a line at the terminal; `instead` names the option that says it without one.
 pub(crate) fn line(out: &mut Output, question: &str, instead: &str) -> Result<String, Failure> {
-    if !io::stdin().is_terminal() {
+    if !out.is_answered() {
         return Err(Failure::Usage(format!("there is no terminal to ask at: give {instead}")));
     }
     out.ask(question)?;
@@ -75,7 +126,7 @@ pub(crate) fn line(out: &mut Output, question: &str, instead: &str) -> Result<St
 
 /// Asks `question` at the terminal; anything but a clear yes is a no.
 pub(crate) fn yes(out: &mut Output, question: &str) -> Result<bool, Failure> {
-    if !io::stdin().is_terminal() {
+    if !out.is_answered() {
         return Err(Failure::Usage(format!("{question} There is no terminal to ask at: give --yes")));
     }
     out.ask(&format!("{question} [y/N]"))?;

@@ -88,6 +88,8 @@ pub(crate) struct JobEnded {
     pub(crate) why: String,
     /// What can be done about it, in the gateway's words.
     pub(crate) actions: Vec<String>,
+    /// Id of the request that asked for it, as the gateway's log and audit have it.
+    pub(crate) request_id: Option<String>,
 }
 
 impl fmt::Display for JobEnded {
@@ -275,7 +277,8 @@ mod tests {
     fn a_rolled_back_job_is_told_from_a_failed_one() {
         let ended = |status, code| {
             let job = "OTA-JOB-8821X".into();
-            let ended = JobEnded { job, status, code, why: String::new(), actions: Vec::new() };
+            let (why, actions) = (String::new(), Vec::new());
+            let ended = JobEnded { job, status, code, why, actions, request_id: None };
             Failure::from(Box::new(ended)).exit().number()
         };
         assert_eq!(ended(JobStatus::RolledBack, None), 8);

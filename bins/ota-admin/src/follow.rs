@@ -162,5 +162,6 @@ fn ended(progress: &ProgressResponse) -> Failure {
         code: ErrorCode::ALL.into_iter().find(|known| Some(known.to_string().as_str()) == code),
         why: failure.map(|failure| failure.message.clone()).unwrap_or_default(),
         actions: failure.map(|failure| failure.suggested_actions.clone()).unwrap_or_default(),
+        request_id: failure.and_then(|failure| failure.request_id.clone()),
     }))
 }

@@ -47,6 +47,8 @@ pub(crate) struct Output {
     terminal: bool,
     /// Whether results go to a terminal.
     screen: bool,
+    /// Whether somebody can be asked: what is read is typed at a terminal.
+    answered: bool,
 }
 
 impl Output {
@@ -59,6 +61,7 @@ impl Output {
             messages: Box::new(anstream::AutoStream::auto(io::stderr())),
             terminal,
             screen: io::IsTerminal::is_terminal(&io::stdout()),
+            answered: io::IsTerminal::is_terminal(&io::stdin()),
         }
     }
 
@@ -69,7 +72,7 @@ impl Output {
         let (results, messages) = (Box::new(seen.results.clone()), Box::new(seen.messages.clone()));
         let results = Box::new(anstream::StripStream::new(results as Box<dyn Write + Send>));
         let messages = Box::new(anstream::StripStream::new(messages as Box<dyn Write + Send>));
-        (Self { format, results, messages, terminal: false, screen: false }, seen)
+        (Self { format, results, messages, terminal: false, screen: false, answered: false }, seen)
     }
 
     /// How results are printed.
@@ -80,6 +83,11 @@ impl Output {
     /// Whether somebody watches standard error: then progress is a moving bar, else lines.
     pub(crate) const fn is_watched(&self) -> bool {
         self.terminal
+    }
+
+    /// Whether somebody can be asked.
+    pub(crate) const fn is_answered(&self) -> bool {
+        self.answered
     }
 
     /// Whether a live screen can be drawn: people look at a terminal.
@@ -220,7 +228,10 @@ fn chain(failure: &Failure) -> String {
 fn advice(failure: &Failure) -> Vec<String> {
     let error = match failure {
         Failure::Client(error) => error,
-        Failure::Job(ended) => return ended.actions.iter().map(|action| format!("- {action}")).collect(),
+        Failure::Job(ended) => {
+            let request = ended.request_id.iter().map(|id| format!("request id: {id}"));
+            return ended.actions.iter().map(|action| format!("- {action}")).chain(request).collect();
+        }
         _ => return Vec::new(),
     };
     let Some(api) = error.api() else {
@@ -268,6 +279,7 @@ fn failure_document(failure: &Failure) -> Value {
             "status": ended.status.as_str(),
             "message": ended.why,
             "suggested_actions": ended.actions,
+            "request_id": ended.request_id,
         }),
         other => json!({"message": chain(other)}),
     };

@@ -80,6 +80,14 @@ impl<'a> View<'a> {
         Ok(())
     }
 
+    /// Takes the bar away, so that a question stands on a clean line; the next look brings it back.
+    pub(crate) fn step_aside(&mut self) -> &Output {
+        if let Some(shown) = &mut self.bar {
+            std::mem::replace(shown, bar()).finish_and_clear();
+        }
+        self.out
+    }
+
     /// Takes the bar away, so that what follows stands on clean lines.
     pub(crate) fn end(self) {
         if let Some(bar) = self.bar {

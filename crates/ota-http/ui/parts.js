@@ -109,7 +109,7 @@ export function values(form) {
   return out;
 }
 
-/** A form that hands its values to `run`; a refusal appears above its button. */
+/** A form that hands its values to `run`; a refusal appears above its button. Where the gateway wants the PIN for what usually goes without, it is asked for then. */
 export function form(fields, label, run, { role = 'viewer', kind = 'primary', why = null, cancel } = {}) {
   const place = h('div', { class: 'problems' });
   const off = lacks(role) || why;
@@ -122,7 +122,11 @@ export function form(fields, label, run, { role = 'viewer', kind = 'primary', wh
     submit.setAttribute('aria-busy', 'true');
     put(place);
     try { await run(values(node), node); }
-    catch (error) { put(place, problem(error)); node.querySelectorAll('input[type=password]').forEach((e) => { e.value = ''; }); }
+    catch (error) {
+      put(place, problem(error));
+      node.querySelectorAll('input[type=password]').forEach((e) => { e.value = ''; });
+      if (error.code === 'OTA_010' && !node.elements.pin) { place.before(pin()); node.elements.pin.focus(); }
+    }
     finally { submit.removeAttribute('aria-busy'); }
   });
   return node;

@@ -1,10 +1,10 @@
 //! The commands of the book are real: what stands in a `console` block is run on a simulated device, and what the page shows of its
 //! output is in it; what needs a board (`console board`) is parsed by the real programs here and run by `cargo xtask package`; what
-//! is the project's own (`console demo`) is run here unless CI is that command; what a sentence or a table names is in the programs'
-//! help. No other place of a page may hold a command.
+//! is the project's own (`console demo`) is run here unless CI is that command. What a sentence or a table names is the module
+//! `inline`. No other place of a page may hold a command.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 use super::{BESIDE, contents, read};
 use crate::{
     watching::root,
-    world::{Offer, PATIENCE, binary, device_with_pin, settings},
+    world::{Offer, PATIENCE, TestDevice, binary, device_with_pin, settings},
 };
 
 /// Pages with scripts that are run by tests of their own: `ota-verify`'s of the trailer.
@@ -74,6 +74,11 @@ fn blocks_of(page: &str, text: &str) -> Result<Vec<Block>, String> {
     Ok(found)
 }
 
+/// Every command line of a block, of whatever kind.
+pub(super) fn lines_of_blocks() -> Vec<String> {
+    blocks().iter().flat_map(|block| block.commands.lines()).map(str::to_owned).collect()
+}
+
 fn blocks() -> Vec<Block> {
     let pages = BESIDE.iter().map(|page| (*page).to_owned()).chain(contents());
     pages.flat_map(|page| blocks_of(&page, &read(&page)).unwrap_or_else(|why| panic!("{why}"))).collect()
@@ -94,7 +99,7 @@ pub(super) fn bash(script: &str, folder: &Path, environment: &[(&str, PathBuf)])
 
 /// Where and with what blocks are run.
 #[derive(Clone)]
-struct Shell {
+pub(super) struct Shell {
     programs: PathBuf,
     folder: PathBuf,
     /// The folder of the documentation's gateway is this one.
@@ -103,16 +108,39 @@ struct Shell {
 }
 
 impl Shell {
-    /// Runs a block as a person would who stops at the first failure; `Err` says what is wrong with it.
-    async fn run(&self, block: &Block) -> Result<(), String> {
-        let commands = block.commands.replace("/tmp/gw", &self.device.display().to_string());
-        if commands.contains("||") && block.shown.is_empty() {
-            return Err("what is allowed to fail shows with what".to_owned());
+    /// With `device` as the gateway, in a folder that has its image.
+    pub(super) fn at(device: &TestDevice, folder: &Path) -> Self {
+        std::fs::write(device.layout.url(), format!("{}\n", device.api.url)).unwrap();
+        std::fs::copy(&device.release.image, folder.join("rootfs.squashfs")).unwrap();
+        Self {
+            programs: binary("ota-admin").parent().unwrap().to_path_buf(),
+            folder: folder.to_path_buf(),
+            device: device.layout.dir().to_path_buf(),
+            environment: vec![
+                ("OTA_URL", PathBuf::from(&device.api.url)),
+                ("OTA_TOKEN_FILE", device.layout.admin_token()),
+                ("OTA_GATEWAYD_CONFIG", device.layout.gateway_toml()),
+                ("HOME", folder.join("home")),
+                ("BOOK", root().join("docs")),
+            ],
         }
+    }
+
+    /// Runs commands up to the first that fails; gives what they said.
+    pub(super) async fn script(&self, commands: &str) -> Result<String, String> {
+        let commands = commands.replace("/tmp/gw", &self.device.display().to_string());
         let script = format!("set -eu -o pipefail\nPATH={}:$PATH\n{commands}", self.programs.display());
         let shell = self.clone();
         let run = move || bash(&script, &shell.folder, &shell.environment);
-        let said = tokio::task::spawn_blocking(run).await.unwrap()?;
+        tokio::task::spawn_blocking(run).await.unwrap()
+    }
+
+    /// Runs a block as a person would who stops at the first failure; `Err` says what is wrong with it.
+    async fn run(&self, block: &Block) -> Result<(), String> {
+        if block.commands.contains("||") && block.shown.is_empty() {
+            return Err("what is allowed to fail shows with what".to_owned());
+        }
+        let said = self.script(&block.commands).await?;
         let missing: Vec<&String> = block.shown.iter().filter(|line| !said.contains(*line)).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{missing:?} is not in\n{said}")) }
     }
@@ -121,22 +149,10 @@ impl Shell {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_command_of_the_book_runs_on_a_simulated_device() {
     let device = device_with_pin(Offer::Good, settings()).await;
-    std::fs::write(device.layout.url(), format!("{}\n", device.api.url)).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    std::fs::copy(&device.release.image, folder.path().join("rootfs.squashfs")).unwrap();
     std::fs::copy(root().join("dist/u-boot/ota-boot.cmd"), folder.path().join("ota-boot.cmd")).unwrap();
     std::fs::write(folder.path().join("PRELUDE.cmd"), "setenv ota_dev mmc 0\n").unwrap();
-    let shell = Shell {
-        programs: binary("ota-admin").parent().unwrap().to_path_buf(),
-        folder: folder.path().to_path_buf(),
-        device: device.layout.dir().to_path_buf(),
-        environment: vec![
-            ("OTA_URL", PathBuf::from(&device.api.url)),
-            ("OTA_TOKEN_FILE", device.layout.admin_token()),
-            ("OTA_GATEWAYD_CONFIG", device.layout.gateway_toml()),
-            ("HOME", folder.path().join("home")),
-        ],
-    };
+    let shell = Shell::at(&device, folder.path());
     // The test of the test: what is wrong is noticed.
     for wrong in [
         "$ ota-admin statuss",
@@ -260,104 +276,4 @@ fn every_command_for_a_board_is_one_that_the_programs_know() {
             assert!(ended.is_ok(), "{}:{}: {command}\n{}", block.page, block.line, ended.unwrap_err());
         }
     }
-}
-
-/// A command that a sentence names: the program, the words that lead to the command, the options.
-type Mention = (&'static str, Vec<String>, BTreeSet<String>);
-
-/// What a piece of code in a sentence says of a command of ours; `create|list` is two.
-fn mentions(code: &str) -> Vec<Mention> {
-    let programs =
-        [("ota-admin ", "ota-admin"), ("ota-gatewayd ", "ota-gatewayd"), ("cargo xtask ", "xtask")];
-    let Some((rest, program)) =
-        programs.into_iter().find_map(|(start, program)| Some((code.strip_prefix(start)?, program)))
-    else {
-        return Vec::new();
-    };
-    let is_word = |word: &&str| {
-        word.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '|') && !word.starts_with('-')
-    };
-    let words: Vec<&str> = rest.split(' ').take_while(is_word).collect();
-    let options: BTreeSet<String> = rest
-        .split(|c: char| c.is_whitespace() || "[]=…".contains(c))
-        .take_while(|word| *word != "--")
-        .filter(|word| word.starts_with("--"))
-        .map(str::to_owned)
-        .collect();
-    let mut paths = vec![Vec::new()];
-    for word in words {
-        paths = paths
-            .into_iter()
-            .flat_map(|path: Vec<String>| {
-                word.split('|').map(move |one| [path.clone(), vec![one.to_owned()]].concat())
-            })
-            .collect();
-    }
-    paths.into_iter().map(|path| (program, path, options.clone())).collect()
-}
-
-/// Why the programs do not know a command that is named.
-fn unknown(
-    (program, path, options): &Mention,
-    helps: &mut BTreeMap<(&'static str, Vec<String>), Option<String>>,
-) -> Option<String> {
-    let key = (*program, path.clone());
-    let help = helps.entry(key).or_insert_with(|| {
-        #[expect(clippy::disallowed_methods, reason = "the program says what it takes")]
-        let output = Command::new(binary(program)).args(path).arg("--help").env_clear().output().unwrap();
-        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
-    });
-    let Some(help) = help else { return Some(format!("{program} has no {path:?}")) };
-    let takes = |option: &&String| {
-        !help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).any(|word| word == *option)
-    };
-    options.iter().find(takes).map(|option| format!("{program} {path:?} has no {option}"))
-}
-
-/// Pieces of code outside of blocks; those of the commands' own page say the program by their place.
-fn named(page: &str, text: &str) -> Vec<String> {
-    let mut block = false;
-    let mut found = Vec::new();
-    for line in text.lines() {
-        let fence = line.starts_with("```");
-        block ^= fence;
-        if block || fence {
-            continue;
-        }
-        let pieces = line.split('`').skip(1).step_by(2);
-        found.extend(pieces.clone().map(str::to_owned));
-        if page == "docs/cli.md"
-            && line.starts_with("| `")
-            && !line.starts_with("| `--")
-            && !line.starts_with("| `-o")
-        {
-            let first = line.split(" | ").next().unwrap_or_default();
-            let commands = first.split('`').skip(1).step_by(2);
-            found.extend(commands.map(|command| format!("ota-admin {command}")));
-        }
-    }
-    found
-}
-
-#[test]
-fn every_command_that_a_sentence_names_is_one_that_the_programs_know() {
-    let mut helps = BTreeMap::new();
-    for wrong in
-        ["ota-admin statuss", "ota-admin update --fast", "cargo xtask dists", "ota-gatewayd token create|lst"]
-    {
-        let found = mentions(wrong).iter().filter_map(|mention| unknown(mention, &mut helps)).count();
-        assert_eq!(found, 1, "{wrong} is taken");
-    }
-    let (mut seen, mut wrong) = (0, Vec::new());
-    for page in BESIDE.iter().map(|page| (*page).to_owned()).chain(contents()) {
-        // Made from the programs' own words.
-        if page.starts_with("docs/reference/") {
-            continue;
-        }
-        for mention in named(&page, &read(&page)).iter().flat_map(|code| mentions(code)) {
-            seen += 1;
-            wrong.extend(unknown(&mention, &mut helps).map(|why| format!("{page}: {why}")));
-        }
-    }
-    assert!(wrong.is_empty() && seen > 150, "{seen} named: {wrong:#?}");
 }

@@ -5,7 +5,7 @@ use ota_core::job;
 
 use super::Context;
 use crate::{
-    ask::OptionalPin,
+    ask::{OptionalPin, with_pin},
     exit::Failure,
     follow::{Goal, Patience, line, wait_for},
 };
@@ -62,9 +62,10 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         strategy: Some(args.strategy.into()),
         reboot_after: args.reboot_after,
         rollback_on_failure: !args.no_rollback_on_failure,
-        pin: args.pin.given()?,
+        pin: None,
     };
-    let started = client.install(&request).await?;
+    let send = async |pin| client.install(&InstallRequest { pin, ..request.clone() }).await;
+    let started = with_pin(args.pin.given()?, &context.out, send).await?;
     if !args.wait {
         return context.out.show(&started, |s| {
             format!("{} {} (about {}): {}", s.job_id, s.status, s.estimated_duration, s.message)

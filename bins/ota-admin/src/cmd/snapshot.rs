@@ -14,7 +14,7 @@ use ota_api::{
 
 use super::Context;
 use crate::{
-    ask::{self, OptionalPin},
+    ask::{self, OptionalPin, with_pin},
     exit::Failure,
     output::table,
 };
@@ -69,8 +69,11 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
                 return Err(Failure::Usage("not restored".into()));
             }
             let identity = identity_file.as_deref().map(identity_in).transpose()?;
-            let done =
-                client.restore_snapshot(&id, &RestoreSnapshotRequest { identity, pin: pin.given()? }).await?;
+            let send = async |pin| {
+                let request = RestoreSnapshotRequest { identity: identity.clone(), pin };
+                client.restore_snapshot(&id, &request).await
+            };
+            let done = with_pin(pin.given()?, &context.out, send).await?;
             context.out.show(&done, |done| format!("{}: {}", done.status, done.message))
         }
     }

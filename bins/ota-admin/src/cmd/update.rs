@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ota_api::{
+    auth::Secret,
     updates::{DownloadRequest, InstallRequest, UpdateInfo},
     words::Strategy,
 };
@@ -12,7 +13,7 @@ use serde::Serialize;
 
 use super::{Context, check, install::StrategyArg};
 use crate::{
-    ask::{self, OptionalPin},
+    ask::{self, OptionalPin, with_pin},
     exit::Failure,
     follow::{Goal, Pace, follow, unless_interrupted},
     view::{Scale, View},
@@ -55,6 +56,8 @@ struct Updated {
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
+    // Before the download: a file that cannot be read is told now, and a descriptor is read once.
+    let pin = args.pin.given()?;
     let before = client.status().await?.partitions.active.and_then(|slot| slot.version);
     let update = choose(client.check().await?.updates, &args)?;
     if !args.yes {
@@ -68,11 +71,11 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let pace = Pace { give_up: Duration::from_secs(args.reboot_timeout), limit, ..context.pace };
     let started = client.download(&download(&update)).await?;
     let mut view = View::new(&mut context.out, Scale::Whole);
-    let work = drive(&client, &started.job_id, (args.strategy.into(), &args.pin), pace, &mut view);
+    let work = drive(&client, &started.job_id, (args.strategy.into(), pin), pace, &mut view);
     let end = unless_interrupted(&started.job_id, pace.limit, work).await;
     view.end();
     if let Err(failure) = end {
-        if matches!(&failure, Failure::Client(error) if error.api().is_some()) {
+        if leaves_the_download(&failure) {
             let job = &started.job_id;
             let next =
                 format!("job {job} stays: `ota-admin install {job} --reboot-after --wait` goes on with it");
@@ -94,6 +97,16 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     })
 }
 
+/// Whether the image is there and its installation was refused, or nobody typed the PIN for it.
+fn leaves_the_download(failure: &Failure) -> bool {
+    match failure {
+        Failure::Client(error) => error.api().is_some(),
+        Failure::Interrupted(why) => why == ask::NOT_TYPED,
+        Failure::Usage(_) => true,
+        _ => false,
+    }
+}
+
 fn download(update: &UpdateInfo) -> DownloadRequest {
     DownloadRequest {
         update_id: update.id.clone(),
@@ -107,7 +120,7 @@ fn download(update: &UpdateInfo) -> DownloadRequest {
 async fn drive(
     client: &Client,
     job: &str,
-    (strategy, pin): (Strategy, &OptionalPin),
+    (strategy, pin): (Strategy, Option<Secret>),
     pace: Pace,
     view: &mut View<'_>,
 ) -> Result<(), Failure> {
@@ -117,9 +130,10 @@ async fn drive(
         strategy: Some(strategy),
         reboot_after: true,
         rollback_on_failure: true,
-        pin: pin.given()?,
+        pin: None,
     };
-    client.install(&request).await?;
+    let send = async |pin| client.install(&InstallRequest { pin, ..request.clone() }).await;
+    with_pin(pin, view.step_aside(), send).await?;
     follow(client, job, Goal::Ended, pace, view).await.map(drop)
 }
 

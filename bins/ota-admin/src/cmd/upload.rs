@@ -2,12 +2,16 @@
 
 use std::path::PathBuf;
 
-use ota_api::upload::{DeployRequest, UploadList, VerifyRequest, VerifyResponse};
+use ota_api::{
+    upload::{DeployRequest, UploadList, VerifyRequest, VerifyResponse},
+    words::Partition,
+};
 use ota_client::UploadFile;
+use ota_core::Slot;
 
 use super::{Context, install::StrategyArg};
 use crate::{
-    ask::OptionalPin,
+    ask::{OptionalPin, with_pin},
     exit::Failure,
     follow::{Goal, Patience, line, wait_for},
     output::table,
@@ -67,6 +71,12 @@ pub(crate) enum What {
 pub(crate) struct Deploy {
     /// Name at the gateway.
     name: String,
+    /// Refuse unless the upload has this version label.
+    #[arg(long, value_name = "VERSION")]
+    release_version: Option<String>,
+    /// Partition that will receive it, A or B; the one that does not run when not given.
+    #[arg(long, value_name = "PARTITION")]
+    target: Option<Slot>,
     /// When and how.
     #[arg(long, value_enum, default_value = "seamless")]
     strategy: StrategyArg,
@@ -126,14 +136,15 @@ async fn deploy(args: Deploy, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
     let request = DeployRequest {
         filename: args.name,
-        version: None,
-        target_partition: None,
+        version: args.release_version,
+        target_partition: args.target.map(|slot| Partition::from(slot).to_string()),
         strategy: Some(args.strategy.into()),
-        pin: args.pin.given()?,
+        pin: None,
         reboot_after: !args.no_reboot,
         rollback_on_failure: !args.no_rollback_on_failure,
     };
-    let started = client.deploy(&request).await?;
+    let send = async |pin| client.deploy(&DeployRequest { pin, ..request.clone() }).await;
+    let started = with_pin(args.pin.given()?, &context.out, send).await?;
     if !args.wait {
         return context.out.show(&started, |s| format!("{} ({}): {}", s.deployment_id, s.job_id, s.message));
     }

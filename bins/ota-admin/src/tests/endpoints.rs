@@ -1,10 +1,14 @@
-//! Every operation of docs/api/openapi.json has a command that sends it.
+//! Every operation of docs/api/openapi.json has a command that sends it, and every field of a request an option.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use serde_json::{Value, json};
 
 use super::{
+    Run,
     fake::{Answer, Fake},
     run,
 };
@@ -64,10 +68,46 @@ const COMMANDS: &[(&str, &str)] = &[
     ("readyz", "health"),
 ];
 
+/// The command that says all that the request of an operation can say.
+const WHOLE: &[(&str, &str)] = &[
+    ("set_pin", "pin set --pin-file PIN --new-pin-file PIN"),
+    ("create_token", "token create wall --role viewer --expires-in 30d"),
+    ("factory_reset", "factory-reset --backup-settings --confirmation SENTENCE --pin-file PIN"),
+    ("inhibit", "inhibit --scope switch --reason why --owner me --ttl 60 -- true"),
+    ("switch_override", "override on --reason why --duration 60 --acknowledge-risks --pin-file PIN"),
+    ("set_bandwidth", "bandwidth set 2M"),
+    ("create_snapshot", "snapshot create --description text"),
+    ("restore_snapshot", "snapshot restore s1 --identity-file PIN --pin-file PIN --yes"),
+    ("cancel", "cancel OTA-JOB-8821X --reason why"),
+    ("confirm", "confirm --reason why"),
+    ("reject", "reject --reason why"),
+    ("download", "download update_12345 --target B --priority low"),
+    ("explain", "explain OTA-JOB-8821X --strategy immediate"),
+    (
+        "install",
+        "install OTA-JOB-8821X --strategy immediate --reboot-after --no-rollback-on-failure --pin-file PIN",
+    ),
+    ("pause", "pause OTA-JOB-8821X"),
+    ("resume", "resume OTA-JOB-8821X"),
+    ("rollback", "rollback --target-version v5.0.4 --reason why --pin-file PIN"),
+    (
+        "deploy_upload",
+        "upload deploy image.bin --release-version v5.0.5 --target B --strategy immediate --no-reboot \
+         --no-rollback-on-failure --pin-file PIN",
+    ),
+    ("verify_upload", "upload verify image.bin"),
+];
+
+/// Fields without an option: `inhibit` names its lease when it renews it; a release is downloaded by its id.
+const NO_OPTION: [(&str, &str); 2] = [("inhibit", "id"), ("download", "version")];
+
+fn document() -> Value {
+    serde_json::from_str(include_str!("../../../../docs/api/openapi.json")).unwrap()
+}
+
 /// `METHOD path` of every operation, by its name; parameters as the commands above fill them.
 fn operations() -> BTreeMap<String, (String, String)> {
-    let document = include_str!("../../../../docs/api/openapi.json");
-    let document: Value = serde_json::from_str(document).unwrap();
+    let document = document();
     let mut all = BTreeMap::new();
     for (path, methods) in document["paths"].as_object().unwrap() {
         let filled = path.replace("/snapshots/{id}", "/snapshots/s1").replace("{filename}", "image.bin");
@@ -80,12 +120,67 @@ fn operations() -> BTreeMap<String, (String, String)> {
     all
 }
 
+/// Runs a command against a gateway that refuses this request; what was sent to it.
+async fn requests_of(command: &str, request: &str, dir: &Path) -> (Vec<String>, Run) {
+    let at = |name: &str| dir.join(name).display().to_string();
+    std::fs::write(at("PIN"), "9471\n").unwrap();
+    std::fs::write(at("image.bin"), [1; 100]).unwrap();
+    let fake = Fake::start().await;
+    let refused = Answer::Refusal(404, json!({"error": true, "code": "OTA_013", "message": "no"}));
+    fake.on(request, [refused]);
+    // What is asked on the way there.
+    if request == "GET /readyz" {
+        fake.answers("GET /healthz", json!({"status": "ok"}));
+    }
+    fake.world.events.lock().unwrap().push_back(vec![json!({"type": "later"})]);
+    let words = command.split(' ').map(|word| match word {
+        "PIN" | "NEW" => at(word),
+        "IMAGE" => at("image.bin"),
+        "SENTENCE" => "I understand this will erase all data".into(),
+        word => word.to_owned(),
+    });
+    let words: Vec<String> = ["--url".into(), fake.url()].into_iter().chain(words).collect();
+    let run = run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    (fake.requests(), run)
+}
+
+#[tokio::test]
+async fn every_field_of_a_request_can_be_said_with_an_option() {
+    let dir = tempfile::tempdir().unwrap();
+    let document = document();
+    let operations = operations();
+    let whole: BTreeMap<&str, &str> = WHOLE.iter().copied().collect();
+    for operation in
+        document["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap())
+    {
+        let body = operation.1["requestBody"]["content"]["application/json"].to_string();
+        let Some((_, schema)) = body.split_once("#/components/schemas/") else { continue };
+        let name = operation.1["operationId"].as_str().unwrap();
+        if BROWSER.contains(&name) {
+            continue;
+        }
+        let schema = schema.split('"').next().unwrap();
+        let properties = document["components"]["schemas"][schema]["properties"].as_object().unwrap();
+        let fields: BTreeSet<&str> = properties
+            .keys()
+            .map(String::as_str)
+            .filter(|field| !NO_OPTION.contains(&(name, *field)))
+            .collect();
+        let command = whole.get(name).unwrap_or_else(|| panic!("no whole command for {name}"));
+        let (method, path) = &operations[name];
+        let request = format!("{method} {path}");
+        let (sent, run) = requests_of(command, &request, dir.path()).await;
+        let body = sent.iter().find_map(|sent| sent.strip_prefix(&request));
+        let body = body.unwrap_or_else(|| panic!("`{command}` sent {sent:?} ({}, {})", run.exit, run.err));
+        let body: Value = serde_json::from_str(body).unwrap();
+        let said: BTreeSet<&str> = body.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(said, fields, "`{command}` against {schema}");
+    }
+}
+
 #[tokio::test]
 async fn every_operation_of_the_document_has_a_command_that_sends_it() {
     let dir = tempfile::tempdir().unwrap();
-    let at = |name: &str| dir.path().join(name).display().to_string();
-    std::fs::write(at("PIN"), "9471\n").unwrap();
-    std::fs::write(at("image.bin"), [1; 100]).unwrap();
     let operations = operations();
     let commands: BTreeMap<&str, &str> = COMMANDS.iter().copied().collect();
     for (name, (method, path)) in &operations {
@@ -95,27 +190,8 @@ async fn every_operation_of_the_document_has_a_command_that_sends_it() {
         }
         let command =
             commands.get(name.as_str()).unwrap_or_else(|| panic!("{name} ({method} {path}) has no command"));
-        let fake = Fake::start().await;
-        let refused = Answer::Refusal(404, json!({"error": true, "code": "OTA_013", "message": "no"}));
-        fake.on(&format!("{method} {path}"), [refused]);
-        // What is asked on the way there.
-        if name == "readyz" {
-            fake.answers("GET /healthz", json!({"status": "ok"}));
-        }
-        if name == "socket" {
-            fake.world.events.lock().unwrap().push_back(vec![json!({"type": "later"})]);
-        }
-        let url = fake.url();
-        let words = command.split(' ').map(|word| match word {
-            "PIN" | "NEW" => at(word),
-            "IMAGE" => at("image.bin"),
-            "SENTENCE" => "I understand this will erase all data".into(),
-            word => word.to_owned(),
-        });
-        let words: Vec<String> = ["--url".into(), url].into_iter().chain(words).collect();
-        let run = run(&words.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        let (sent, run) = requests_of(command, &format!("{method} {path}"), dir.path()).await;
         let wanted = if name == "socket" { "WS /api/v1/ota/ws".into() } else { format!("{method} {path}") };
-        let sent = fake.requests();
         let found = sent.iter().any(|request| {
             let target = request.strip_prefix(&wanted);
             target.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '?']))

@@ -4,6 +4,7 @@ mod commands;
 mod endpoints;
 mod fake;
 mod help;
+mod pin;
 mod profiles;
 mod release;
 mod safety;

@@ -83,7 +83,7 @@ async fn an_update_ends_well_only_when_it_is_confirmed_over_the_reboot() {
 async fn a_rolled_back_update_has_its_own_exit_code_and_reason() {
     let mut steps = walk("rolled_back");
     let Some(Answer::Ok(last)) = steps.last_mut() else { panic!() };
-    last["failure"] = json!({"message": "the new version never came up"});
+    last["failure"] = json!({"message": "the new version never came up", "request_id": "req_4"});
     let mut fake = gateway(&["v5.0.5"], steps).await;
     let url = fake.url();
     let args = ["--url", &url, "-o", "json", "update", "--yes"];
@@ -91,7 +91,42 @@ async fn a_rolled_back_update_has_its_own_exit_code_and_reason() {
     assert_eq!((run.exit, run.out.as_str()), (8, ""));
     let last: Value = serde_json::from_str(run.err.lines().last().unwrap()).unwrap();
     assert_eq!(last["message"], "the new version never came up");
+    assert_eq!(last["request_id"], "req_4");
     assert_eq!((&last["status"], &last["exit_code"]), (&json!("rolled_back"), &json!(8)));
+}
+
+#[tokio::test]
+async fn a_job_that_failed_while_it_was_waited_for_says_which_request_asked_for_it() {
+    let fake = Fake::start().await;
+    let mut failed = progress_json("failed", 100.0);
+    failed["failure"] = json!({
+        "message": "image signature was not accepted", "code": "OTA_006",
+        "suggested_actions": ["Sign the image with a trusted key"], "request_id": "req_9"
+    });
+    fake.answers("GET updates/progress", failed);
+    let run = run(&["--url", &fake.url(), "progress", "OTA-JOB-8821X", "--wait"]).await;
+    assert_eq!(run.exit, 16, "{}", run.err);
+    let advice: Vec<&str> = run.err.lines().map(str::trim).collect();
+    assert!(advice.ends_with(&["- Sign the image with a trusted key", "request id: req_9"]), "{}", run.err);
+}
+
+#[tokio::test]
+async fn a_pin_that_cannot_be_read_is_told_before_anything_is_asked_for() {
+    let fake = gateway(&["v5.0.5"], []).await;
+    let run = run(&["--url", &fake.url(), "update", "--yes", "--pin-file", "/nowhere/pin"]).await;
+    assert_eq!((run.exit, run.err.contains("/nowhere/pin")), (1, true), "{}", run.err);
+    assert!(fake.requests().is_empty(), "{:?}", fake.requests());
+}
+
+#[tokio::test]
+async fn an_update_whose_installation_wants_a_pin_says_how_to_give_it_and_how_to_go_on() {
+    let fake = gateway(&["v5.0.5"], [Answer::Ok(progress_json("downloaded", 100.0))]).await;
+    let refusal = json!({"error": true, "code": "OTA_010", "name": "INVALID_PIN", "message": "wrong PIN"});
+    fake.on("POST updates/install", [Answer::Refusal(403, refusal)]);
+    let run = run(&["--url", &fake.url(), "update", "--yes"]).await;
+    assert_eq!(run.exit, 20, "{}", run.err);
+    assert!(run.err.contains("ota-admin install OTA-JOB-8821X --reboot-after --wait"), "{}", run.err);
+    assert!(run.err.contains("--pin-file"), "{}", run.err);
 }
 
 #[tokio::test]

@@ -1,0 +1,276 @@
+//! Commands that stand in a sentence or a table: the programs know them, and each is run. By a block of the book, by `inline.sh` on
+//! a simulated device, or where [`ELSEWHERE`] says; what no test can run stands in [`NOT_RUN`] with its reason.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    process::Command,
+};
+
+use super::{
+    BESIDE,
+    commands::{Shell, lines_of_blocks},
+    contents, read,
+};
+use crate::{
+    watching::root,
+    world::{Offer, binary, device_with_pin, settings},
+};
+
+/// Commands that no block shows.
+const SCRIPT: &str = include_str!("inline.sh");
+
+/// Commands that are run by something else: the command, the file, and what in it runs them.
+const ELSEWHERE: [(&str, &str, &str); 13] = [
+    ("cargo xtask ci", ".ci/run", "cargo xtask ci"),
+    ("cargo xtask layers", "xtask/src/ci.rs", "layers::run"),
+    ("cargo xtask tidy", "xtask/src/ci.rs", "tidy::run"),
+    ("cargo xtask deny", "xtask/src/ci.rs", "deny::run"),
+    ("cargo xtask probe", "xtask/src/ci.rs", "probe::run"),
+    ("cargo xtask openapi", "xtask/src/ci.rs", "openapi::run"),
+    ("cargo xtask power-cut", "xtask/src/ci.rs", "power_cut::once"),
+    ("cargo xtask vm", "xtask/src/ci.rs", "vm::once"),
+    ("cargo xtask browser", "xtask/src/test.rs", "browser::suite("),
+    ("cargo xtask package", "xtask/src/test.rs", "package::suite("),
+    ("cargo xtask dist", "xtask/src/package.rs", "dist::package("),
+    ("ota-gatewayd factory-reset --apply", "tests/src/machine.rs", "\"--apply\""),
+    ("ota-gatewayd --print-openapi", "xtask/src/openapi.rs", "\"--print-openapi\""),
+];
+
+/// Commands that no test runs, and why.
+const NOT_RUN: [(&str, &str); 9] = [
+    ("cargo xtask bench install --mib 431 --dir /tmp --runs 5 --peers", BENCH),
+    ("cargo xtask bench verify --mib 431 --runs 5 --dev", BENCH),
+    ("cargo xtask bench load --dev", BENCH),
+    ("cargo xtask bench upload --dev --peers", BENCH),
+    ("cargo xtask bench safety --constraints 1000 --hertz 10 --seconds 20 --dev", BENCH),
+    (
+        "cargo xtask browser --docs",
+        "writes the pictures of the book, which people look at before they are committed",
+    ),
+    ("cargo xtask demo --port 8080", "a test takes no port that somebody else may have"),
+    ("cargo xtask power-cut --report FILE", "the same cuts as in CI, all of them anew: a quarter of an hour"),
+    ("cargo xtask vm --long", "hours in the emulated machine"),
+];
+
+/// Figures want a machine on which nothing else runs.
+const BENCH: &str = "measures for minutes on a machine on which nothing else may run";
+
+/// A command that a sentence names: the program, the words that lead to the command, the options.
+type Mention = (&'static str, Vec<String>, BTreeSet<String>);
+
+/// What a piece of code in a sentence says of a command of ours; `create|list` is two.
+fn mentions(code: &str) -> Vec<Mention> {
+    let programs =
+        [("ota-admin ", "ota-admin"), ("ota-gatewayd ", "ota-gatewayd"), ("cargo xtask ", "xtask")];
+    let Some((rest, program)) =
+        programs.into_iter().find_map(|(start, program)| Some((code.strip_prefix(start)?, program)))
+    else {
+        return Vec::new();
+    };
+    let is_word = |word: &&str| {
+        word.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '|') && !word.starts_with('-')
+    };
+    let words: Vec<&str> = rest.split(' ').take_while(is_word).collect();
+    let options: BTreeSet<String> = rest
+        .split(|c: char| c.is_whitespace() || "[]=…".contains(c))
+        .take_while(|word| *word != "--")
+        .filter(|word| word.starts_with("--"))
+        .map(str::to_owned)
+        .collect();
+    let mut paths = vec![Vec::new()];
+    for word in words {
+        paths = paths
+            .into_iter()
+            .flat_map(|path: Vec<String>| {
+                word.split('|').map(move |one| [path.clone(), vec![one.to_owned()]].concat())
+            })
+            .collect();
+    }
+    paths.into_iter().map(|path| (program, path, options.clone())).collect()
+}
+
+/// Why the programs do not know a command that is named.
+fn unknown(
+    (program, path, options): &Mention,
+    helps: &mut BTreeMap<(&'static str, Vec<String>), Option<String>>,
+) -> Option<String> {
+    let key = (*program, path.clone());
+    let help = helps.entry(key).or_insert_with(|| {
+        #[expect(clippy::disallowed_methods, reason = "the program says what it takes")]
+        let output = Command::new(binary(program)).args(path).arg("--help").env_clear().output().unwrap();
+        output.status.success().then(|| String::from_utf8(output.stdout).unwrap())
+    });
+    let Some(help) = help else { return Some(format!("{program} has no {path:?}")) };
+    let takes = |option: &&String| {
+        !help.split(|c: char| !(c.is_ascii_alphanumeric() || c == '-')).any(|word| word == *option)
+    };
+    options.iter().find(takes).map(|option| format!("{program} {path:?} has no {option}"))
+}
+
+/// The pages that are not made from the programs' own words.
+fn pages_by_hand() -> Vec<String> {
+    let all = BESIDE.iter().map(|page| (*page).to_owned()).chain(contents());
+    all.filter(|page| !page.starts_with("docs/reference/")).collect()
+}
+
+/// Pieces of code outside of blocks; those of the commands' own page say the program by their place.
+fn named(page: &str, text: &str) -> Vec<String> {
+    let mut block = false;
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let fence = line.starts_with("```");
+        block ^= fence;
+        if block || fence {
+            continue;
+        }
+        let pieces = line.split('`').skip(1).step_by(2);
+        found.extend(pieces.clone().map(str::to_owned));
+        if page == "docs/cli.md"
+            && line.starts_with("| `")
+            && !line.starts_with("| `--")
+            && !line.starts_with("| `-o")
+        {
+            let first = line.split(" | ").next().unwrap_or_default();
+            let commands = first.split('`').skip(1).step_by(2);
+            found.extend(commands.map(|command| format!("ota-admin {command}")));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_command_that_a_sentence_names_is_one_that_the_programs_know() {
+    let mut helps = BTreeMap::new();
+    for wrong in
+        ["ota-admin statuss", "ota-admin update --fast", "cargo xtask dists", "ota-gatewayd token create|lst"]
+    {
+        let found = mentions(wrong).iter().filter_map(|mention| unknown(mention, &mut helps)).count();
+        assert_eq!(found, 1, "{wrong} is taken");
+    }
+    let (mut seen, mut wrong) = (0, Vec::new());
+    for page in pages_by_hand() {
+        for mention in named(&page, &read(&page)).iter().flat_map(|code| mentions(code)) {
+            seen += 1;
+            wrong.extend(unknown(&mention, &mut helps).map(|why| format!("{page}: {why}")));
+        }
+    }
+    assert!(wrong.is_empty() && seen > 150, "{seen} named: {wrong:#?}");
+}
+
+/// A command that is run: the program, its words without the options in front, its long options.
+#[derive(Clone)]
+struct Run {
+    program: &'static str,
+    words: Vec<String>,
+    options: BTreeSet<String>,
+}
+
+/// The commands of ours in lines of a shell.
+fn runs<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Run> {
+    let mut found = Vec::new();
+    for line in lines.into_iter().filter(|line| !line.starts_with('#')) {
+        let line = line.replace("$(", " $( ").replace(')', " ) ");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        found.extend((0..words.len()).filter_map(|at| run_at(&words[at..])));
+    }
+    found
+}
+
+/// The command that these words begin with.
+fn run_at(words: &[&str]) -> Option<Run> {
+    let (program, rest) = match words {
+        ["ota-admin", rest @ ..] => ("ota-admin", rest),
+        ["ota-gatewayd", rest @ ..] => ("ota-gatewayd", rest),
+        ["cargo", "xtask", rest @ ..] => ("xtask", rest),
+        _ => return None,
+    };
+    let (mut depth, mut own) = (0_usize, Vec::new());
+    for word in rest {
+        match *word {
+            "$(" => depth += 1,
+            ")" if depth > 0 => depth -= 1,
+            _ if depth > 0 => {}
+            ")" | "|" | "||" | "&&" | ">" | ";" | "--" => break,
+            word => own.push(word),
+        }
+    }
+    let long = own.iter().filter(|word| word.starts_with("--"));
+    let options = long.map(|word| word.split('=').next().unwrap_or_default().to_owned()).collect();
+    // Each of those in front of the command has a value.
+    let in_front = 2 * own.iter().step_by(2).take_while(|word| word.starts_with('-')).count();
+    let words = own.iter().skip(in_front).map(|word| (*word).to_owned()).collect();
+    Some(Run { program, words, options })
+}
+
+/// What of a command that is named nobody runs; the help of each is asked for by the test above.
+fn lacks((program, path, options): &Mention, all: &[Run]) -> Option<String> {
+    let same: Vec<&Run> =
+        all.iter().filter(|run| run.program == *program && run.words.starts_with(path)).collect();
+    let name = format!("{program} {}", path.join(" "));
+    if same.is_empty() {
+        return Some(name);
+    }
+    let run = |option: &&String| *option != "--help" && !same.iter().any(|run| run.options.contains(*option));
+    let missing: Vec<&str> = options.iter().filter(run).map(String::as_str).collect();
+    (!missing.is_empty()).then(|| format!("{name} {}", missing.join(" ")))
+}
+
+#[test]
+fn every_command_that_a_sentence_names_is_run_or_is_told_why_not() {
+    // The test of the test.
+    let some = runs([
+        "echo 1 | ota-admin -o jsonl jobs --limit 1 | cat",
+        "ends 6 ota-admin pause $(a --x) --y=2 # z",
+    ]);
+    for (named, wanted) in [
+        ("ota-admin jobs --limit", None),
+        ("ota-admin jobs --offset", Some("ota-admin jobs --offset")),
+        ("ota-admin pause JOB --y", None),
+        ("ota-admin pause --x", Some("ota-admin pause --x")),
+        ("ota-admin resume", Some("ota-admin resume")),
+        ("ota-gatewayd jobs", Some("ota-gatewayd jobs")),
+    ] {
+        assert_eq!(lacks(&mentions(named)[0], &some).as_deref(), wanted, "{named}");
+    }
+    for (command, file, how) in ELSEWHERE {
+        let text = fs::read_to_string(root().join(file)).unwrap();
+        assert!(text.contains(how), "{file} does not run {command}");
+    }
+    let mut all = runs(SCRIPT.lines());
+    all.extend(runs(lines_of_blocks().iter().map(String::as_str)));
+    let mut named_by = BTreeMap::new();
+    for page in pages_by_hand() {
+        for mention in named(&page, &read(&page)).iter().flat_map(|code| mentions(code)) {
+            named_by.entry(mention).or_insert_with(|| page.clone());
+        }
+    }
+    let unrun = |told: &[&str]| {
+        let mut with = runs(told.iter().copied());
+        with.extend(all.iter().cloned());
+        let lacking = named_by.iter().filter_map(|(mention, page)| Some((page, lacks(mention, &with)?)));
+        lacking.map(|(page, lack)| format!("{page}: {lack}")).collect::<Vec<_>>()
+    };
+    let elsewhere = ELSEWHERE.map(|(command, ..)| command);
+    let not_run = NOT_RUN.map(|(command, _)| command);
+    let whole = [&elsewhere[..], &not_run[..]].concat();
+    let left = unrun(&whole);
+    assert!(left.is_empty() && named_by.len() > 100, "{} are named, nobody runs {left:#?}", named_by.len());
+    // What a list says is still named, and run by nothing else.
+    for (others, list) in [(&[][..], &elsewhere[..]), (&elsewhere[..], &not_run[..])] {
+        let lacking = unrun(&[others, list].concat());
+        for command in list {
+            let rest: Vec<&str> = others.iter().chain(list).copied().filter(|one| one != command).collect();
+            assert_ne!(unrun(&rest), lacking, "{command} is run, or not named any more");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_sentences_name_and_no_block_shows_runs_on_a_simulated_device() {
+    let device = device_with_pin(Offer::Small, settings()).await;
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(device.release.signature(), folder.path().join("rootfs.squashfs.p7s")).unwrap();
+    let ended = Shell::at(&device, folder.path()).script(SCRIPT).await;
+    assert!(ended.is_ok(), "{}", ended.unwrap_err());
+}
