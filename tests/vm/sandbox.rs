@@ -77,7 +77,8 @@ impl Sandbox {
         }
         super::say(&format!(
             "vm: two copies of the environment, U-Boot's sandbox: chose and saved as the stand-in does in {times} of {times} \
-             environments, {fallbacks} of them with a slot that does not load, and a trial with the old slot spoiled; a bad copy gave way to the good one; {tears} saves \
+             environments, {fallbacks} of them with a slot that does not load, and a trial with the old slot \
+             spoiled; a bad copy gave way to the good one; {tears} saves \
              torn, {older} of them back to the older copy; {kills} times killed, {saved} of them after its save: 0 wrong slots"
         ));
         Ok(())

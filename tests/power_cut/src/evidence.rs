@@ -301,7 +301,7 @@ impl Evidence {
         let Failing { runs, short, went_on, bad } = &self.failing;
         writeln!(
             page,
-            "   Real SQLite, real factory reset, each call of the system that writes, syncs, cuts or names a file fails, once and\n   for ever: {runs} runs, {short} of them with a write that is taken by half and no further; {went_on} went on, {} bad",
+            "   Real SQLite, real factory reset, each call of the system that opens, writes, syncs, cuts or names a file fails, once\n   (but for opening) and for ever: {runs} runs, {short} of them with a write that is taken by half and no further; {went_on} went on, {} bad",
             bad.len()
         )?;
         writeln!(page, "   After repair and power cycle: {}.\n", listed(ends.iter()))

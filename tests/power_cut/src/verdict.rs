@@ -239,3 +239,14 @@ fn noted(disk: &Disk) -> Option<String> {
 fn wrong_end(job: &Job, disk: &Disk) -> String {
     format!("R5: wrong end on {:?} after {} trial boots: {:?}", disk.running, disk.trial_boots, job.state)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_or_a_word_alone_is_no_sentence() {
+        assert!(!is_sentence("") && !is_sentence("OTA_007") && !is_sentence("Error: 5 (os 28)"));
+        assert!(is_sentence("checksum differs: expected 00, found 01"));
+    }
+}
