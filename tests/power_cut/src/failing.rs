@@ -1,10 +1,10 @@
 //! The real store and a real factory reset over system calls that fail: R7 where the real SQLite and real files are.
 //!
-//! A child works under `strace`, which makes its N-th call of a kind fail (of each of its threads), or that and all after it, as
-//! the kernel would; for each N that there is. Or it works where files may not grow past some length, so that the kernel takes half of one write
-//! and nothing of what comes after. It either goes on as if nothing had been, or ends and says what it was; then the same
-//! folder is opened without failures: what was acknowledged is there, and nothing is half done. Calls of [`crate::errors`]
-//! are those of slots and environment.
+//! A child works under `strace`, which makes its N-th call of a kind fail (of each of its threads), or that and all after
+//! it, as the kernel would; for each N that there is. Or it works where files may not grow past some length, so that the
+//! kernel takes half of one write and nothing of what comes after. It either goes on as if nothing had been, or ends and
+//! says what it was; then the same folder is opened without failures: what was acknowledged is there, and nothing is half
+//! done. Calls of [`crate::errors`] are those of slots and environment.
 
 use std::{
     ffi::OsStr,
