@@ -64,6 +64,7 @@ impl Sandbox {
             self.compare(&wanted, b_loads)?;
             fallbacks += u64::from(!b_loads);
         }
+        self.old_slot_spoiled()?;
         self.bad_copies()?;
         self.spoil_b(false)?;
         let (tears, kills) = (times / 4, times / 4);
@@ -76,7 +77,8 @@ impl Sandbox {
         }
         super::say(&format!(
             "vm: two copies of the environment, U-Boot's sandbox: chose and saved as the stand-in does in {times} of {times} \
-             environments, {fallbacks} of them with a slot that does not load; a bad copy gave way to the good one; {tears} saves \
+             environments, {fallbacks} of them with a slot that does not load, and a trial with the old slot \
+             spoiled; a bad copy gave way to the good one; {tears} saves \
              torn, {older} of them back to the older copy; {kills} times killed, {saved} of them after its save: 0 wrong slots"
         ));
         Ok(())
@@ -86,6 +88,23 @@ impl Sandbox {
         self.write(wanted)?;
         self.spoil_b(!b_loads)?;
         self.boots_as_the_stand_in(wanted, b_loads)
+    }
+
+    /// The old slot's kernel went bad before the trial: U-Boot starts that all the same, each time that it may.
+    fn old_slot_spoiled(&self) -> anyhow::Result<()> {
+        let values = ["A B", "2", "3", "A", "", "1"];
+        let mut wanted: Variables =
+            NAMES.into_iter().zip(values).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        wanted.retain(|_, value| !value.is_empty());
+        ensure!(
+            power_on(&wanted, |slot| slot == Slot::A).started == Some(Slot::A),
+            "the stand-in starts nothing"
+        );
+        self.compare(&wanted, false)?;
+        for _ in 0..2 {
+            self.boots_as_the_stand_in(&wanted, false)?;
+        }
+        Ok(())
     }
 
     /// Boots what is there; `wanted` is for people.

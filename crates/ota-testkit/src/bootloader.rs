@@ -168,6 +168,18 @@ mod tests {
     }
 
     #[test]
+    fn a_trial_is_started_although_the_old_slot_no_longer_loads() {
+        let mut now = vars("BOOT_ORDER=B A\nBOOT_A_LEFT=3\nBOOT_B_LEFT=2\nota_trial=B\nota_canary=1");
+        // Also when all its tries are used: nothing else is there.
+        for _ in 0..4 {
+            let on = power_on(&now, |slot| slot == Slot::B);
+            assert_eq!(on.started, Some(Slot::B), "{now:?}");
+            now = on.save.unwrap_or(now);
+        }
+        assert_eq!(now["BOOT_B_LEFT"], "0");
+    }
+
+    #[test]
     fn a_kernel_that_does_not_load_gives_way_to_the_other_slot_unless_it_is_marked() {
         let a_only = "BOOT_ORDER=A B\nota_canary=1";
         assert_eq!(power_on(&vars(a_only), |s| s == Slot::B).started, Some(Slot::B));

@@ -27,7 +27,7 @@ pub(crate) struct Run {
     pub(crate) log: Vec<Step>,
     /// The disk at the end.
     pub(crate) disk: Disk,
-    /// Boots until a system first came up.
+    /// Boots until a whole, healthy system first came up; all of them where none did.
     pub(crate) boots_until_up: u32,
     /// What was planned to fail, and how often it did.
     pub(crate) fault: Option<Fault>,
@@ -116,7 +116,9 @@ impl Board<'_> {
         if behaviour == Behaviour::Hangs {
             return None;
         }
-        self.up.get_or_insert(self.boots);
+        if self.world.look(|disk| self.world.play.is_sound(disk, slot)) {
+            self.up.get_or_insert(self.boots);
+        }
         Some(slot)
     }
 }

@@ -183,6 +183,13 @@ impl Disk {
         }
     }
 
+    /// The medium loses the block that the kernel of `slot` is loaded from.
+    pub(crate) fn spoil_kernel(&mut self, slot: Slot) {
+        let mut bytes = self.slots[index(slot)].seen().to_vec();
+        bytes[..BLOCK].fill(0);
+        self.slots[index(slot)] = Medium::new(bytes, BLOCK);
+    }
+
     /// How many blocks a cut now decides about.
     pub(crate) fn pending(&self) -> usize {
         self.slots[0].pending() + self.slots[1].pending() + self.env.pending()

@@ -155,10 +155,12 @@ const MEDIUM: [ErrorCode; 4] = [
     ErrorCode::RollbackNotAvailable,
 ];
 
-/// A job that has failed says why: with the words of the operating system, or as what they mean for it.
+/// A job that has failed says why in a sentence: with the words of the operating system, or as what they mean for it, with the
+/// code for that.
 fn unnamed(why: &Failure, fault: FaultKind) -> Option<String> {
     let words = [fault.error().to_string(), "read-only".into(), "took no more bytes".into()];
-    let named = words.iter().any(|words| why.message.contains(words.as_str()))
+    let told = words.iter().any(|words| why.message.contains(words.as_str()))
         || why.code.is_some_and(|code| MEDIUM.contains(&code));
+    let named = told && verdict::is_sentence(&why.message);
     (!named).then(|| format!("R7: {fault:?} is told as {:?}: {}", why.code, why.message))
 }

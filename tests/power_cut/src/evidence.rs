@@ -10,6 +10,7 @@ use crate::{
     failing::Failing,
     reset::Resets,
     scenario::{Behaviour, Kind},
+    suite::TWIN_OUTCOMES,
     tally::{Counts, Tally},
     trace::Traced,
 };
@@ -48,13 +49,13 @@ const SECOND_CUTS: u64 = 10_000;
 
 /// The rules, and what each is counted in.
 const RULES: [(&str, &str); 7] = [
-    ("R1", "a whole, healthy slot runs within tries + 2 boots, and is what boots next"),
+    ("R1", "a whole, healthy slot runs within tries + 2 boots and, at rest, boots next"),
     ("R2", "what was answered with 2xx is there: jobs, ends, audit, settings, reset"),
     ("R3", "the running slot is never written; another only while it cannot be booted"),
     ("R4", "an environment write is one whole copy, not the one that counts, then synced"),
     ("R5", "confirmed only when whole and healthy; <= 32 changes, <= `tries` trial boots"),
-    ("R6", "the daemon alone was killed: nothing is concluded about a boot"),
-    ("R7", "a failing medium: the refusal names it, reads are answered, old records stay"),
+    ("R6", "a daemon killed and started again: no boot is counted, no trial judged by that"),
+    ("R7", "a failing medium: a sentence names it, reads are answered, old records stay"),
 ];
 
 /// A mistake that the suite has to find, and what it found.
@@ -112,7 +113,7 @@ impl Evidence {
         }
         let unfound = self.mistakes.iter().filter(|mistake| mistake.found.is_none());
         failures.extend(unfound.map(|mistake| format!("the mistake \"{}\" is not found", mistake.name)));
-        if self.mistakes.is_empty() || self.errors.runs == 0 || self.failing.runs == 0 || self.real.cuts == 0
+        if self.mistakes.is_empty() || self.errors.runs == 0 || self.failing.short == 0 || self.real.cuts == 0
         {
             failures.push("parts were left out".into());
         }
@@ -204,8 +205,9 @@ impl Evidence {
         )?;
         writeln!(
             page,
-            "   lost, kept or torn (3^k, 729 at most); then the boot loader's rules and the real recovery. From slot A and B;"
+            "   lost, kept or torn (3^k, 729 at most; {TWIN_OUTCOMES} in the second of two situations that differ in environment and tries);"
         )?;
+        writeln!(page, "   then the boot loader's rules and the real recovery. From slot A and B;")?;
         writeln!(
             page,
             "   image good, hanging, unhealthy, half damaged; four states of the environment; trials of 1 to 3 boots."
@@ -234,6 +236,11 @@ impl Evidence {
         writeln!(
             page,
             "   second to sixth, inside a recovery. at boot: eight cuts in a row in the boot loader. kills: of the daemon alone."
+        )?;
+        writeln!(
+            page,
+            "   The old slot's kernel spoiled before the trial of a good image: {} trials, each confirmed. With an image that is\n   not good no whole slot is left: nothing is promised, and not tried.",
+            total.spoiled
         )?;
         writeln!(page, "   Jobs ended: {}.\n", listed(total.ends.iter()))
     }
@@ -290,13 +297,13 @@ impl Evidence {
             "   {runs} runs ({reads} with failing reads), {failures} failures, {} bad",
             bad.len()
         )?;
-        let Failing { runs, went_on, bad } = &self.failing;
+        writeln!(page, "   {named} jobs failed of it, each with the cause in a sentence.")?;
+        let Failing { runs, short, went_on, bad } = &self.failing;
         writeln!(
             page,
-            "   Real SQLite, real factory reset, calls of the system that fail: {runs} runs, {went_on} went on, {} bad",
+            "   Real SQLite, real factory reset, each call of the system that opens, writes, syncs, cuts or names a file fails, once\n   (but for opening) and for ever: {runs} runs, {short} of them with a write that is taken by half and no further; {went_on} went on, {} bad",
             bad.len()
         )?;
-        writeln!(page, "   {named} jobs failed of it, each with the cause in its words.")?;
         writeln!(page, "   After repair and power cycle: {}.\n", listed(ends.iter()))
     }
 

@@ -1,8 +1,10 @@
 //! The real store and a real factory reset over system calls that fail: R7 where the real SQLite and real files are.
 //!
-//! A child works under `strace`, which makes its N-th call of a kind fail, or that and all after it, as the kernel would. It
-//! either goes on as if nothing had been, or ends and says what it was; then the same folder is opened without failures:
-//! what was acknowledged is there, and nothing is half done. Calls of [`crate::errors`] are those of slots and environment.
+//! A child works under `strace`, which makes its N-th call of a kind fail (of each of its threads), or that and all after
+//! it, as the kernel would; for each N that there is. Or it works where files may not grow past some length, so that the
+//! kernel takes half of one write and nothing of what comes after. It either goes on as if nothing had been, or ends and
+//! says what it was; then the same folder is opened without failures: what was acknowledged is there, and nothing is half
+//! done. Calls of [`crate::errors`] are those of slots and environment.
 
 use std::{
     ffi::OsStr,
@@ -20,22 +22,28 @@ use ota_core::Slot;
 
 use crate::{
     files,
-    reset::{ASKED, Site},
-    suite, trace,
+    reset::{ASKED, Recorded, Site},
+    suite,
+    trace::{self, Trace},
+    verdict,
 };
 
-/// Which calls fail, and how. Opening, closing and `write` are left out: the dynamic loader and the runtime's own wake-ups
-/// would fail with them.
-const FAILURES: [(&str, &str); 9] = [
-    ("pwrite64", "EIO"),
-    ("pwrite64", "ENOSPC"),
-    ("fdatasync", "EIO"),
-    ("fsync", "EIO"),
-    ("ftruncate", "ENOSPC"),
-    ("rename", "EROFS"),
-    ("unlink", "EROFS"),
-    ("unlinkat", "EIO"),
-    ("mkdir", "ENOSPC"),
+/// Once, and from then on for ever.
+const BOTH: &[bool] = &[false, true];
+/// Which calls fail, how, and whether for ever. `write` is not among them, since a child says by it what went wrong: it fails
+/// where files may not grow. A file system on which nothing opens stays so; the dynamic loader's files are among those that
+/// do not open, which is a start that fails.
+const FAILURES: [(&str, &str, &[bool]); 10] = [
+    ("pwrite64", "EIO", BOTH),
+    ("pwrite64", "ENOSPC", BOTH),
+    ("openat", "EROFS", &[true]),
+    ("fdatasync", "EIO", BOTH),
+    ("fsync", "EIO", BOTH),
+    ("ftruncate", "ENOSPC", BOTH),
+    ("rename", "EROFS", BOTH),
+    ("unlink", "EROFS", BOTH),
+    ("unlinkat", "EIO", BOTH),
+    ("mkdir", "ENOSPC", BOTH),
 ];
 /// More calls of one kind than any child makes.
 const MOST: usize = 2000;
@@ -45,6 +53,8 @@ const MOST: usize = 2000;
 pub(crate) struct Failing {
     /// Runs with a call that failed.
     pub(crate) runs: u64,
+    /// Those of them with a write of which half was taken.
+    pub(crate) short: u64,
     /// Those of them that went on to their end.
     pub(crate) went_on: u64,
     /// What was broken.
@@ -63,11 +73,31 @@ enum Work {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Failure {
-    call: &'static str,
-    error: &'static str,
-    at: usize,
-    for_ever: bool,
+enum Failure {
+    Call {
+        call: &'static str,
+        error: &'static str,
+        at: usize,
+        for_ever: bool,
+    },
+    /// No file grows past so many bytes: the write that would is taken by half, and nothing more.
+    Half {
+        len: usize,
+    },
+}
+
+/// What one worker tries in a row.
+#[derive(Clone, Copy, Debug)]
+enum Row {
+    /// The first call of a kind, the second, …, until there are no more.
+    Calls {
+        call: &'static str,
+        error: &'static str,
+        for_ever: bool,
+    },
+    Half {
+        len: usize,
+    },
 }
 
 /// A child that has ended.
@@ -80,21 +110,14 @@ struct Ended {
     said: String,
 }
 
-/// Fails one call in `every` of each kind, in each kind of work.
-pub(crate) fn run(every: usize) -> anyhow::Result<Failing> {
-    let works = [Work::Store, Work::Ask, Work::TurnOn];
-    let rows: Vec<(Work, (&str, &str), bool)> = works
-        .into_iter()
-        .flat_map(|work| FAILURES.into_iter().map(move |failure| (work, failure)))
-        .flat_map(|(work, failure)| [false, true].map(|for_ever| (work, failure, for_ever)))
-        .collect();
+/// Fails each call of each kind, and takes each write by half, in each kind of work. The traces say what is written.
+pub(crate) fn run(store: &Trace, resets: &[Recorded]) -> anyhow::Result<Failing> {
+    let rows = rows(store, resets)?;
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Failing::default());
     suite::side_by_side(|| {
-        while let Some((work, (call, error), for_ever)) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
-            // Not always the same ones: the kinds begin at different calls.
-            for at in (1 + (call.len() + error.len()) % every..MOST).step_by(every) {
-                let failure = Failure { call, error, at, for_ever: *for_ever };
+        while let Some((work, row)) = rows.get(next.fetch_add(1, Ordering::Relaxed)) {
+            for failure in row.failures() {
                 let root = files::scratch()?;
                 let (ended, verdict) = work.tried(root.path(), failure)?;
                 if !ended.hit {
@@ -102,6 +125,7 @@ pub(crate) fn run(every: usize) -> anyhow::Result<Failing> {
                 }
                 let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
                 found.runs += 1;
+                found.short += u64::from(matches!(failure, Failure::Half { .. }));
                 found.went_on += u64::from(ended.succeeded);
                 found.bad.extend(verdict.err().map(|error| format!("{work:?} {failure:?}: {error:#}")));
             }
@@ -109,6 +133,37 @@ pub(crate) fn run(every: usize) -> anyhow::Result<Failing> {
         Ok(())
     })?;
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn rows(store: &Trace, resets: &[Recorded]) -> anyhow::Result<Vec<(Work, Row)>> {
+    let works = [Work::Store, Work::Ask, Work::TurnOn];
+    let mut rows = Vec::new();
+    for work in works {
+        for (call, error, ever) in FAILURES {
+            rows.extend(ever.iter().map(|for_ever| (work, Row::Calls { call, error, for_ever: *for_ever })));
+        }
+    }
+    let mut halves = store.halves()?;
+    // Asked for before the restart, carried out after it. The running slot takes no part.
+    halves.extend(resets.first().context("no reset was recorded")?.trace.halves()?);
+    ensure!(halves.len() == works.len(), "the traces show {} kinds of work", halves.len());
+    for (work, halves) in works.into_iter().zip(halves) {
+        rows.extend(halves.into_iter().map(|len| (work, Row::Half { len })));
+    }
+    Ok(rows)
+}
+
+impl Row {
+    fn failures(self) -> impl Iterator<Item = Failure> {
+        let all = match self {
+            Self::Calls { .. } => 1..MOST,
+            Self::Half { .. } => 1..2,
+        };
+        all.map(move |at| match self {
+            Self::Calls { call, error, for_ever } => Failure::Call { call, error, at, for_ever },
+            Self::Half { len } => Failure::Half { len },
+        })
+    }
 }
 
 impl Work {
@@ -150,24 +205,33 @@ fn asked(root: &Path) -> anyhow::Result<()> {
 
 impl Failure {
     /// Runs this program with `args` and a call that fails.
-    #[expect(clippy::disallowed_methods, reason = "the process that is traced is this program")]
     fn child(self, args: &[&OsStr]) -> anyhow::Result<Ended> {
-        let Self { call, error, at, for_ever } = self;
         let dir = tempfile::tempdir()?;
         let trace = dir.path().join("trace");
-        let inject = format!("inject={call}:error={error}:when={at}{}", if for_ever { "+" } else { "" });
-        let output = Command::new("strace")
-            .args(["-f", "-qq", "-e", "signal=none", "-e", &format!("trace={call}"), "-e", &inject, "-o"])
-            .arg(&trace)
-            .arg(std::env::current_exe()?)
-            .args(args)
-            .output()
-            .context("starting strace (Debian package strace)")?;
+        let mut command = match self {
+            Self::Call { call, error, at, for_ever } => {
+                let when = format!("when={at}{}", if for_ever { "+" } else { "" });
+                strace(&trace, call, &format!("inject={call}:error={error}:{when}"))
+            }
+            Self::Half { len } => limited(len),
+        };
+        // Naming the lines of its sources takes a child that gives up longer than all that it did.
+        command.arg(std::env::current_exe()?).args(args).env("RUST_BACKTRACE", "0");
+        let output = command.output().with_context(|| format!("starting {command:?}"))?;
+        let hit = match self {
+            Self::Call { .. } => fs::read_to_string(&trace)?.contains("(INJECTED)"),
+            Self::Half { .. } => {
+                let started = !matches!(output.status.code(), Some(125..=127));
+                ensure!(started, "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+                // The write that it was made for is one of this work.
+                true
+            }
+        };
         let out = String::from_utf8_lossy(&output.stdout);
         let acknowledged =
             out.lines().filter_map(|line| line.strip_prefix("acknowledged ")?.parse().ok()).max();
         Ok(Ended {
-            hit: fs::read_to_string(&trace)?.contains("(INJECTED)"),
+            hit,
             succeeded: output.status.success(),
             acknowledged: acknowledged.unwrap_or(0),
             said: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
@@ -175,11 +239,32 @@ impl Failure {
     }
 }
 
+/// Debian package strace. It stops the child at the calls that are traced, and at no others.
+#[expect(clippy::disallowed_methods, reason = "the process that is traced is this program")]
+fn strace(trace: &Path, call: &str, inject: &str) -> Command {
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "--seccomp-bpf", "-qq", "-e", "signal=none"]);
+    strace.args(["-e", &format!("trace={call}"), "-e", inject, "-o"]).arg(trace);
+    strace
+}
+
+/// No file grows past `len` bytes: the kernel takes what fits (RLIMIT_FSIZE), then nothing, with EFBIG and no signal.
+#[expect(clippy::disallowed_methods, reason = "the process that is limited is this program")]
+fn limited(len: usize) -> Command {
+    let mut env = Command::new("env");
+    env.args(["--ignore-signal=XFSZ", "prlimit", &format!("--fsize={len}:{len}"), "--"]);
+    env
+}
+
 impl Ended {
     /// Whether a child that gave up said why, in an orderly way.
     fn named(&self) -> anyhow::Result<()> {
         ensure!(!self.said.contains("panicked"), "R7: it panics: {}", self.said);
-        ensure!(self.succeeded || !self.said.is_empty(), "R7: it ends without a word");
+        ensure!(
+            self.succeeded || verdict::is_sentence(&self.said),
+            "R7: it ends without a sentence: {}",
+            self.said
+        );
         Ok(())
     }
 }

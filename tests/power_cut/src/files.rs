@@ -129,6 +129,13 @@ impl Files {
         }
     }
 
+    /// Where a file would have to end for half of what `call` writes to fit.
+    pub(crate) fn half_of(&self, call: &Call) -> Option<usize> {
+        let Call::Write { fd, offset, bytes } = call else { return None };
+        let Handle::File { at, .. } = self.open.get(fd)? else { return None };
+        Some(offset.unwrap_or(*at) + bytes.len() / 2)
+    }
+
     /// Does what a call did; whether that was a durable operation.
     pub(crate) fn take(&mut self, call: &Call) -> anyhow::Result<bool> {
         match call {

@@ -159,7 +159,7 @@ fn gather(args: &Args) -> anyhow::Result<Evidence> {
         evidence.errors = timed(&mut evidence.seconds, "errors", errors::run)?;
     }
     if wanted("failing") {
-        evidence.failing = timed(&mut evidence.seconds, "failing calls", || failing::run(effort.failing_in))?;
+        evidence.failing = timed(&mut evidence.seconds, "failing calls", || failing::run(&store, &resets))?;
     }
     if wanted("mistakes") {
         evidence.override_kept = restart::override_after_a_cut(false)?;
@@ -175,7 +175,8 @@ fn gather(args: &Args) -> anyhow::Result<Evidence> {
 fn mistakes(grid: &[Scenario], store: &Trace, resets: &[Recorded]) -> anyhow::Result<Vec<Mistake>> {
     let mut mistakes = Vec::new();
     for wrong in Wrong::ALL {
-        let found = suite::run(grid, Some(wrong), Effort::SPOT)?.total().told.into_iter().next();
+        let told = suite::run(grid, Some(wrong), Effort::SPOT)?.total().told;
+        let found = told.into_iter().find(|told| wrong.shown_by().is_none_or(|rule| told.contains(rule)));
         mistakes.push(Mistake { name: wrong.name(), found: found.map(short) });
     }
     for left_out in LeftOut::ALL {

@@ -45,7 +45,7 @@ pub(crate) const ASKED: u64 = 1;
 /// The fresh gateway answers.
 const RESET: u64 = 2;
 /// One state in so many is cut again while it is turned on.
-const AGAIN_IN: usize = 40;
+const AGAIN_IN: usize = 80;
 /// Who asks.
 const WHO: &str = "ada";
 const FLOOR: (&str, &str) = ("floor.version", "5.0.0");

@@ -29,10 +29,13 @@ use crate::{
     ledger::Ledger,
     medium::BLOCK,
     scenario::{Behaviour, Content, Kind},
+    verdict,
     world::{Disks, World, path},
     wrong::{Mistaken, Wrong},
 };
 
+/// What a daemon that takes its restart for a reboot has for a boot id.
+const OTHER_EACH_TIME: &str = "/proc/sys/kernel/random/uuid";
 /// Boots that have a name.
 const BOOTS: u32 = 64;
 /// A session that takes longer than this, in real time, hangs.
@@ -115,7 +118,10 @@ impl Rig {
         boot: u32,
     ) -> anyhow::Result<Arc<dyn BootControl>> {
         let wrong = world.play.wrong;
-        let config = self.boot_config(slot, boot, wrong == Some(Wrong::OneCopy));
+        let mut config = self.boot_config(slot, boot, wrong == Some(Wrong::OneCopy));
+        if wrong == Some(Wrong::RestartIsReboot) {
+            config.boot_id = OTHER_EACH_TIME.into();
+        }
         let devices: Arc<dyn Devices> = Arc::new(Disks(Arc::clone(world)));
         let settings = EnvSettings {
             fw_env_config: config.fw_env_config.clone(),
@@ -301,7 +307,7 @@ async fn quiet(world: &World) {
 /// A refusal is right only where something fails, and only with the cause in it.
 fn refused(world: &World, what: &str, error: &EngineError) {
     let named = match error {
-        EngineError::Ota(_) | EngineError::Unavailable { .. } => true,
+        EngineError::Ota(_) | EngineError::Unavailable { .. } => verdict::is_sentence(&error.to_string()),
         EngineError::Internal { log } => log.contains("cannot be written") || log.contains("cannot be read"),
         EngineError::Invalid { .. } | EngineError::NotFound { .. } => false,
     };

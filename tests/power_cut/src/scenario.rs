@@ -77,6 +77,11 @@ impl Scenario {
         !self.from
     }
 
+    /// Whether another situation differs from this one in the environment and its tries only.
+    pub(crate) fn has_twin(&self) -> bool {
+        matches!(self.env, EnvStart::OnlyFirst | EnvStart::First)
+    }
+
     /// The version that is switched to.
     pub(crate) fn subject(&self) -> Content {
         match self.kind {

@@ -12,10 +12,10 @@ use fastrand::Rng;
 
 use crate::{
     board::{self, How, Run},
-    disk::{Disk, Step},
+    disk::{Disk, Records, Step},
     medium,
     rig::Rig,
-    scenario::{Images, Scenario},
+    scenario::{Behaviour, Images, Scenario},
     seed,
     tally::{Counts, Tally},
     verdict::{self, Cuts},
@@ -25,6 +25,8 @@ use crate::{
 
 /// Most outcomes of one cut: 3^6.
 const MOST_OUTCOMES: usize = 729;
+/// Most in the second of two situations that differ in the environment only: its copies are four blocks, all of which are cut.
+pub(crate) const TWIN_OUTCOMES: usize = 200;
 /// Cuts at boot in a row.
 const STORM: usize = 8;
 /// One recovery of so many that were cut is cut once more.
@@ -37,12 +39,12 @@ pub(crate) struct Effort {
     pub(crate) second_cut_in: usize,
     /// Most outcomes of one cut that are tried.
     pub(crate) outcomes: usize,
+    /// The same in a situation that has a twin: all outcomes are tried in that one.
+    pub(crate) twin_outcomes: usize,
     /// Most outcomes of a cut between two system calls.
     pub(crate) call_outcomes: usize,
     /// Cuts on the real file system.
     pub(crate) ext4_cuts: u64,
-    /// One system call in so many of each kind is made to fail.
-    pub(crate) failing_in: usize,
     /// Stop at the first rule that is broken.
     pub(crate) stop_at_first: bool,
 }
@@ -50,20 +52,26 @@ pub(crate) struct Effort {
 impl Effort {
     /// What CI runs.
     pub(crate) const CI: Self = Self {
-        second_cut_in: 6,
+        second_cut_in: 4,
         outcomes: MOST_OUTCOMES,
-        call_outcomes: 12,
+        twin_outcomes: TWIN_OUTCOMES,
+        call_outcomes: 36,
         ext4_cuts: 40,
-        failing_in: 5,
         stop_at_first: false,
     };
     /// A second cut behind every state, and more of the rest.
-    pub(crate) const LONG: Self =
-        Self { second_cut_in: 1, call_outcomes: 81, ext4_cuts: 400, failing_in: 1, ..Self::CI };
+    pub(crate) const LONG: Self = Self {
+        second_cut_in: 1,
+        twin_outcomes: MOST_OUTCOMES,
+        call_outcomes: 243,
+        ext4_cuts: 400,
+        ..Self::CI
+    };
     /// Enough to find a mistake.
     pub(crate) const SPOT: Self = Self {
         second_cut_in: 8,
         outcomes: 9,
+        twin_outcomes: 9,
         call_outcomes: 12,
         ext4_cuts: 0,
         stop_at_first: true,
@@ -141,11 +149,23 @@ impl Explorer<'_> {
         self.counts.situations = 1;
         self.judge("undisturbed", &whole, 0);
         let mut disk = whole.start.clone();
-        self.cut_here(0, &disk)?;
+        // What was recorded when the kernel that runs was started; the device as it was switched off before that.
+        let (mut at_boot, mut off) = (disk.records.clone(), None);
+        self.cut_here(0, &disk, &at_boot)?;
         for (at, step) in whole.log.iter().enumerate() {
             disk.apply(step);
+            match step {
+                Step::Restart => off = Some(disk.clone()),
+                Step::Kernel { on_trial, .. } => {
+                    at_boot = disk.records.clone();
+                    if let Some(off) = off.take().filter(|_| *on_trial) {
+                        self.spoil_old(off)?;
+                    }
+                }
+                _ => {}
+            }
             if step.is_durable() || matches!(step, Step::Answer(_)) {
-                self.cut_here(at + 1, &disk)?;
+                self.cut_here(at + 1, &disk, &at_boot)?;
             }
             if self.effort.stop_at_first && self.counts.bad > 0 {
                 break;
@@ -154,9 +174,28 @@ impl Explorer<'_> {
         Ok(operations)
     }
 
-    /// All that a cut at this instant can leave; a row of cuts; a kill of the daemon alone.
-    fn cut_here(&mut self, at: usize, disk: &Disk) -> anyhow::Result<()> {
-        for fates in medium::choices(disk.pending(), self.effort.outcomes, &mut self.random) {
+    /// The old slot's kernel is spoiled before the trial: a good new slot is confirmed all the same. Other images are not
+    /// tried: with the old slot gone there is nothing whole to come back to.
+    fn spoil_old(&mut self, mut off: Disk) -> anyhow::Result<()> {
+        let Play { scenario, wrong, .. } = &self.play;
+        if wrong.is_some() || scenario.image != Behaviour::Good {
+            return Ok(());
+        }
+        off.spoil_kernel(scenario.from);
+        let how = How { boot: off.boot, ..How::default() };
+        let run = board::run(self.rig, &self.play, off, &how)?;
+        let bad = verdict::new_slot_stays(&self.play, &run);
+        self.counts.spoiled += 1;
+        self.record("the old slot's kernel is spoiled before the trial", &run, &bad);
+        Ok(())
+    }
+
+    /// All that a cut at this instant can leave; a row of cuts; a kill of the daemon alone. `at_boot`: what was recorded when
+    /// the kernel was started.
+    fn cut_here(&mut self, at: usize, disk: &Disk, at_boot: &Records) -> anyhow::Result<()> {
+        let Effort { outcomes, twin_outcomes, .. } = self.effort;
+        let most = if self.play.scenario.has_twin() { twin_outcomes } else { outcomes };
+        for fates in medium::choices(disk.pending(), most, &mut self.random) {
             let cut = disk.cut(&fates, &mut self.random);
             self.counts.outcomes += 1;
             if !self.seen.insert(cut.key()) {
@@ -182,7 +221,9 @@ impl Explorer<'_> {
             self.counts.kills += 1;
             let how = How { daemon_only: true, boot: disk.boot, ..How::default() };
             let run = board::run(self.rig, &self.play, disk.killed(), &how)?;
-            self.judge(&format!("kill -9 after step {at}"), &run, 0);
+            let mut bad = verdict::same_boot(&self.play, &run, at_boot);
+            bad.extend(verdict::at_rest(&self.play, &run, 0));
+            self.record(&format!("kill -9 after step {at}"), &run, &bad);
         }
         Ok(())
     }

@@ -26,6 +26,8 @@ pub(crate) struct Counts {
     pub(crate) storms: u64,
     /// Kills of the daemon alone.
     pub(crate) kills: u64,
+    /// Trials of a good slot with the old one spoiled.
+    pub(crate) spoiled: u64,
     /// Most boots until a system came up.
     pub(crate) most_boots: u32,
     /// How jobs ended.
@@ -77,6 +79,7 @@ impl Counts {
         self.second_cuts += other.second_cuts;
         self.storms += other.storms;
         self.kills += other.kills;
+        self.spoiled += other.spoiled;
         self.judged += other.judged;
         self.slot_writes += other.slot_writes;
         self.env_writes += other.env_writes;

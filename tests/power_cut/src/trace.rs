@@ -6,7 +6,7 @@
 //! step, and the files beside it (the audit's key and anchor) to be replaced in the order of `durable-steps.md`, section 1.
 
 use std::{
-    collections::HashSet,
+    collections::{BTreeSet, HashSet},
     path::Path,
     sync::{
         Arc, Mutex, PoisonError,
@@ -120,6 +120,20 @@ impl Trace {
         })?;
         let traced = traced.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok(Traced { operations, ..traced })
+    }
+
+    /// Where a file would have to end for half of a write to fit: of all writes up to a restart, of those up to the next, ….
+    pub(crate) fn halves(&self) -> anyhow::Result<Vec<BTreeSet<usize>>> {
+        let (mut files, mut all, mut halves) = (self.files.clone(), Vec::new(), BTreeSet::new());
+        for call in &self.calls {
+            halves.extend(files.half_of(call));
+            files.take(call)?;
+            if matches!(call, Call::Restart) {
+                all.push(std::mem::take(&mut halves));
+            }
+        }
+        all.push(halves);
+        Ok(all)
     }
 
     fn give(&self, effort: Effort, to: &SyncSender<Cut>, enough: &dyn Fn() -> bool) -> anyhow::Result<usize> {

@@ -1,15 +1,15 @@
-//! What must hold after a cut, and when the device has come to rest: R1, R2, R5 of `threat-model.md`.
+//! What must hold after a cut, after a kill, and when the device has come to rest: R1, R2, R5, R6 of `threat-model.md`.
 
 use ota_core::{
     Version,
-    job::{Job, JobStatus, MAX_CHANGES, MAX_TRIALS},
+    job::{Held, Job, JobState, JobStatus, MAX_CHANGES, MAX_TRIALS},
     ports::{AuditLog as _, Settings as _, SlotFacts as _, SlotState},
 };
-use ota_testkit::bootloader;
+use ota_testkit::{MemJournal, bootloader};
 
 use crate::{
     board::Run,
-    disk::{Disk, index},
+    disk::{Disk, Records, Step, index},
     scenario::{Behaviour, Content, Kind},
     seed,
     world::Play,
@@ -42,7 +42,10 @@ pub(crate) fn at_rest(play: &Play, run: &Run, cuts: Cuts) -> Vec<String> {
     }
     let limit = u32::from(play.scenario.tries) + 2;
     if run.boots_until_up > limit {
-        bad.push(format!("R1: {} boots until a system came up, {limit} are allowed", run.boots_until_up));
+        bad.push(format!(
+            "R1: {} boots until a whole, healthy system came up, {limit} are allowed",
+            run.boots_until_up
+        ));
     }
     bad.extend(boots_on(play, &run.disk));
     bad.extend(kept(run));
@@ -63,12 +66,7 @@ pub(crate) fn boots_on(play: &Play, disk: &Disk) -> Option<String> {
     if boot.slot != running || (boot.save.is_some() && play.wrong.is_none()) {
         return Some(format!("R1: slot {running} runs and the next boot is that of {}", boot.slot));
     }
-    let right = match play.behaviour(disk, running) {
-        Some((_, Behaviour::Good)) => true,
-        Some((_, Behaviour::Unhealthy)) => disk.answered.confirming,
-        _ => false,
-    };
-    if !right {
+    if !play.is_sound(disk, running) {
         return Some(format!("R1: the gateway rests on slot {running}, which is not whole and good"));
     }
     let whole = play.images.whole(disk.slots[index(!running)].seen()).is_some();
@@ -78,6 +76,74 @@ pub(crate) fn boots_on(play: &Play, disk: &Disk) -> Option<String> {
     None
 }
 
+/// R1 where the old slot's kernel was spoiled before the trial of a good slot: that one is confirmed and boots next.
+pub(crate) fn new_slot_stays(play: &Play, run: &Run) -> Vec<String> {
+    let mut bad = run.bad.clone();
+    bad.extend(kept(run));
+    let (target, running) = (play.scenario.target(), run.disk.running);
+    let loaded = run.disk.places.load(run.disk.env.seen());
+    let next = bootloader::boot(&loaded.variables).slot;
+    let end = seed::job(&run.disk.records.journal).map(|job| job.state.status());
+    if running != Some(target) || next != target || end != Some(JobStatus::Succeeded) {
+        bad.push(format!(
+            "R1: with the old slot spoiled {running:?} runs, {next} is next, and the job is {end:?}"
+        ));
+    }
+    bad
+}
+
+/// R6: a daemon that was killed and is started again in the same boot concludes nothing about a boot from that, up to the start
+/// of the next kernel. `at_boot`: what was recorded when the kernel that runs was started.
+pub(crate) fn same_boot(play: &Play, run: &Run, at_boot: &Records) -> Vec<String> {
+    let Some(running) = run.start.running else { return Vec::new() };
+    let mut bad = Vec::new();
+    let commits =
+        run.log.iter().take_while(|step| !matches!(step, Step::Kernel { .. })).filter_map(
+            |step| match step {
+                Step::Commit(records) => Some(records),
+                _ => None,
+            },
+        );
+    let now = &commits.last().unwrap_or(&run.start.records).journal;
+    let boots = |journal: &MemJournal| journal.slot(running).map_or(0, |record| record.boot_count);
+    let counted = boots(now).saturating_sub(boots(&at_boot.journal));
+    if counted > 1 {
+        bad.push(format!("R6: one boot of slot {running} is counted {counted} times"));
+    }
+    let Some(before) = seed::job(&run.start.records.journal) else { return bad };
+    let restarts = run.log.iter().any(|step| matches!(step, Step::Restart));
+    if running == play.scenario.target() {
+        let good = matches!(play.behaviour(&run.start, running), Some((_, Behaviour::Good)));
+        if good && restarts {
+            bad.push(format!("R6: the good slot {running} is left because its daemon was killed"));
+        }
+        return bad;
+    }
+    // What an earlier boot recorded may be concluded from now.
+    let of_this_boot = seed::job(&at_boot.journal).as_ref() != Some(&before);
+    let (JobState::Armed { .. } | JobState::Rebooting) = before.state else { return bad };
+    if !of_this_boot {
+        return bad;
+    }
+    if restarts && before.state == (JobState::Armed { held: Some(Held::ExternalReboot) }) {
+        bad.push("R6: the gateway is restarted, which was left to somebody else".into());
+    }
+    let after = seed::job(now);
+    let waits = |job: &Job| matches!(job.state, JobState::Armed { .. } | JobState::Rebooting);
+    let same = after.as_ref().is_some_and(|job| waits(job) && job.counters.trials == before.counters.trials);
+    if !same {
+        let after = after.map(|job| (job.state, job.counters.trials));
+        bad.push(format!("R6: the trial is judged before its boot: {after:?}"));
+    }
+    bad
+}
+
+/// Whether a text says something, and is no bare code.
+pub(crate) fn is_sentence(text: &str) -> bool {
+    let is_word = |word: &&str| word.chars().filter(|char| char.is_alphabetic()).count() > 1;
+    text.split_whitespace().filter(is_word).count() >= 3
+}
+
 /// R2: nothing that was there, or was answered, is lost.
 pub(crate) fn kept(run: &Run) -> Vec<String> {
     let mut bad = Vec::new();
@@ -85,8 +151,7 @@ pub(crate) fn kept(run: &Run) -> Vec<String> {
     if let Some(what) = seed::missing(after) {
         bad.push(format!("R2: {what} is lost"));
     }
-    let count =
-        |journal: &ota_testkit::MemJournal| journal.records(0, 1000).map_or(0, |records| records.len());
+    let count = |journal: &MemJournal| journal.records(0, 1000).map_or(0, |records| records.len());
     if count(after) < count(before) {
         bad.push("R2: audit records are lost".into());
     }
@@ -173,4 +238,15 @@ fn noted(disk: &Disk) -> Option<String> {
 
 fn wrong_end(job: &Job, disk: &Disk) -> String {
     format!("R5: wrong end on {:?} after {} trial boots: {:?}", disk.running, disk.trial_boots, job.state)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_or_a_word_alone_is_no_sentence() {
+        assert!(!is_sentence("") && !is_sentence("OTA_007") && !is_sentence("Error: 5 (os 28)"));
+        assert!(is_sentence("checksum differs: expected 00, found 01"));
+    }
 }

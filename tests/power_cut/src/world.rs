@@ -309,6 +309,15 @@ impl Play {
         Some((whole.content, if undamaged { Behaviour::Good } else { behaviour }))
     }
 
+    /// Whether what a slot holds is whole and good, or was confirmed by hand.
+    pub(crate) fn is_sound(&self, disk: &Disk, slot: Slot) -> bool {
+        match self.behaviour(disk, slot) {
+            Some((_, Behaviour::Good)) => true,
+            Some((_, Behaviour::Unhealthy)) => disk.answered.confirming,
+            _ => false,
+        }
+    }
+
     fn judge_env_write(&self, state: &mut State, offset: usize, bytes: &[u8]) -> Vec<String> {
         state.judged.env_writes += 1;
         let mut bad = Vec::new();

@@ -2,7 +2,7 @@
 //!
 //! They stand here, outside everything that is shipped. Mistakes of the medium (a sync that is left out, both copies at
 //! once) are in [`crate::world`], the one of the boot script in [`crate::board`], the one of the store in
-//! [`crate::ledger`]; those that no disk shows in [`crate::trace`] and [`crate::restart`].
+//! [`crate::ledger`], the one of the boot id in [`crate::rig`]; those that no disk shows in [`crate::trace`] and [`crate::restart`].
 
 use std::sync::Arc;
 
@@ -27,10 +27,11 @@ pub(crate) enum Wrong {
     ResetIgnoresMark,
     AnswerBeforeRecord,
     FloorBeforeConfirm,
+    RestartIsReboot,
 }
 
 impl Wrong {
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::NoSlotSync,
         Self::NoEnvSync,
         Self::BothCopies,
@@ -40,6 +41,7 @@ impl Wrong {
         Self::ResetIgnoresMark,
         Self::AnswerBeforeRecord,
         Self::FloorBeforeConfirm,
+        Self::RestartIsReboot,
     ];
 
     /// As `threat-model.md` calls it.
@@ -54,6 +56,15 @@ impl Wrong {
             Self::ResetIgnoresMark => "counter reset that ignores the not-bootable mark",
             Self::AnswerBeforeRecord => "answer before the record",
             Self::FloorBeforeConfirm => "floor raised before confirm",
+            Self::RestartIsReboot => "daemon restart taken for a reboot",
+        }
+    }
+
+    /// The rule that has to show it, where it breaks only one.
+    pub(crate) const fn shown_by(self) -> Option<&'static str> {
+        match self {
+            Self::RestartIsReboot => Some("R6: "),
+            _ => None,
         }
     }
 }

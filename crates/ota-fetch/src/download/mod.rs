@@ -3,6 +3,8 @@
 
 mod answer;
 mod log;
+#[cfg(test)]
+mod order_tests;
 mod pace;
 mod part;
 #[cfg(test)]
