@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use ota_core::{
-    ByteCount, ErrorCode, OtaError,
+    ByteCount, ErrorCode, OtaError, Sha256Digest, Slot,
     ports::{Flow, WriteProgress},
     release::{ImageKind, Packing},
 };
@@ -13,6 +13,7 @@ use super::{
     tools::{Mounted, compressed, pack, read, run, tree},
 };
 use crate::{
+    FileSystemSpec,
     archive::{
         tests::{archive, entry},
         walk,
@@ -40,6 +41,13 @@ fn an_archive_becomes_a_fresh_file_system_that_gnu_tar_finds_the_same() {
         run("e2fsprogs", "e2fsck", &["-f", "-n", path], Path::new("/"));
         let head = run("e2fsprogs", "dumpe2fs", &["-h", path], Path::new("/"));
         assert!(head.contains("Filesystem volume name:   rootfs-B\n"), "{head}");
+        // Of this image on this slot, and of no other: the boot loader and fstab may go by either.
+        let spec = FileSystemSpec::of("rootfs", Slot::B, &Sha256Digest::of(&image));
+        assert!(head.contains(&format!("Filesystem UUID:          {}\n", spec.uuid)), "{head}");
+        let probed =
+            |what| run("util-linux", "blkid", &["-p", "-s", what, "-o", "value", path], Path::new("/"));
+        assert_eq!((probed("LABEL"), probed("UUID")), ("rootfs-B\n".to_owned(), format!("{}\n", spec.uuid)));
+        assert_ne!(spec.uuid, FileSystemSpec::of("rootfs", Slot::A, &Sha256Digest::of(&image)).uuid);
         assert!(head.contains("Filesystem state:         clean\n"), "{head}");
         assert!(matches!(told.last(), Some(WriteProgress::ReadBack(all)) if all.get() == image.len() as u64));
         let mounted = Mounted::new(&slot);
