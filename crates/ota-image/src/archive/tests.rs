@@ -281,7 +281,6 @@ fn no_mutation_of_an_archive_panics_or_gives_a_name_that_leads_elsewhere() {
         archive(&[entry(b"././@LongLink", b'L', b"", b"long/name\0"), entry(b"l", b'2', b"../a", b"")]),
         archive(&[entry(b"g", b'g', b"", &record("comment", b"x")), entry(b"n", b'3', b"", b"")]),
     ];
-    let policy = ArchivePolicy { device_nodes: true, ..POLICY };
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     for round in 0..100_000 {
         let mut bytes = seeds[round % seeds.len()].clone();
@@ -297,9 +296,6 @@ fn no_mutation_of_an_archive_panics_or_gives_a_name_that_leads_elsewhere() {
         if dice.roll(16) == 0 {
             bytes.truncate(dice.roll(bytes.len()));
         }
-        for entry in seen(&bytes, policy).0 {
-            let path = entry.path.as_bytes();
-            assert!(!path.starts_with(b"/") && path.split(|b| *b == b'/').all(|part| part != b".."));
-        }
+        crate::fuzzing::tar_entries(&bytes);
     }
 }
