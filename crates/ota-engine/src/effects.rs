@@ -453,9 +453,14 @@ fn write_image(
     open: &(dyn Fn() -> Result<Box<dyn ImageReader>, PortError> + Sync),
     observer: Watch<'_>,
 ) -> Result<ImageExpectation, PortError> {
-    let head = KeepHead::of(open()?, shared.ports.inspector.head_len())?;
-    let vouched = bytes_alone(expect);
-    let facts = shared.facts_of(&vouched, &head, open()?, None, observer)?;
+    let facts = match shared.known_facts(expect) {
+        Some(facts) => facts,
+        // Not since this start: once more in memory, so that what is written can be held against it.
+        None => {
+            let head = KeepHead::of(open()?, shared.ports.inspector.head_len())?;
+            shared.facts_of(&bytes_alone(expect), &head, open()?, None, observer)?
+        }
+    };
     let Some(unpacked) = &facts.unpacked else {
         shared.ports.slots.write(slot, &mut *open()?, expect, observer)?;
         return Ok(expect);

@@ -10,8 +10,9 @@ use ota_core::{
     error::{OtaError, PortError, PortErrorKind},
     job::{Input, InstallOptions, Job, JobKind, JobStatus, Priority, Strategy},
     ports::{
-        AuditLog, BootControl, Clock, HealthChecks, ImageInspector, ImageStore, ImageVerifier, JobJournal,
-        JobPage, Rebooter, SafetyGate, Settings, SlotFacts, SlotWriter, SystemProbe, UpdateSource,
+        AuditLog, BootControl, Clock, HealthChecks, ImageExpectation, ImageFacts, ImageInspector, ImageStore,
+        ImageVerifier, JobJournal, JobPage, Rebooter, SafetyGate, Settings, SlotFacts, SlotWriter,
+        SystemProbe, UpdateSource,
     },
     release::Release,
     safety::{SafetyReport, SafetyStep},
@@ -115,6 +116,8 @@ pub(crate) struct Shared {
     pub(crate) releases: Mutex<Vec<(Release, usize)>>,
     /// One uploaded image is verified at a time.
     pub(crate) examining: Arc<Semaphore>,
+    /// The packed image that was looked into last, and what is in it; see [`Shared::known_facts`].
+    pub(crate) looked_into: Mutex<Option<(ImageExpectation, ImageFacts)>>,
     /// What excludes installs now; see [`crate::claim`].
     pub(crate) claimed: Mutex<Option<String>>,
     /// The factory reset that waits for a boot.
@@ -169,6 +172,7 @@ impl Engine {
             active: watch::Sender::new(None),
             releases: Mutex::default(),
             examining: Arc::new(Semaphore::new(1)),
+            looked_into: Mutex::default(),
             claimed: Mutex::default(),
             reset: Mutex::default(),
             checked: tokio::sync::Mutex::default(),

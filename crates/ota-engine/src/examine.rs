@@ -1,7 +1,7 @@
 //! Verifies images that people upload: signature first, then format, then whether they fit this device.
 
 use std::sync::{
-    Arc,
+    Arc, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -141,7 +141,18 @@ impl Shared {
         if facts.packing.is_none() {
             return Ok(facts);
         }
-        inspector.look_inside(facts, vouched, &mut Front::new(bytes, vouched.size), signed, observer)
+        let mut bytes = Front::new(bytes, vouched.size);
+        let facts = inspector.look_inside(facts, vouched, &mut bytes, signed, observer)?;
+        let of = ImageExpectation { size: vouched.size, sha256: vouched.sha256 };
+        *self.looked_into.lock().unwrap_or_else(PoisonError::into_inner) = Some((of, facts.clone()));
+        Ok(facts)
+    }
+
+    /// What is in the packed image of this length and digest, where this run has looked into it. It says what was in those bytes,
+    /// not what lies in staging by now: whoever unpacks that holds what comes out against it.
+    pub(crate) fn known_facts(&self, image: ImageExpectation) -> Option<ImageFacts> {
+        let known = self.looked_into.lock().unwrap_or_else(PoisonError::into_inner);
+        known.as_ref().filter(|(of, _)| *of == image).map(|(_, facts)| facts.clone())
     }
 }
 

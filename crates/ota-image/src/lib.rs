@@ -8,6 +8,8 @@ pub mod archive;
 mod error;
 mod filesystem;
 mod frames;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod inspector;
 mod packing;
 mod tree;

@@ -184,11 +184,22 @@ pub fn read_expected_with_tail(
     keep: usize,
     observer: Observer<'_>,
 ) -> Result<ContentWithTail, PortError> {
-    let mut hasher = ContentHasher::new(also);
+    read_on_with_tail(ContentHasher::new(also), image, expect, keep, observer)
+}
+
+/// The same of a stream whose first bytes `hasher` has taken already: `image` goes on behind them. `expect` is about all of it.
+pub(crate) fn read_on_with_tail(
+    mut hasher: ContentHasher,
+    image: &mut dyn ImageReader,
+    expect: Expected,
+    keep: usize,
+    observer: Observer<'_>,
+) -> Result<ContentWithTail, PortError> {
+    let from = hasher.size;
     let mut before_tail = hasher.clone();
     let mut tail = Vec::new();
     let tail_at = expect.size.get().saturating_sub(keep as u64);
-    read_steps(image, expect, observer, |bytes| {
+    read_steps(image, from, expect, observer, |bytes| {
         let ahead = usize::try_from(tail_at.saturating_sub(hasher.size)).unwrap_or(usize::MAX);
         let (before, after) = bytes.split_at(ahead.min(bytes.len()));
         hasher.update(before);
@@ -204,12 +215,13 @@ pub fn read_expected_with_tail(
 
 fn read_steps(
     image: &mut dyn ImageReader,
+    from: u64,
     expect: Expected,
     observer: Observer<'_>,
     mut take: impl FnMut(&[u8]),
 ) -> Result<(), PortError> {
     let mut buffer = vec![0; READ_SIZE];
-    let mut read = 0;
+    let mut read = from;
     loop {
         let filled = fill(image, &mut buffer)?;
         let Some(bytes) = buffer.get(..filled).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };

@@ -9,6 +9,8 @@ pub mod checksums;
 pub mod digest;
 pub mod error;
 pub mod format;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 pub mod keylist;
 pub mod keyring;
 pub mod moment;

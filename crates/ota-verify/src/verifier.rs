@@ -3,7 +3,7 @@
 use std::{fmt, num::NonZeroU32, sync::Arc};
 
 use ota_core::{
-    OtaError, Timestamp,
+    ByteCount, OtaError, Timestamp,
     error::{PortError, PortErrorKind},
     ports::{Clock, FileEnd, ImageExpectation, ImageReader, ImageVerifier, Observer, Stated, VerifyPolicy},
     release::{Assurance, ChecksumFile, DetachedSignature, Evidence, Vouched},
@@ -12,7 +12,7 @@ use ota_core::{
 use crate::{
     blocks::Blocks,
     checksums::{MAX_CHECKSUMS, Sums},
-    digest::{self, ContentDigests, Expected},
+    digest::{self, ContentDigests, ContentWithTail, Expected, HashKind},
     error::{Refusal, VerifyError},
     keylist::KeyList,
     keyring::{self, Keyring},
@@ -241,7 +241,20 @@ impl KeyringVerifier {
         policy: VerifyPolicy,
         observer: Observer<'_>,
     ) -> Result<Verdict, PortError> {
-        let expect = expect.into();
+        let expect: Expected = expect.into();
+        self.verify_read(expect.size, evidence, policy, |kinds| {
+            digest::read_expected_with_tail(image, expect, kinds, MAX_TRAILER, observer)
+        })
+    }
+
+    /// The same of an image that `read` reads: with the digests that it is asked for, and its last [`MAX_TRAILER`] bytes.
+    pub(crate) fn verify_read(
+        &self,
+        length: ByteCount,
+        evidence: &Evidence,
+        policy: VerifyPolicy,
+        read: impl FnOnce(Vec<HashKind>) -> Result<ContentWithTail, PortError>,
+    ) -> Result<Verdict, PortError> {
         let required = self.required(policy);
         let parsed = Parsed::all(&evidence.signatures)?;
         let (sums, mut findings) = match &evidence.checksums {
@@ -249,9 +262,9 @@ impl KeyringVerifier {
             None => (None, Vec::new()),
         };
         let kinds = digests(&parsed).into_iter().chain(sums.as_ref().map(Sums::kind));
-        let read = digest::read_expected_with_tail(image, expect, kinds, MAX_TRAILER, observer)?;
+        let read = read(kinds.collect())?;
         self.collect(&read.content, &parsed, &mut findings);
-        if let Some((trailer, image_len)) = Trailer::decode(&read.tail, expect.size.get())? {
+        if let Some((trailer, image_len)) = Trailer::decode(&read.tail, length.get())? {
             let signed = Parsed::all(&trailer.signatures)?;
             let manifest = ContentDigests::of(&trailer.manifest, digests(&signed));
             self.collect(&manifest, &signed, &mut findings);

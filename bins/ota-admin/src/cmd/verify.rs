@@ -1,6 +1,14 @@
 //! `ota-admin verify`: a device's verdict, without a device. The same code decides: `ota-verify`, then `ota-image`.
 
-use std::{num::NonZeroU32, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
 
 use anyhow::{Context as _, bail};
 use ota_core::{
@@ -36,6 +44,14 @@ pub(crate) struct Args {
     /// Signed key list of the device.
     #[arg(long, value_name = "FILE")]
     pub(crate) key_list: Option<PathBuf>,
+    /// Number of the newest key list that the device has accepted, 0 for none: an older list, or none then, leaves no key
+    /// that is trusted.
+    #[arg(long, value_name = "SERIAL")]
+    pub(crate) key_list_serial: Option<u64>,
+    /// Latest time that the device knows to be past (its build, its newest key list, its newest good check of an update
+    /// source): validity is not judged at an earlier one.
+    #[arg(long, value_name = "TIME")]
+    pub(crate) time_floor: Option<jiff::Timestamp>,
     /// Model of the device; a one-file image must be made for it.
     #[arg(long)]
     pub(crate) model: Option<String>,
@@ -177,7 +193,11 @@ fn version<'a>(args: &'a Args, verdict: &'a Verdict) -> Option<&'a Version> {
 /// What a device would also look at, and was not asked for here.
 fn not_checked(args: &Args, verdict: &Verdict) -> Vec<&'static str> {
     let floor = args.floor.is_none() || version(args, verdict).is_none();
+    let (list, serial) = (args.key_list.is_some(), args.key_list_serial.is_some());
     let open = [
+        (!list && !serial, "key list"),
+        (list && !serial, "key list serial"),
+        (args.time_floor.is_none(), "time floor"),
         (args.model.is_none(), "model"),
         (args.release_version.is_none(), "release version"),
         (floor, "floor"),
@@ -188,20 +208,35 @@ fn not_checked(args: &Args, verdict: &Verdict) -> Vec<&'static str> {
 
 /// The verifier of the device; and, where its key list cannot be used, why.
 fn verifier(args: &Args, now: Timestamp) -> anyhow::Result<(KeyringVerifier, Option<String>)> {
+    let floor = Arc::new(AtomicI64::new(args.time_floor.map_or(i64::MIN, jiff::Timestamp::as_millisecond)));
+    let stored = Arc::clone(&floor);
     let mut config = VerifyConfig::new(Arc::new(At(now)), Timestamp::from_secs(0));
+    config.stored_floor = Arc::new(move || Some(Timestamp::from_millis(stored.load(Ordering::Relaxed))));
     config.threshold = args.threshold;
     config.development_keys = args.development_keys;
     config.model.clone_from(&args.model);
     config.x509 =
         X509Policy { extended_key_usage: args.extended_key_usage.into(), require_crl: args.require_crl };
     let verifier = KeyringVerifier::new(Keyring::load(&args.keys)?, config.clone());
-    let Some(path) = &args.key_list else { return Ok((verifier, None)) };
-    Ok(match verifier.load_key_list(path, 0) {
-        Ok(Some(list)) => (verifier.with_key_list(list), None),
-        Ok(None) => bail!("{} is not there", path.display()),
-        // As on the device: until there is a good list, no key is trusted.
+    let accepted = args.key_list_serial.unwrap_or(0);
+    let list = match &args.key_list {
+        Some(path) if !path.exists() => bail!("{} is not there", path.display()),
+        Some(path) => verifier.load_key_list(path, accepted),
+        None => Ok(None),
+    };
+    // As on the device: where a list cannot be used, or one was accepted once and there is none, no key is trusted.
+    let without_keys = |why: String| {
+        (KeyringVerifier::new(Keyring::default(), config), Some(format!("{why}; no key is trusted")))
+    };
+    Ok(match list {
+        Ok(Some(list)) => {
+            floor.fetch_max(list.issued().as_millis(), Ordering::Relaxed);
+            (verifier.with_key_list(list), None)
+        }
+        Ok(None) if accepted == 0 => (verifier, None),
+        Ok(None) => without_keys(format!("key list {accepted} was accepted once, and now there is none")),
         Err(refused @ (VerifyError::Content { .. } | VerifyError::TooLarge { .. })) => {
-            (KeyringVerifier::new(Keyring::default(), config), Some(format!("{refused}; no key is trusted")))
+            without_keys(refused.to_string())
         }
         Err(error) => return Err(error.into()),
     })

@@ -252,9 +252,11 @@ async fn label_floor_and_format_count_as_on_the_device_and_what_was_not_asked_is
     let embed = ["--embed", "--to", &to, "--release-version", "v5.0.5", "--model", "IGW-5000"];
     assert_eq!(publisher.sign("rootfs.squashfs", &embed).await.exit, 0);
     let (exit, verdict) = publisher.verify("rootfs.ota", &[]).await;
-    let open = serde_json::json!(["model", "release version", "floor", "slot size"]);
+    let open =
+        serde_json::json!(["key list", "time floor", "model", "release version", "floor", "slot size"]);
     assert_eq!((exit, &verdict["not_checked"]), (0, &open), "{verdict}");
-    let all = ["--model", "IGW-5000", "--slot-size", "9000000", "--floor", "5.0.5"];
+    let all = ["--model", "IGW-5000", "--slot-size", "9000000", "--floor", "5.0.5", "--key-list-serial", "0"];
+    let all = [&all[..], &["--time-floor", "2025-03-10T14:30:00Z"]].concat();
     let (exit, verdict) =
         publisher.verify("rootfs.ota", &[&all[..], &["--release-version", "v5.0.5"]].concat()).await;
     assert_eq!((exit, &verdict["not_checked"]), (0, &serde_json::json!([])), "{verdict}");
@@ -292,6 +294,49 @@ async fn what_lies_beside_the_image_and_what_a_signature_is_counts_as_on_the_dev
     let (exit, verdict) = publisher.verify("rootfs.squashfs", &["--key-list", &list]).await;
     assert_eq!((exit, &verdict["reason"]), (16, &"untrusted".into()), "{verdict}");
     assert!(verdict["key_list"].as_str().unwrap().contains("no key is trusted"), "{verdict}");
+}
+
+#[tokio::test]
+async fn the_key_list_and_the_time_that_a_device_has_seen_count_in_its_verdict() {
+    let publisher = Publisher::new().await;
+    assert_eq!(publisher.sign("rootfs.squashfs", &[]).await.exit, 0);
+    let (old, new) = ("7\nissued 2025-03-10T14:30:00Z", "8\nissued 2099-01-01T00:00:00Z");
+    for (name, list) in [("old.list", old), ("new.list", new)] {
+        fs::write(publisher.path(name), format!("ota-key-list 1\nserial {list}\n")).unwrap();
+        assert_eq!(publisher.sign(name, &[]).await.exit, 0);
+    }
+    let (old, new) = (publisher.path("old.list"), publisher.path("new.list"));
+    let verify = async |more: &[&str]| publisher.verify("rootfs.squashfs", more).await;
+
+    let (exit, verdict) = verify(&["--key-list", &old]).await;
+    let open = serde_json::json!([
+        "key list serial",
+        "time floor",
+        "model",
+        "release version",
+        "floor",
+        "slot size"
+    ]);
+    assert_eq!((exit, &verdict["not_checked"]), (0, &open), "{verdict}");
+    let (exit, verdict) = verify(&["--key-list", &old, "--key-list-serial", "7"]).await;
+    assert_eq!((exit, &verdict["not_checked"][0]), (0, &"time floor".into()), "{verdict}");
+    // An older list than one that the device has accepted, and none at all, bring no retired key back.
+    for (more, why) in [
+        (&["--key-list", &*old, "--key-list-serial", "8"][..], "key list 7 is older than 8"),
+        (&["--key-list-serial", "8"], "key list 8 was accepted once"),
+    ] {
+        let (exit, verdict) = verify(more).await;
+        assert_eq!((exit, &verdict["reason"]), (16, &"untrusted".into()), "{verdict}");
+        assert!(verdict["key_list"].as_str().unwrap().contains(why), "{verdict}");
+    }
+    // What has run out by a time that is surely past stays so, whatever the clock says; a list has such a time, too.
+    let (exit, verdict) = verify(&["--time-floor", "2025-03-10T14:30:00Z"]).await;
+    assert_eq!((exit, &verdict["not_checked"][0]), (0, &"key list".into()), "{verdict}");
+    for more in [["--time-floor", "2099-01-01T00:00:00Z"], ["--key-list", &*new]] {
+        let (exit, verdict) = verify(&more).await;
+        assert_eq!((exit, &verdict["reason"]), (16, &"expired".into()), "{verdict}");
+        assert!(verdict["message"].as_str().unwrap().contains("2099-01-01T00:00:00Z"), "{verdict}");
+    }
 }
 
 #[tokio::test]

@@ -89,7 +89,7 @@ async fn what_we_publish_python_tuf_reads_over_http() {
 
 #[tokio::test]
 async fn a_repository_of_tuf_on_ci_is_accepted_at_its_time_and_not_much_later() {
-    let vector = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tuf-static/tuf-on-ci-0.11");
+    let vector = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors/tuf-on-ci-0.11");
     let text = |name: &str| fs::read_to_string(vector.join(name)).unwrap().trim().to_owned();
     let url = |folder: &str| Url::from_directory_path(vector.join(folder)).unwrap();
     let store = tempfile::tempdir().unwrap();

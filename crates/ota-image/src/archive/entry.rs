@@ -56,6 +56,16 @@ pub enum EntryKind {
     },
 }
 
+impl EntryKind {
+    /// How much data there is behind its header.
+    pub(super) const fn size(&self) -> u64 {
+        match self {
+            Self::File { size } => *size,
+            _ => 0,
+        }
+    }
+}
+
 /// Extended headers that wait for their entry.
 #[derive(Debug, Default)]
 pub(super) struct Extended {
@@ -105,10 +115,13 @@ impl Entry {
             let value = pax.map_or(what, Ok).map_err(|error| refused(&format!("is damaged: {error}")))?;
             u32::try_from(value).map_err(|_| refused("has a number beyond all bounds"))
         };
-        let size = header.entry_size().map_err(|error| refused(&format!("is damaged: {error}")))?;
-        if records.size.is_some_and(|stated| stated != size) {
-            return Err(refused("has two sizes"));
-        }
+        let told = header.entry_size().map_err(|error| refused(&format!("is damaged: {error}")))?;
+        let size = match records.size {
+            // GNU tar, Python and Go leave zero where the field has no room.
+            Some(stated) if told == 0 || told == stated => stated,
+            Some(_) => return Err(refused("has two sizes")),
+            None => told,
+        };
         let link = match (records.linkpath, extended.long_link) {
             (Some(link), _) => link.to_vec(),
             (None, Some(long)) => without_zero(long),

@@ -9,8 +9,11 @@
 //!   new file system, a relative one must not climb above it.
 //! - Nothing twice; device nodes only where [`ArchivePolicy::device_nodes`] says so; the sizes together within
 //!   [`ArchivePolicy::capacity`].
+//! - A size is the header's; where that is zero, the one of the extended header (`size`), which is how a POSIX archive has a file of
+//!   8 GiB and more. Two sizes that differ are refused: two readers would unpack two things.
 //! - What cannot be kept is refused and not dropped: sparse files, ACLs in text form, changed files of incremental backups.
 
+mod blocks;
 mod entry;
 mod ledger;
 mod name;
@@ -19,20 +22,18 @@ mod pax;
 use std::io::{self, Read};
 
 use ota_core::ByteCount;
-use tar::{Archive, EntryType};
+use tar::{EntryType, Header};
 
 pub use entry::{Entry, EntryKind};
 pub use name::InnerPath;
 
-use self::{entry::Extended, ledger::Ledger};
+use self::{blocks::Blocks, entry::Extended, ledger::Ledger};
 use crate::error::ImageError;
 
 /// Longest extended header.
 const MAX_EXTENDED: u64 = 1 << 20;
 /// Most entries.
 const MAX_ENTRIES: u64 = 1_000_000;
-/// Zeros that end an archive.
-const END_MARK: u64 = 1024;
 /// What an entry takes at least, beside its data: an inode.
 const INODE: u64 = 128;
 /// What data takes at least: whole blocks of the smallest size.
@@ -67,29 +68,26 @@ pub fn walk<R: Read>(
     policy: ArchivePolicy,
     mut act: impl FnMut(&Entry, &mut dyn Read) -> Result<(), ImageError>,
 ) -> Result<Contents, ImageError> {
-    let mut archive = Archive::new(Tail { stream, zeros: 0 });
+    let mut blocks = Blocks::new(stream);
     let (mut ledger, mut extended) = (Ledger::default(), Extended::default());
     let mut contents = Contents::default();
-    for raw in archive.entries().map_err(unreadable)?.raw(true) {
-        let mut raw = raw.map_err(unreadable)?;
-        let header = raw.header().clone();
+    while let Some(header) = blocks.header()? {
         if let Some(place) = extended.place(header.entry_type()) {
-            *place = Some(small(&mut raw)?);
+            *place = Some(small(&mut blocks, &header)?);
             continue;
         }
         if header.entry_type() == EntryType::XGlobalHeader {
-            pax::check_global(&small(&mut raw)?)?;
+            pax::check_global(&small(&mut blocks, &header)?)?;
             continue;
         }
         let entry = Entry::read(&header, std::mem::take(&mut extended))?;
         contents.add(&entry, policy)?;
         ledger.admit(&entry)?;
-        act(&entry, &mut raw)?;
+        act(&entry, &mut blocks.data(entry.kind.size()))?;
     }
     if !extended.is_empty() {
         return Err(ImageError::archive("the archive is cut short: an extended header without its entry"));
     }
-    ends(archive.into_inner())?;
     Ok(contents)
 }
 
@@ -124,54 +122,17 @@ fn unreadable(error: io::Error) -> ImageError {
 }
 
 /// All of an extended header.
-fn small<R: Read>(raw: &mut tar::Entry<'_, R>) -> Result<Vec<u8>, ImageError> {
-    let size = raw.header().entry_size().map_err(unreadable)?;
+fn small<R: Read>(blocks: &mut Blocks<R>, header: &Header) -> Result<Vec<u8>, ImageError> {
+    let size = header.entry_size().map_err(unreadable)?;
     if size > MAX_EXTENDED {
         return Err(ImageError::archive(format!("an extended header of {size} bytes")));
     }
     let mut bytes = Vec::new();
-    raw.read_to_end(&mut bytes).map_err(unreadable)?;
+    blocks.data(size).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 == size {
         Ok(bytes)
     } else {
         Err(ImageError::archive("the archive is cut short in an extended header"))
-    }
-}
-
-/// Behind the last entry there are zeros and nothing else: at least the two blocks that end an archive.
-fn ends<R: Read>(mut tail: Tail<R>) -> Result<(), ImageError> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let read = tail.read(&mut buffer).map_err(unreadable)?;
-        let bytes = buffer.get(..read).unwrap_or_default();
-        if bytes.iter().any(|byte| *byte != 0) {
-            return Err(ImageError::archive("something follows the end of the archive"));
-        }
-        if read == 0 {
-            break;
-        }
-    }
-    if tail.zeros < END_MARK {
-        return Err(ImageError::archive("the archive is cut short: its end is missing"));
-    }
-    Ok(())
-}
-
-/// Counts the zeros at the end of what was read.
-struct Tail<R> {
-    stream: R,
-    zeros: u64,
-}
-
-impl<R: Read> Read for Tail<R> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let read = self.stream.read(buf)?;
-        let bytes = buf.get(..read).unwrap_or_default();
-        match bytes.iter().rposition(|byte| *byte != 0) {
-            Some(last) => self.zeros = (read - last - 1) as u64,
-            None => self.zeros += read as u64,
-        }
-        Ok(read)
     }
 }
 

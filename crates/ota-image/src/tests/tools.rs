@@ -3,30 +3,39 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Child, Command, Stdio},
 };
 
 use tempfile::TempDir;
 
-/// Runs a program and gives what it said; fails with the name of its Debian package.
-#[track_caller]
-pub(super) fn run(package: &str, program: &str, arguments: &[&str], folder: &Path) -> String {
+/// A program as the tests run it.
+fn program(name: &str, arguments: &[&str], folder: &Path) -> Command {
     #[expect(clippy::disallowed_methods, reason = "the tests are the owner of these programs")]
-    let mut command = Command::new(program);
+    let mut command = Command::new(name);
     command
         .args(arguments)
         .current_dir(folder)
         .env("PATH", "/usr/sbin:/sbin:/usr/bin:/bin")
         .env("LC_ALL", "C");
-    let output = command.output();
-    let output =
-        output.unwrap_or_else(|e| panic!("cannot run {program} ({e}): install the package {package}"));
+    command
+}
+
+/// Runs a program and gives what it said; fails with the name of its Debian package.
+#[track_caller]
+pub(super) fn run(package: &str, name: &str, arguments: &[&str], folder: &Path) -> String {
+    let output = program(name, arguments, folder).output();
+    let output = output.unwrap_or_else(|e| panic!("cannot run {name} ({e}): install the package {package}"));
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(
-        output.status.success(),
-        "{program} {arguments:?}: {said}; this test needs root and loop devices"
-    );
+    assert!(output.status.success(), "{name} {arguments:?}: {said}; this test needs root and loop devices");
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Packs a tree as it is read; ends when nobody reads any more.
+pub(super) fn packing(folder: &Path, format: &str) -> Child {
+    let arguments = ["--create", "--file", "-", "--directory", "root", "--format", format, "."];
+    let mut command = program("tar", &arguments, folder);
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+    child.unwrap_or_else(|e| panic!("cannot run tar ({e}): install the package tar"))
 }
 
 /// A folder with a tree `root` that has everything that a root file system has, but for device nodes.

@@ -57,6 +57,32 @@ fn a_revocation_list_that_another_ca_signed_does_not_count_as_one() {
     assert!(verify(&keys.verifier_now(), IMAGE, &[cms(pki.sign("signer"))], STRICT).is_err());
 }
 
+/// A list names its CA, not the key of it. A CA whose key was renewed may take back with the new key what it signed with the old
+/// one, and that looks like two CAs of one name: so the newest list of the name must be signed with the key of the chain, else it
+/// is refused. See docs/security.md.
+#[test]
+fn of_two_cas_of_one_name_the_one_without_the_newest_list_is_refused() {
+    let (one, two) = (Pki::with_signer(), Pki::with_signer());
+    let later = now() + 5 * DAY;
+    let roots = [read(&one.pem("root")), read(&two.pem("root"))];
+    let lists = [
+        read(&one.list("root", &[], "01", now() - DAY..later)),
+        read(&two.list("root", &[], "01", now()..later)),
+    ];
+    let signatures = [[cms(one.sign("signer"))], [cms(two.sign("signer"))]];
+    let both: [(&str, &[u8]); 2] = [("one.pem", &roots[0]), ("two.pem", &roots[1])];
+    let without = Keys::named(&both).verifier_now();
+    for signature in &signatures {
+        accepted(&without, IMAGE, signature);
+    }
+    for names in [["one.crl", "two.crl"], ["two.crl", "one.crl"]] {
+        let listed: [(&str, &[u8]); 2] = [(names[0], &lists[0]), (names[1], &lists[1])];
+        let with = Keys::named(&[both, listed].concat()).verifier_now();
+        accepted(&with, IMAGE, &signatures[1]);
+        assert!(verify(&with, IMAGE, &signatures[0], STRICT).is_err());
+    }
+}
+
 #[test]
 fn where_a_revocation_list_is_required_a_missing_or_expired_one_refuses() {
     let pki = Pki::with_signer();

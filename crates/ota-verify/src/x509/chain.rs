@@ -226,6 +226,12 @@ impl Authority<'_> {
                 SignatureFault::Revoked,
                 format!("no current revocation list covers its chain: {error}, it is {moment}"),
             ),
+            Error::InvalidCrlSignatureForPublicKey => (
+                SignatureFault::Malformed,
+                "the newest revocation list of its CA's name is signed with another key; take that list away, or give \
+                 each CA a name of its own"
+                    .into(),
+            ),
             Error::UnknownIssuer | Error::InvalidSignatureForPublicKey => {
                 (SignatureFault::Untrusted, "it does not chain to a CA that this device trusts".into())
             }
