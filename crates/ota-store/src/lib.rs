@@ -12,6 +12,7 @@ mod audit;
 mod durable;
 mod error;
 mod jobs;
+mod look;
 mod open;
 mod retention;
 mod schema;
@@ -23,7 +24,7 @@ mod store;
 mod tests;
 mod tokens;
 
-pub use durable::{own_folder, replace as replace_file};
+pub use durable::{own_folder, replace as replace_file, takes_nothing};
 pub use error::StoreError;
 pub use open::{Condition, Opened};
 pub use retention::Cut;
