@@ -359,7 +359,11 @@ impl Runner {
                 if std::mem::replace(&mut self.unrecorded, true) {
                     tracing::debug!(?error, input = name, "the job record could still not be written");
                 } else {
-                    tracing::error!(?error, input = name, "the job record could not be written; trying again");
+                    tracing::error!(
+                        ?error,
+                        input = name,
+                        "the job record could not be written; trying again"
+                    );
                 }
                 let outbox = self.outbox.clone();
                 tokio::spawn(async move {

@@ -24,8 +24,8 @@ use crate::{
     sift::sift,
 };
 
-/// Most bytes of database and log that are copied. The unit gives the daemon 96 MiB before it is slowed down.
-pub(crate) const COPIED: u64 = 32 << 20;
+/// Most bytes of database and log that are copied: with them the daemon is still no larger than during an install.
+pub(crate) const COPIED: u64 = 16 << 20;
 
 /// Why `folder` takes no writes and what the operator should do, if that is what `error` comes from.
 pub(crate) fn why_unwritable(folder: &Path, error: &StoreError) -> Option<String> {
