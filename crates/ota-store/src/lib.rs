@@ -4,6 +4,8 @@
 //! call is one committed and synced transaction when it returns. What the boot depends on does not live here but in the
 //! boot environment (`ota-boot`). Sources: `durable-steps.md` section 1, `threat-model.md` R2, R7, A6.
 //!
+//! On a file system that takes no writes the store opens all the same, for reading ([`Condition::Unwritable`]).
+//!
 //! In the folder: `state.db` with its `-wal` and `-shm`, `audit.key`, `audit.anchor`; after damage also
 //! `state.db.damaged-<seconds since the epoch>`, which nobody here ever deletes.
 
