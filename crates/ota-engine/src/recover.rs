@@ -59,7 +59,12 @@ impl Runner {
         let (job, world) = blocking(move || Ok((shared.ports.journal.active()?, world(&shared)))).await?;
         let Some(job) = job else { return Ok(self) };
         let situation = situation(&job, &world);
-        tracing::error!(job = %job.id, state = job.state.name(), ?situation, "job found, and nothing can be recorded: it waits for the next start");
+        tracing::error!(
+            job = %job.id,
+            state = job.state.name(),
+            ?situation,
+            "job found, and nothing can be recorded: it waits for the next start"
+        );
         let undoing = matches!(job.state, JobState::Undoing { .. });
         let elsewhere =
             matches!(situation, Situation::Lost | Situation::OnNewTrial | Situation::OnNewConfirmed);

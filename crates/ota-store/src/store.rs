@@ -8,7 +8,7 @@ use std::{
     },
 };
 
-use ota_core::error::{PortError, PortErrorKind};
+use ota_core::error::{PortError, PortErrorKind, chain};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::{StoreError, anchor::AuditKey, schema};
@@ -109,7 +109,13 @@ impl SqliteStore {
         let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
         match failed {
             None => *failing = None,
-            Some(error) if error.is_of_the_medium() => *failing = Some(error.kind()),
+            Some(error) if error.is_of_the_medium() => {
+                *failing = Some(match error.kind() {
+                    // With the words of the operating system: people are to mend it.
+                    PortErrorKind::Io(_) => PortErrorKind::Io(chain(error)),
+                    told => told,
+                });
+            }
             Some(_) => {}
         }
     }
