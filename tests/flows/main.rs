@@ -36,6 +36,7 @@ mod spec;
 mod stack;
 mod stalls;
 mod trials;
+mod unwritable;
 mod update;
 mod uploads;
 mod watching;

@@ -48,6 +48,14 @@ impl Partition {
         run("mount", &[self.device.as_os_str(), self.mount.as_os_str()]);
     }
 
+    /// `ro` or `rw`.
+    pub(crate) fn remount(&self, how: &str) {
+        let option = format!("remount,{how}");
+        let args = || ["-o".as_ref(), OsStr::new(&option), self.mount.as_os_str()];
+        // Busy as long as somebody has a file open for writing.
+        until("remounted", || process::outcome("mount", args()).unwrap().status.success());
+    }
+
     pub(crate) fn unmount(&self) {
         // A child that is being started has all descriptors until it runs its program.
         until("unmounted", || process::outcome("umount", [self.mount.as_os_str()]).unwrap().status.success());

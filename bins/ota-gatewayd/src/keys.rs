@@ -31,10 +31,10 @@ pub(crate) fn open_verifier(
     match list_of(config, &verifier, floor) {
         Ok(None) if floor == 0 => Ok(verifier),
         Ok(Some(list)) => {
-            if list.serial() > floor {
-                settings.set_value(SERIAL, Some(&list.serial().to_string()))?;
+            // A list that cannot be noted counts in this run all the same: it takes keys away, and the next start notes it.
+            if let Err(error) = note(&**settings, &list, floor) {
+                tracing::error!(error = format!("{error:#}"), "the number of the key list is not recorded");
             }
-            wire::raise_clock_floor(&**settings, list.issued())?;
             tracing::info!(serial = list.serial(), retired = list.retired().len(), "key list accepted");
             Ok(verifier.with_key_list(list))
         }
@@ -44,6 +44,14 @@ pub(crate) fn open_verifier(
             Ok(KeyringVerifier::new(Keyring::default(), strict(config, clock, settings)))
         }
     }
+}
+
+/// From now on no older list is accepted.
+fn note(settings: &dyn Settings, list: &ota_verify::KeyList, floor: u64) -> anyhow::Result<()> {
+    if list.serial() > floor {
+        settings.set_value(SERIAL, Some(&list.serial().to_string()))?;
+    }
+    wire::raise_clock_floor(settings, list.issued())
 }
 
 fn load(config: &Config) -> anyhow::Result<Keyring> {

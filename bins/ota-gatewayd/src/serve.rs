@@ -84,8 +84,11 @@ pub(crate) async fn serve(config: Config, path: PathBuf, ring: LogRing) -> anyho
     Ok(())
 }
 
-/// Records what the daemon itself did. What cannot be recorded is in the log.
+/// Records what the daemon itself did. What cannot be recorded is in the log; where nothing can, that was said at the start.
 async fn audited(store: Arc<SqliteStore>, clock: &Arc<dyn Clock>, action: &'static str, reason: String) {
+    if store.is_read_only() {
+        return;
+    }
     let at = clock.wall();
     let written = tokio::task::spawn_blocking(move || store.append(at, &by("gateway", action, reason))).await;
     if !matches!(written, Ok(Ok(_))) {

@@ -4,6 +4,7 @@ use std::{fs, path::Path};
 
 use anyhow::Context as _;
 use ota_http::{ClientCa, TlsError, TlsMaterial};
+use ota_store::StoreError;
 
 use crate::config::{AtKey as _, ClientAuth, Config, Misfit};
 
@@ -96,13 +97,24 @@ fn self_signed(config: &Config) -> Result<TlsMaterial, TlsError> {
 fn make(config: &Config) -> anyhow::Result<TlsMaterial> {
     let made = self_signed(config)?;
     let [certificate, key] = OWN;
-    for (name, bytes) in [(key, &made.key), (certificate, &made.chain)] {
-        ota_store::replace_file(&config.state.dir, name, bytes)?;
+    let kept = [(key, &made.key), (certificate, &made.chain)]
+        .into_iter()
+        .try_for_each(|(name, bytes)| ota_store::replace_file(&config.state.dir, name, bytes));
+    let path = config.state.dir.join(certificate);
+    match kept {
+        Ok(()) => {
+            tracing::warn!(certificate = %path.display(), "no certificate is configured: a self-signed one was made");
+        }
+        // Or nobody could ask what is wrong.
+        Err(StoreError::File { source, .. }) if ota_store::takes_nothing(&source) => {
+            tracing::error!(
+                certificate = %path.display(),
+                error = %source,
+                "a self-signed certificate was made that cannot be kept: the next start makes another one"
+            );
+        }
+        Err(error) => return Err(error.into()),
     }
-    tracing::warn!(
-        certificate = %config.state.dir.join(certificate).display(),
-        "no certificate is configured: a self-signed one was made"
-    );
     Ok(made)
 }
 

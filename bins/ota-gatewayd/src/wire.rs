@@ -166,7 +166,13 @@ fn unfinished(config: &Config, keyring: &Keyring) -> Vec<String> {
 fn lock_state(folder: &Path) -> anyhow::Result<fs::File> {
     let folder = ota_store::own_folder(folder)?;
     let path = folder.join("daemon.lock");
-    let file = fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+    let file = match fs::OpenOptions::new().create(true).append(true).mode(0o600).open(&path) {
+        // What is open for reading is locked just as well; without the file, the folder is.
+        Err(error) if ota_store::takes_nothing(&error) => {
+            fs::File::open(&path).or_else(|_| fs::File::open(&folder))
+        }
+        file => file,
+    };
     let file = file.with_context(|| format!("opening {}", path.display()))?;
     file.try_lock().with_context(|| format!("another ota-gatewayd works in {}", folder.display()))?;
     Ok(file)
@@ -185,6 +191,9 @@ pub(crate) fn open_store(config: &Config, now: Timestamp) -> anyhow::Result<Sqli
         }
         Condition::NewerSchema { found } => {
             tracing::error!(found, "the store was written by newer software: nothing will be written to it");
+        }
+        Condition::Unwritable { why } => {
+            tracing::error!(why, "the store takes no writes: what is in it is shown, and nothing is changed");
         }
     }
     if let Some(seq) = opened.audit_broken_at {

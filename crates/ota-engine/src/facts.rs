@@ -277,12 +277,10 @@ impl Shared {
     pub(crate) fn view(&self) -> Result<SystemView, EngineError> {
         let active_job = self.active.borrow().clone();
         let boot = self.ports.boot.status();
-        let degraded: Vec<(String, String)> = match self.ports.boot.ready().as_ref().map_err(PortError::kind)
-        {
-            Ok(()) => Vec::new(),
-            Err(PortErrorKind::Unavailable { reason, what }) => vec![((*reason).into(), what.clone())],
-            Err(other) => vec![("env_unreadable".into(), other.to_string())],
-        };
+        let degraded: Vec<_> = against(self.ports.boot.ready(), "env_unreadable")
+            .into_iter()
+            .chain(against(self.ports.journal.ready(), "store_failing"))
+            .collect();
         let boot = boot.ok();
         let booted = self.ports.boot.booted();
         let slot = |slot| self.slot_view(slot, boot.as_ref(), booted);
@@ -325,6 +323,14 @@ impl Shared {
         };
         Ok(SlotView { slot, record, state, capacity })
     }
+}
+
+/// Why updates are refused, by a port that is asked whether it is ready: the contract's word, or `otherwise`, and the sentence.
+fn against(ready: Result<(), PortError>, otherwise: &str) -> Option<(String, String)> {
+    Some(match ready.err()?.kind() {
+        PortErrorKind::Unavailable { reason, what } => ((*reason).into(), what.clone()),
+        other => (otherwise.into(), other.to_string()),
+    })
 }
 
 /// What a slot keeps whatever is written to it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use ota_core::{
     ByteCount, JobId, Sha256Digest, Timestamp,
-    error::PortError,
+    error::{PortError, PortErrorKind},
     job::{
         Counters, Input, InstallOptions, Job, JobKind, JobState, Priority, Situation, Strategy, World,
         after_end, situation,
@@ -29,6 +29,10 @@ impl Runner {
         outbox: mpsc::UnboundedSender<Message>,
     ) -> Result<Self, EngineError> {
         let mut runner = Self::new(Arc::clone(&shared), outbox)?;
+        runner.unrecordable = unrecordable(&shared);
+        if runner.unrecordable.is_some() {
+            return runner.look_only().await;
+        }
         let (job, world) = blocking(move || Ok(look_around(&shared)?)).await?;
         let Some(job) = job else {
             runner.finish_last().await;
@@ -45,6 +49,32 @@ impl Runner {
         // Where the record cannot be written now it is tried again, and reads are answered meanwhile.
         runner.outcome(runner.epoch, Input::Recovered { situation, new_boot }).await;
         Ok(runner)
+    }
+
+    /// Nothing can be recorded before the next start: the job is shown as its record says, and nothing is done for it that
+    /// the record would have to say. So a trial stays one, neither confirmed nor left: the boot loader counts its boots. A switch
+    /// is undone where the record says so already, or the next boot would follow it.
+    async fn look_only(mut self) -> Result<Self, EngineError> {
+        let shared = Arc::clone(&self.shared);
+        let (job, world) = blocking(move || Ok((shared.ports.journal.active()?, world(&shared)))).await?;
+        let Some(job) = job else { return Ok(self) };
+        let situation = situation(&job, &world);
+        tracing::error!(
+            job = %job.id,
+            state = job.state.name(),
+            ?situation,
+            "job found, and nothing can be recorded: it waits for the next start"
+        );
+        let undoing = matches!(job.state, JobState::Undoing { .. });
+        let elsewhere =
+            matches!(situation, Situation::Lost | Situation::OnNewTrial | Situation::OnNewConfirmed);
+        let new_boot = job.boot_id != self.shared.ports.boot.boot_id();
+        self.active = Some(job.clone());
+        self.shared.active.send_replace(Some(job));
+        if undoing && !elsewhere {
+            self.outcome(self.epoch, Input::Recovered { situation, new_boot }).await;
+        }
+        Ok(self)
     }
 
     /// A cut right behind the record of a job's end lost what is noted beside it: it is noted now.
@@ -69,13 +99,29 @@ impl Runner {
     }
 }
 
+/// Why nothing is recorded before the next start. What only failed just now is tried again.
+fn unrecordable(shared: &Shared) -> Option<PortErrorKind> {
+    let error = shared.ports.journal.ready().err()?;
+    matches!(error.kind(), PortErrorKind::Unavailable { .. }).then(|| error.kind().clone())
+}
+
 fn look_around(shared: &Shared) -> Result<(Option<Job>, World), PortError> {
     let ports = &shared.ports;
-    // A store of a newer schema takes no writes; that must not stop the daemon from telling so.
+    // A boot that is not counted must not stop the daemon from answering.
     if let Err(error) = shared.note_boot() {
         tracing::warn!(error = error.chain(), "this boot is not counted");
     }
-    let boot = match ports.boot.status() {
+    let world = world(shared);
+    let job = match ports.journal.active()? {
+        Some(job) => Some(job),
+        None => orphan_trial(shared, &world)?,
+    };
+    Ok((job, world))
+}
+
+fn world(shared: &Shared) -> World {
+    let port = &shared.ports.boot;
+    let boot = match port.status() {
         Ok(status) => Some(status),
         Err(error) => {
             tracing::error!(
@@ -85,12 +131,7 @@ fn look_around(shared: &Shared) -> Result<(Option<Job>, World), PortError> {
             None
         }
     };
-    let world = World { running: ports.boot.booted(), boot };
-    let job = match ports.journal.active()? {
-        Some(job) => Some(job),
-        None => orphan_trial(shared, &world)?,
-    };
-    Ok((job, world))
+    World { running: port.booted(), boot }
 }
 
 /// A trial of the running slot that no job of ours knows of: somebody else switched. It is judged like one of ours.

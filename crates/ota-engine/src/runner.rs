@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use ota_core::{
     ByteCount, DeploymentId, JobId, Slot, Timestamp,
-    error::{OtaError, PortError},
+    error::{OtaError, PortError, PortErrorKind},
     event::{EventKind, Operation, Progress},
     job::{
         Counters, Effect, Failure, Held, Input, InstallOptions, Job, JobKind, JobState, Priority, Refused,
@@ -110,6 +110,10 @@ pub(crate) struct Runner {
     pub(crate) rebooted_at: Option<Timestamp>,
     /// Constraint states as last told.
     pub(crate) told: Vec<(String, ConstraintState)>,
+    /// Why this run records nothing, and so changes nothing.
+    pub(crate) unrecordable: Option<PortErrorKind>,
+    /// Whether the last record could not be written; said once.
+    unrecorded: bool,
 }
 
 /// Why an input was not taken.
@@ -138,6 +142,8 @@ impl Runner {
             undo_tries: 0,
             rebooted_at: None,
             told: Vec::new(),
+            unrecordable: None,
+            unrecorded: false,
         })
     }
 
@@ -206,6 +212,9 @@ impl Runner {
     }
 
     async fn request(&mut self, request: Request, id: Option<String>) -> Result<Job, EngineError> {
+        if let Some(why) = &self.unrecordable {
+            return Err(PortError::from(why.clone()).into());
+        }
         match request {
             Request::Create(create) => self.create(*create, id).await,
             Request::Install(install) => self.install(install, id).await,
@@ -343,10 +352,19 @@ impl Runner {
         }
         let name = input.name();
         match self.feed(input.clone()).await {
-            Ok(_) => {}
+            Ok(_) => self.unrecorded = false,
             Err(FeedError::Refused(refused)) => tracing::warn!(%refused, "outcome not taken"),
             Err(FeedError::Record(error)) => {
-                tracing::error!(?error, input = name, "the job record could not be written; trying again");
+                // Not every second: the log may lie on the same full disk.
+                if std::mem::replace(&mut self.unrecorded, true) {
+                    tracing::debug!(?error, input = name, "the job record could still not be written");
+                } else {
+                    tracing::error!(
+                        ?error,
+                        input = name,
+                        "the job record could not be written; trying again"
+                    );
+                }
                 let outbox = self.outbox.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(RETRY).await;

@@ -2,6 +2,7 @@
 
 mod auto;
 mod floor;
+mod records;
 mod safety;
 mod trust;
 mod user_data;

@@ -127,10 +127,16 @@ impl FetchError {
                 let expected = format!("{expected} bytes");
                 OtaError::ChecksumMismatch { expected, actual: format!("{actual} bytes") }.into()
             }
+            Self::Io { source, .. } if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => {
+                Kind::ReadOnly(format!("{}; check the file system and mount it again", self.chain()))
+            }
             Self::Config { .. } | Self::Io { .. } | Self::Vanished(_) => Kind::Io(self.to_string()),
         };
         match kind {
             Kind::Ota(error) => PortError::new(PortErrorKind::Ota(error), self),
+            Kind::ReadOnly(what) => {
+                PortError::new(PortErrorKind::Unavailable { reason: "store_read_only", what }, self)
+            }
             Kind::Io(what) => PortError::io(what, self),
         }
     }
@@ -143,6 +149,7 @@ impl FetchError {
 
 enum Kind {
     Ota(OtaError),
+    ReadOnly(String),
     Io(String),
 }
 

@@ -31,7 +31,7 @@ impl AuditKey {
     }
 
     /// The key of this folder; `None` when there is none.
-    fn load(folder: &Path) -> Result<Option<Self>, StoreError> {
+    pub(crate) fn load(folder: &Path) -> Result<Option<Self>, StoreError> {
         let path = folder.join(KEY_FILE);
         match fs::read(&path) {
             Ok(bytes) => {

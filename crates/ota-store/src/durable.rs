@@ -9,6 +9,9 @@ use std::{
 
 use crate::StoreError;
 
+/// The index of the write-ahead log, and the log's beginning.
+const ROOM: usize = 64 << 10;
+
 /// A new content, synced under a temporary name; [`Staged::publish`] makes it the content.
 pub(crate) struct Staged<'a> {
     folder: &'a Path,
@@ -104,5 +107,24 @@ pub(crate) fn restrict(path: &Path, mode: u32) -> Result<(), StoreError> {
     if has & 0o7777 == mode {
         return Ok(());
     }
-    fs::set_permissions(path, Permissions::from_mode(mode)).map_err(StoreError::file("restrict", path))
+    match fs::set_permissions(path, Permissions::from_mode(mode)) {
+        // To read on makes nothing worse; the next start that can write takes the rights.
+        Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+            tracing::warn!(path = %path.display(), "others may read it, and that cannot be changed now");
+            Ok(())
+        }
+        done => done.map_err(StoreError::file("restrict", path)),
+    }
+}
+
+/// Whether a write failed because the file system takes none: it is read-only, or full.
+#[must_use]
+pub fn takes_nothing(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::ReadOnlyFilesystem | Kind::StorageFull | Kind::QuotaExceeded)
+}
+
+/// Whether `folder` takes as much as SQLite needs beside a database before its first commit.
+pub(crate) fn try_write(folder: &Path) -> Result<(), StoreError> {
+    stage(folder, "room", &vec![0; ROOM]).map(drop)
 }

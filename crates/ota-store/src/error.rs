@@ -142,7 +142,15 @@ impl StoreError {
         )
     }
 
-    fn kind(&self) -> PortErrorKind {
+    /// Whether the medium did not take a write.
+    pub(crate) fn is_of_the_medium(&self) -> bool {
+        use ErrorCode as Code;
+        let code =
+            |code| matches!(code, Code::ReadOnly | Code::DiskFull | Code::SystemIoFailure | Code::CannotOpen);
+        matches!(self, Self::File { .. }) || self.code().is_some_and(code)
+    }
+
+    pub(crate) fn kind(&self) -> PortErrorKind {
         match (self, self.code()) {
             (Self::NewerSchema { .. }, _) => PortErrorKind::Unavailable {
                 reason: "store_read_only",

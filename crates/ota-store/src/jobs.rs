@@ -1,5 +1,7 @@
 //! Job records and the numbers that are never given twice.
 
+use std::sync::atomic::Ordering;
+
 use ota_core::{
     JobId,
     error::PortError,
@@ -11,6 +13,10 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::{SqliteStore, StoreError};
 
 impl JobJournal for SqliteStore {
+    fn ready(&self) -> Result<(), PortError> {
+        self.takes_writes()
+    }
+
     fn next_number(&self) -> Result<u64, PortError> {
         self.take("jobs", 1)
     }
@@ -58,7 +64,7 @@ impl JobJournal for SqliteStore {
     }
 
     fn reserve_events(&self, count: u64) -> Result<u64, PortError> {
-        self.take("events", count)
+        if self.is_read_only() { self.unrecorded_events(count) } else { self.take("events", count) }
     }
 }
 
@@ -75,6 +81,16 @@ impl SqliteStore {
             }
             Ok(())
         })?)
+    }
+
+    /// Numbers for a run that records none: above those that readers have seen.
+    fn unrecorded_events(&self, count: u64) -> Result<u64, PortError> {
+        let recorded: u64 = self.read(|conn| {
+            conn.query_row("SELECT value FROM counters WHERE name = 'events'", [], |row| row.get(0))
+                .map_err(StoreError::sql("read a number"))
+        })?;
+        let taken = self.unrecorded_events.fetch_add(count, Ordering::Relaxed);
+        Ok(recorded.saturating_add(taken).saturating_add(1))
     }
 
     /// Takes `count` numbers and gives the first.

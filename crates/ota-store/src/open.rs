@@ -1,4 +1,4 @@
-//! Opening the store: new, as it was, damaged and set aside, or of a newer schema.
+//! Opening the store: new, as it was, damaged and set aside, of a newer schema, or on a medium that takes no writes.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,12 +18,12 @@ use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use crate::{
     SqliteStore, StoreError,
     anchor::{self, ANCHOR_FILE, Anchor, AuditKey},
-    durable,
+    durable, look,
     schema::{self, SCHEMA_VERSION},
     sift::sift,
 };
 
-const DATABASE: &str = "state.db";
+pub(crate) const DATABASE: &str = "state.db";
 const ASIDE: &str = "state.db.damaged-";
 
 /// Longest wait for another process that holds the database, such as `ota-admin`.
@@ -70,9 +70,15 @@ pub enum Condition {
         /// Version it has.
         found: u32,
     },
+    /// Its files cannot be written, since their file system is read-only or full: what was acknowledged is read, every
+    /// write gives `Unavailable` with `store_read_only`.
+    Unwritable {
+        /// Why, and what the operator should do.
+        why: String,
+    },
 }
 
-enum Found {
+pub(crate) enum Found {
     Absent,
     Usable,
     Newer(u32),
@@ -83,25 +89,47 @@ impl SqliteStore {
     /// that is set aside.
     ///
     /// # Errors
-    /// When the folder or the files cannot be read or written, or another process holds the database for more than
-    /// five seconds. Damage is not an error.
+    /// When the folder is not there and cannot be made, the files cannot be read, or not be written for another reason than
+    /// a file system that takes nothing, or another process holds the database for more than five seconds. Damage is not
+    /// an error.
     pub fn open(folder: &Path, now: Timestamp) -> Result<Opened, StoreError> {
         let folder = durable::own_folder(folder)?;
-        let opened = match inspect(&folder.join(DATABASE)) {
-            Ok(Found::Newer(found)) => return look_at_newer(folder, found),
-            Ok(Found::Absent) => attach(&folder, now, true),
-            Ok(Found::Usable) => attach(&folder, now, false),
-            Err(error) => Err(error),
-        };
-        match opened {
-            Err(error) if error.is_damage() => start_anew(&folder, now, &error),
-            opened => opened,
+        match open_for_writing(&folder, now) {
+            Ok(opened) => Ok(opened),
+            Err(error) => match look::why_unwritable(&folder, &error) {
+                Some(why) => look::look(folder, now, why, look::COPIED),
+                None => Err(error),
+            },
         }
+    }
+}
+
+fn open_for_writing(folder: &Path, now: Timestamp) -> Result<Opened, StoreError> {
+    let opened = match inspect(&folder.join(DATABASE)) {
+        Ok(Found::Newer(found)) => return look_at_newer(folder.into(), found),
+        Ok(Found::Absent) => attach(folder, now, true),
+        Ok(Found::Usable) => attach(folder, now, false),
+        Err(error) => Err(error),
+    };
+    match opened {
+        Err(error) if error.is_damage() => start_anew(folder, now, &error),
+        opened => opened,
     }
 }
 
 /// Looks at the database without writing to it.
 fn inspect(path: &Path) -> Result<Found, StoreError> {
+    if !is_there(path)? {
+        return Ok(Found::Absent);
+    }
+    // A journal is there only when the very first start was cut off, before the write-ahead log: it has to be rolled back.
+    let hot = beside(path, "-journal").exists();
+    let flags = if hot { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
+    judge(&connect(path, flags)?)
+}
+
+/// Whether there is something that starts like a database; an empty file is as good as none.
+pub(crate) fn is_there(path: &Path) -> Result<bool, StoreError> {
     let damaged = |why: &str| Err(StoreError::Damaged(why.into()));
     match fs::symlink_metadata(path) {
         Ok(meta) if !meta.is_file() => return damaged("it is not a file"),
@@ -112,17 +140,19 @@ fn inspect(path: &Path) -> Result<Found, StoreError> {
         _ if fs::metadata(beside(path, "-wal")).is_ok_and(|wal| wal.len() > 0) => {
             return damaged("it is gone while its log is there");
         }
-        _ => return Ok(Found::Absent),
+        _ => return Ok(false),
     }
     check_header(path)?;
-    // A journal is there only when the very first start was cut off, before the write-ahead log: it has to be rolled back.
-    let hot = beside(path, "-journal").exists();
-    let flags = if hot { OpenFlags::SQLITE_OPEN_READ_WRITE } else { OpenFlags::SQLITE_OPEN_READ_ONLY };
-    let conn = connect(path, flags)?;
-    match schema::version(&conn)? {
+    Ok(true)
+}
+
+/// What can be done with an open database.
+pub(crate) fn judge(conn: &Connection) -> Result<Found, StoreError> {
+    let damaged = |why: &str| Err(StoreError::Damaged(why.into()));
+    match schema::version(conn)? {
         None => return damaged("its schema number is absurd"),
         Some(version) if version > SCHEMA_VERSION => return Ok(Found::Newer(version)),
-        Some(version) if version > 0 && application(&conn)? != schema::APPLICATION_ID => {
+        Some(version) if version > 0 && application(conn)? != schema::APPLICATION_ID => {
             return damaged("it belongs to another program");
         }
         Some(_) => {}
@@ -157,7 +187,7 @@ fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
     Ok(conn)
 }
 
-fn configure(conn: &Connection) -> rusqlite::Result<()> {
+pub(crate) fn configure(conn: &Connection) -> rusqlite::Result<()> {
     conn.busy_timeout(BUSY)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
     conn.pragma_update(None, "trusted_schema", false)?;
@@ -277,7 +307,7 @@ fn free_name(folder: &Path, now: Timestamp) -> PathBuf {
 }
 
 /// `state.db` and `-wal` make `state.db-wal`.
-fn beside(path: &Path, end: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, end: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(end);
     name.into()

@@ -4,11 +4,11 @@ use std::{
     path::PathBuf,
     sync::{
         Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
-use ota_core::error::PortError;
+use ota_core::error::{PortError, PortErrorKind, chain};
 use rusqlite::{Connection, Transaction, TransactionBehavior};
 
 use crate::{StoreError, anchor::AuditKey, schema};
@@ -22,6 +22,10 @@ pub struct SqliteStore {
     newer: Option<u32>,
     withheld: OnceLock<String>,
     sync_failed: AtomicBool,
+    /// What the last write failed of, where that was the medium.
+    failing: Mutex<Option<PortErrorKind>>,
+    /// How many event numbers were given that are not recorded.
+    pub(crate) unrecorded_events: AtomicU64,
 }
 
 impl SqliteStore {
@@ -34,10 +38,13 @@ impl SqliteStore {
             newer,
             withheld: OnceLock::new(),
             sync_failed: AtomicBool::new(false),
+            failing: Mutex::new(None),
+            unrecorded_events: AtomicU64::new(0),
         }
     }
 
-    /// Whether the database is only read: because it is of a newer schema, or by [`SqliteStore::withhold`].
+    /// Whether the database is only read: because it is of a newer schema, its files cannot be written, or by
+    /// [`SqliteStore::withhold`].
     pub fn is_read_only(&self) -> bool {
         self.newer.is_some() || self.withheld.get().is_some()
     }
@@ -74,6 +81,18 @@ impl SqliteStore {
         before: impl FnOnce(&R) -> Result<S, StoreError>,
         after: impl FnOnce(S) -> Result<(), StoreError>,
     ) -> Result<R, StoreError> {
+        self.refuse()?;
+        let mut conn = self.lock();
+        let result = transact(&mut conn, change, before, after);
+        if result.as_ref().is_err_and(StoreError::is_failed_sync) {
+            self.sync_failed.store(true, Ordering::Relaxed);
+        }
+        self.note(result.as_ref().err());
+        result
+    }
+
+    /// What keeps every write of this run away.
+    fn refuse(&self) -> Result<(), StoreError> {
         if let Some(found) = self.newer {
             return Err(StoreError::NewerSchema { found, known: schema::SCHEMA_VERSION });
         }
@@ -83,12 +102,29 @@ impl SqliteStore {
         if self.sync_failed.load(Ordering::Relaxed) {
             return Err(StoreError::SyncFailed);
         }
-        let mut conn = self.lock();
-        let result = transact(&mut conn, change, before, after);
-        if result.as_ref().is_err_and(StoreError::is_failed_sync) {
-            self.sync_failed.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn note(&self, failed: Option<&StoreError>) {
+        let mut failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        match failed {
+            None => *failing = None,
+            Some(error) if error.is_of_the_medium() => {
+                *failing = Some(match error.kind() {
+                    // With the words of the operating system: people are to mend it.
+                    PortErrorKind::Io(_) => PortErrorKind::Io(chain(error)),
+                    told => told,
+                });
+            }
+            Some(_) => {}
         }
-        result
+    }
+
+    /// Whether a write may go well: nothing keeps it away, and the last one did not fail of the medium.
+    pub(crate) fn takes_writes(&self) -> Result<(), PortError> {
+        self.refuse()?;
+        let failing = self.failing.lock().unwrap_or_else(PoisonError::into_inner);
+        failing.clone().map_or(Ok(()), |kind| Err(kind.into()))
     }
 }
 

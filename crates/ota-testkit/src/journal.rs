@@ -1,6 +1,12 @@
 //! What survives a power cut, in memory.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use ota_core::{
     JobId, OtaError, Sha256Digest, Slot, Timestamp,
@@ -25,6 +31,8 @@ pub struct MemJournal {
     pub write_faults: Faults,
     /// Audit records that are to fail without an effect.
     pub audit_faults: Faults,
+    /// Whether no write is taken, and [`JobJournal::ready`] says so.
+    pub read_only: AtomicBool,
     power: Arc<Power>,
 }
 
@@ -95,6 +103,7 @@ impl MemJournal {
     }
 
     fn write<R>(&self, change: impl FnOnce(&mut State) -> Result<R, PortError>) -> Result<R, PortError> {
+        JobJournal::ready(self)?;
         self.write_faults.call()?;
         self.power.step()?;
         self.state.update(change)
@@ -107,6 +116,14 @@ impl MemJournal {
 }
 
 impl JobJournal for MemJournal {
+    fn ready(&self) -> Result<(), PortError> {
+        if !self.read_only.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        let what = "the store takes no writes".into();
+        Err(PortErrorKind::Unavailable { reason: "store_read_only", what }.into())
+    }
+
     fn next_number(&self) -> Result<u64, PortError> {
         self.write(|state| {
             state.numbers += 1;

@@ -6,8 +6,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::{ByteCount, JobId, Sha256Digest, Slot, Timestamp, Version, error::PortError, job::Job};
 
-/// Job records. Errors of all: `Unavailable` with `store_read_only` when the store is of a newer schema; `Io`.
+/// Job records. Errors of all: `Unavailable` with `store_read_only` when this run writes nothing; `Io`.
 pub trait JobJournal: Send + Sync {
+    /// Whether records are taken, as far as that is known without writing one.
+    ///
+    /// # Errors
+    /// Why not: `Unavailable` with `store_read_only` where nothing is written before the next start; `Io` where the last
+    /// write failed and the next one may go well.
+    fn ready(&self) -> Result<(), PortError> {
+        Ok(())
+    }
+
     /// The next number for a job; never given twice, also across restarts.
     ///
     /// # Errors
@@ -38,7 +47,8 @@ pub trait JobJournal: Send + Sync {
     /// See the trait.
     fn page(&self, offset: u64, limit: u32) -> Result<JobPage, PortError>;
 
-    /// Reserves `count` event sequence numbers and returns the first; never given twice.
+    /// Reserves `count` event sequence numbers and returns the first; never given twice. In a run that writes nothing
+    /// ([`ready`](Self::ready)) they go on after the recorded ones and are kept in memory: the next run may give them again.
     ///
     /// # Errors
     /// See the trait.

@@ -44,14 +44,20 @@ struct Inner {
 }
 
 impl StagedUploads {
-    /// Takes up the uploads in `staging`, and removes what an earlier run did not finish.
+    /// Takes up the uploads in `staging`, and removes what an earlier run did not finish; where nothing can be removed, a
+    /// later one does.
     ///
     /// `quota`: most bytes that all uploads together may take; without one, what the medium has.
     ///
     /// # Errors
     /// `Io`.
     pub fn open(staging: Staging, quota: Option<ByteCount>) -> Result<Self, FetchError> {
-        record::recover(&staging)?;
+        match record::recover(&staging) {
+            Err(FetchError::Io { doing, path, source }) if takes_nothing(&source) => {
+                tracing::warn!(doing, path = %path.display(), error = %source, "unfinished uploads stay");
+            }
+            recovered => recovered?,
+        }
         let inner = Inner {
             staging,
             quota,
@@ -61,6 +67,12 @@ impl StagedUploads {
         };
         Ok(Self { inner: Arc::new(inner) })
     }
+}
+
+/// Whether the file system is read-only, or full.
+fn takes_nothing(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind as Kind;
+    matches!(error.kind(), Kind::ReadOnlyFilesystem | Kind::StorageFull | Kind::QuotaExceeded)
 }
 
 impl Inner {

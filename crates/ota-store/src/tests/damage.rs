@@ -17,7 +17,7 @@ use super::{copy, folder, intruder, now, open, store, unavailable};
 use crate::{Condition, SCHEMA_VERSION, SqliteStore, schema};
 
 /// A closed store with something in every table.
-fn filled() -> &'static Path {
+pub(super) fn filled() -> &'static Path {
     static FOLDER: OnceLock<TempDir> = OnceLock::new();
     FOLDER
         .get_or_init(|| {
@@ -28,7 +28,7 @@ fn filled() -> &'static Path {
         .path()
 }
 
-fn fill(store: &SqliteStore) {
+pub(super) fn fill(store: &SqliteStore) {
     for n in 0..20 {
         let mut job = samples::job(store.next_number().unwrap(), samples::release("v5.1.0", b"image"));
         if n < 19 {
@@ -111,7 +111,7 @@ proptest! {
     }
 }
 
-fn spoil(folder: &Path) -> Vec<u8> {
+pub(super) fn spoil(folder: &Path) -> Vec<u8> {
     let path = folder.join("state.db");
     let mut bytes = fs::read(&path).unwrap();
     bytes[..64].fill(0);

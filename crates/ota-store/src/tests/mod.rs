@@ -4,6 +4,7 @@ mod audit;
 mod contract;
 mod damage;
 mod durability;
+mod look;
 
 use std::{fs, path::Path};
 
