@@ -75,7 +75,7 @@ impl Sandbox {
             saved += u64::from(self.killed(&mut random)?);
         }
         super::say(&format!(
-            "vm: two copies of the environment, U-Boot's sandbox: chose and saved as the stand-in does in {times} of {times} \
+            "vm: sandbox, two copies of the environment: chose and saved as the stand-in does in {times} of {times} \
              environments, {fallbacks} of them with a slot that does not load; a bad copy gave way to the good one; {tears} saves \
              torn, {older} of them back to the older copy; {kills} times killed, {saved} of them after its save: 0 wrong slots"
         ));

@@ -1,6 +1,6 @@
 //! `cargo xtask vm`: the real U-Boot in an emulated machine, with our boot script and our daemon.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Context;
 
@@ -26,11 +26,13 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     bench.play(args)
 }
 
-/// The same, unless this very daemon has passed with these scripts.
+/// The same, unless this very daemon has passed with these scripts, boot loader, emulator and kernel.
 pub(crate) fn once() -> anyhow::Result<()> {
     let args = Args::default();
     let bench = Bench::build(&args)?;
     let mut parts = vec![bench.daemon(), bench.story.clone(), bench.boot_script.clone()];
+    // What came from Debian, and the order of all this.
+    parts.extend([bench.dir.join("versions"), process::root().join("xtask/src/vm.rs")]);
     for entry in std::fs::read_dir(&bench.scripts)? {
         parts.push(entry?.path());
     }
@@ -69,7 +71,14 @@ impl Bench {
         build::static_daemon(&bench.scripts.join("static.sh"))?;
         std::fs::copy(programs.join("ota-gatewayd"), bench.daemon()).context("copying the daemon")?;
         build::programs()?;
+        process::run(&mut bench.script("get.sh"))?;
         Ok(bench)
+    }
+
+    fn script(&self, name: &str) -> Command {
+        let mut command = process::command(self.scripts.join(name));
+        command.env("OTA_VM_DIR", &self.dir).env("OTA_SLOT_MIB", SLOT_MIB);
+        command
     }
 
     fn daemon(&self) -> PathBuf {
@@ -77,34 +86,29 @@ impl Bench {
     }
 
     fn play(&self, args: &Args) -> anyhow::Result<()> {
-        let script = |name: &str| {
-            let mut command = process::command(self.scripts.join(name));
-            command.env("OTA_VM_DIR", &self.dir).env("OTA_SLOT_MIB", SLOT_MIB);
-            command
-        };
         let story = || {
             let mut command = process::command(&self.story);
             command.arg("--dir").arg(&self.dir).arg("--boot").arg(self.scripts.join("boot.sh"));
             command
         };
-        process::run(&mut script("get.sh"))?;
         process::run(story().arg("--keys"))?;
-        process::run(script("make.sh").arg(self.daemon()).arg(&self.boot_script))?;
-        process::run(story().args(["--cuts", if args.long { "50" } else { "3" }]))?;
+        process::run(self.script("make.sh").arg(self.daemon()).arg(&self.boot_script))?;
         // Debian's builds keep one copy of the environment. The build with two takes minutes, so it is made for the long run
         // and kept.
         if args.long {
-            process::run(&mut script("build-uboot.sh"))?;
+            process::run(&mut self.script("build-uboot.sh"))?;
         }
+        let mut story = story();
+        story.args(["--cuts", if args.long { "50" } else { "3" }]);
         if self.sandbox().exists() {
-            process::run(script("sandbox.sh").arg(&self.boot_script))?;
-            process::run(story().args(["--sandbox", if args.long { "500" } else { "60" }]))?;
+            process::run(self.script("sandbox.sh").arg(&self.boot_script))?;
+            story.args(["--sandbox", if args.long { "500" } else { "60" }]);
         } else {
             println!(
                 "vm: two copies of the environment NOT shown: `cargo xtask vm --long` makes U-Boot's sandbox, once"
             );
         }
-        Ok(())
+        process::run(&mut story)
     }
 
     /// U-Boot's sandbox, where it was made.
