@@ -70,8 +70,14 @@ impl Machine {
 
     /// Switches it on again.
     pub(crate) fn power_on(&mut self) -> anyhow::Result<()> {
-        self.read = fs::metadata(self.dir.join("console"))?.len();
+        self.look_from_now()?;
         self.child = power_on(&self.images, &self.dir, &self.boot, self.port)?;
+        Ok(())
+    }
+
+    /// What it has said so far is not waited for any more.
+    pub(crate) fn look_from_now(&mut self) -> anyhow::Result<()> {
+        self.read = fs::metadata(self.dir.join("console"))?.len();
         Ok(())
     }
 
@@ -107,11 +113,8 @@ impl Machine {
                 return Ok(line);
             }
             // The whole console takes longer to read than a close look may.
-            if look == LOOK {
-                self.healthy()?
-            } else {
-                self.on()?
-            }
+            let fine = if look == LOOK { self.healthy() } else { self.on() };
+            fine?;
             if Instant::now() > deadline {
                 bail!("no {text:?} on the console:\n{}", tail(&self.console()?));
             }

@@ -15,6 +15,7 @@ use machine::Machine;
 use ota_release::{CodeSigningOptions, SignMethod, make_code_signing_ca, sign_detached};
 use sandbox::Sandbox;
 use story::{IMAGES, Story};
+use tokio::time::Instant;
 
 /// Drives a machine with the real boot loader through updates, failures and power cuts.
 #[derive(Parser)]
@@ -56,6 +57,7 @@ fn main() -> anyhow::Result<()> {
 
 /// Two machines side by side, for an emulated one uses one processor; what is left of the time is the sandbox's.
 async fn play(args: &Args) -> anyhow::Result<String> {
+    let began = Instant::now();
     let story = |name| anyhow::Ok(Story::new(Machine::start(&args.dir, name, &args.boot)?));
     let (mut updates, mut cuts) = (story("updates")?, story("cuts")?);
     let loader = async {
@@ -69,17 +71,18 @@ async fn play(args: &Args) -> anyhow::Result<String> {
         let cycles = cuts.cycles;
         drop(cuts);
         let Some(times) = args.sandbox else { return anyhow::Ok(cycles) };
-        let dir = args.dir.clone();
-        tokio::task::spawn_blocking(move || Sandbox::new(&dir).agrees(times))
-            .await
-            .context("the sandbox")??;
+        let (dir, since) = (args.dir.clone(), Instant::now());
+        let sandbox = tokio::task::spawn_blocking(move || Sandbox::new(&dir).agrees(times));
+        let what = sandbox.await.context("the sandbox")??;
+        proven(began.elapsed().as_secs(), since.elapsed().as_secs(), &what);
         anyhow::Ok(cycles + 1)
     };
     let ((loader, some), more) = tokio::try_join!(loader, rest)?;
     Ok(format!(
-        "vm: {} cycles passed, {} power cuts, 0 wrong slots, never U-Boot's prompt; {loader}",
+        "vm: {} cycles passed, {} power cuts, 0 wrong slots, never U-Boot's prompt, {} s; {loader}",
         some + more,
-        args.cuts
+        args.cuts,
+        began.elapsed().as_secs()
     ))
 }
 
@@ -92,6 +95,11 @@ fn sign(dir: &Path, made: &Path) -> anyhow::Result<()> {
         sign_detached(&path, &method, Some(&path.with_extension("img.p7s")))?;
     }
     Ok(())
+}
+
+/// One line for what was proven: `at` this second of the whole, in so many seconds.
+fn proven(at: u64, seconds: u64, what: &str) {
+    say(&format!("vm: {at:>4} s  {seconds:>3} s  {what}"));
 }
 
 /// A line on standard output.

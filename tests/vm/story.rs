@@ -12,7 +12,7 @@ use ota_client::UploadFile;
 use ota_core::Slot;
 use ota_testkit::bootloader::{Variables, power_on};
 
-use crate::{machine::Machine, say};
+use crate::{machine::Machine, proven};
 
 /// Release of the boot loader that is booted, and that the gateway has to tell.
 const LOADER: &str = "2025.01";
@@ -325,7 +325,7 @@ impl Story {
             "{system} is not what starts next: {environment:?}"
         );
         self.runs = system;
-        Ok(())
+        self.machine.look_from_now()
     }
 
     /// How a job ended, once it has.
@@ -347,7 +347,7 @@ impl Story {
     /// The cycle is over; what it has proven.
     fn proven(&mut self, what: &str) {
         let now = self.machine.seconds();
-        say(&format!("vm: {:>4} s  {:>3} s  {what}", now, now - self.began));
+        proven(now, now.saturating_sub(self.began), what);
         self.began = now;
         self.cycles += 1;
     }
