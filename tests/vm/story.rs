@@ -18,7 +18,7 @@ use crate::{machine::Machine, proven};
 const LOADER: &str = "2025.01";
 /// Boots that a trial gets: `boot.tries` in `guest-init.sh`.
 const TRIES: u32 = 2;
-/// Cuts that may come too late for the save that they are meant for; each is judged, and made again.
+/// Cuts in a row that may come too late for the save that they are meant for; each is judged, and made again.
 const LATE: u32 = 3;
 
 /// U-Boot's script is about to save the environment.
@@ -112,20 +112,21 @@ impl Story {
     /// what the job says.
     pub(crate) async fn cuts(&mut self, cuts: u32) -> anyhow::Result<()> {
         self.starts().await?;
-        let (mut made, mut late) = (0, 0);
+        let (mut made, mut late, mut tried) = (0, 0, 0);
         while made < cuts {
             let old = self.runs;
             let image = if old.slot == Slot::A { GOOD } else { AGAIN };
             let new = System { slot: !old.slot, version: image.version };
             let job = self.deploy(image).await?;
-            let cut = self.cut(made, made + late).await?;
+            let cut = self.cut(made, tried).await?;
+            tried += 1;
             let end = self.after(&cut, &job, old, new).await?;
             if cut.hit {
-                made += 1;
+                (made, late) = (made + 1, 0);
                 self.proven(&format!("power cut {made} {}: job {} on {}", cut.told, end.as_str(), self.runs));
             } else {
                 late += 1;
-                ensure!(late <= LATE, "{late} cuts came too late for the save of the environment");
+                ensure!(late <= LATE, "{late} cuts in a row came too late for the save of the environment");
                 self.proven(&format!("power cut {}: job {} on {}", cut.told, end.as_str(), self.runs));
             }
         }
