@@ -163,7 +163,7 @@ impl Story {
         let (mark, pause) = match kind % 3 {
             0 => (SAVES, Duration::from_micros(by_chance(1_000))),
             1 => (STARTS, Duration::from_millis(by_chance(7_000))),
-            _ => (READY, Duration::from_millis(by_chance(6_000))),
+            _ => (READY, Duration::from_millis(by_chance(7_000))),
         };
         // Its first words, seconds before it looks at the environment.
         self.machine.wait("U-Boot 20").await?;
@@ -363,5 +363,5 @@ fn on_trial(environment: &Variables) -> bool {
 fn last_words(said: &str) -> String {
     let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or("nothing");
     let words = last.split_once(": ").map_or(last, |(_, words)| words);
-    words.chars().filter(|c| !c.is_control()).take(72).collect()
+    words.chars().filter(|c| !c.is_control() && *c != '"').take(72).collect()
 }

@@ -36,7 +36,9 @@ pub(crate) fn once() -> anyhow::Result<()> {
     for entry in std::fs::read_dir(&bench.scripts)? {
         parts.push(entry?.path());
     }
-    parts.extend(Some(bench.sandbox()).filter(|sandbox| sandbox.exists()));
+    if bench.sandbox().exists() {
+        parts.extend([bench.sandbox(), bench.dir.join("build-sandbox/ota.dtb")]);
+    }
     parts.sort();
     proven::once("vm", &parts, |page| {
         bench.play(&args)?;
