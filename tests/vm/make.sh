@@ -33,7 +33,7 @@ slot() { # NAME VERSION [MARK]
   printf 'ID=igw\nVERSION_ID=%s\nIMAGE_VERSION=%s\n' "$2" "$2" > "$r/etc/os-release"
   if [ -n "${3:-}" ]; then touch "$r/etc/$3"; else install -m755 "$w/daemon" "$r/usr/bin/ota-gatewayd"; fi
   mkdir "$r/etc/keys"; cp "$OTA_VM_DIR/keys/release-ca.pem" "$r/etc/keys/"
-  m=$(($(du -sm --apparent-size "$r" | cut -f1) + 3)); [ "$m" -le "$n" ] || die "$1 needs $m MiB, a slot has $n"
+  m=$(($(du -sm --apparent-size "$r" | cut -f1) + 1)); [ "$m" -le "$n" ] || die "$1 needs $m MiB, a slot has $n"
   rm -f "$OTA_VM_DIR/$1.img"; truncate -s "${m}M" "$OTA_VM_DIR/$1.img"
   mkfs.ext4 -q -F -b 4096 -N 64 -m 0 -O ^metadata_csum,^orphan_file,^has_journal,^resize_inode -d "$r" "$OTA_VM_DIR/$1.img"
 }
