@@ -7,7 +7,11 @@ mod machine;
 mod sandbox;
 mod story;
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+    sync::OnceLock,
+};
 
 use anyhow::Context as _;
 use clap::Parser;
@@ -16,6 +20,9 @@ use ota_release::{CodeSigningOptions, SignMethod, make_code_signing_ca, sign_det
 use sandbox::Sandbox;
 use story::{IMAGES, Story};
 use tokio::time::Instant;
+
+/// Where the lines of output are kept too.
+static REPORT: OnceLock<File> = OnceLock::new();
 
 /// Drives a machine with the real boot loader through updates, failures and power cuts.
 #[derive(Parser)]
@@ -32,6 +39,9 @@ struct Args {
     /// Boot so many environments in U-Boot's sandbox too.
     #[arg(long)]
     sandbox: Option<u64>,
+    /// Keep what is printed in this file too.
+    #[arg(long)]
+    report: Option<PathBuf>,
     /// Only make the keys that `make.sh` puts into the images.
     #[arg(long)]
     keys: bool,
@@ -45,6 +55,10 @@ fn main() -> anyhow::Result<()> {
         let ca = make_code_signing_ca(&CodeSigningOptions::new(&made))?;
         std::fs::copy(&ca.ca_certificate, args.dir.join("keys/release-ca.pem"))?;
         return Ok(());
+    }
+    if let Some(report) = &args.report {
+        let file = File::create(report).with_context(|| format!("making {}", report.display()))?;
+        let _ = REPORT.set(file);
     }
     sign(&args.dir, &made)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -102,8 +116,11 @@ fn proven(at: u64, seconds: u64, what: &str) {
     say(&format!("vm: {at:>4} s  {seconds:>3} s  {what}"));
 }
 
-/// A line on standard output.
+/// A line on standard output and in the report.
 fn say(line: &str) {
     use std::io::Write as _;
     let _ = writeln!(std::io::stdout().lock(), "{line}");
+    if let Some(mut report) = REPORT.get() {
+        let _ = writeln!(report, "{line}");
+    }
 }

@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// Where the packages, images and the disk are kept; the packages are fetched once.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Keep the lines of the story in this file too.
+    #[arg(long)]
+    report: Option<PathBuf>,
 }
 
 /// MiB of a slot: a kernel, an initramfs and the daemon.
@@ -41,10 +44,11 @@ pub(crate) fn once() -> anyhow::Result<()> {
     }
     parts.sort();
     proven::once("vm", &parts, |page| {
-        bench.play(&args)?;
-        let told = process::read(
+        bench.play(&Args { report: Some(page.into()), ..args })?;
+        let mut told = std::fs::read(page)?;
+        told.extend(process::read(
             process::command("date").args(["--utc", "+vm: the whole story passed on %F %H:%M UTC"]),
-        )?;
+        )?);
         Ok(std::fs::write(page, told)?)
     })
 }
@@ -109,6 +113,9 @@ impl Bench {
             println!(
                 "vm: two copies of the environment NOT shown: `cargo xtask vm --long` makes U-Boot's sandbox, once"
             );
+        }
+        if let Some(report) = &args.report {
+            story.arg("--report").arg(std::path::absolute(report)?);
         }
         process::run(&mut story)
     }
