@@ -25,3 +25,15 @@ g=$OTA_VM_DIR/guest-amd64
 fetch_debs bookworm amd64 "$g" ${k:-} busybox-static libubootenv-tool libubootenv0.1 libyaml-0-2 zlib1g libc6
 v=$(ls "$g/lib/modules" | head -1)
 [ -e "$g/lib/modules/$v/modules.dep" ] || depmod -b "$g" "$v"
+# What takes part, for those who ask whether a run was made with the very same: what is installed by version, what is
+# unpacked by digest (the kernel's stands for its modules).
+cd "$OTA_VM_DIR"
+{ qemu-system-x86_64 --version | sed -n 1p
+  dpkg-query -W -f '${Package} ${Version}\n' qemu-system-x86 qemu-system-data libslirp0 u-boot-tools libubootenv-tool \
+    libubootenv0.1 e2fsprogs fdisk cpio kmod binutils 2>/dev/null || true
+  sha256sum uboot/usr/lib/u-boot/qemu-x86_64/u-boot.rom guest-amd64/boot/vmlinuz-* guest-amd64/bin/busybox \
+    guest-amd64/usr/bin/fw_printenv
+  find guest-amd64 -type f \( -name 'libubootenv.so.0*' -o -name 'libyaml-0.so*' -o -name 'libz.so*' -o -name libc.so.6 \
+    -o -name 'ld-linux*' \) | LC_ALL=C sort | xargs sha256sum
+} > versions.new
+mv versions.new versions

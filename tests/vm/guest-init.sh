@@ -4,7 +4,7 @@
 /bin/busybox --install -s /bin
 export PATH=/bin
 mount -t proc proc /proc; mount -t sysfs sys /sys; mount -t devtmpfs dev /dev
-for m in virtio_pci virtio_blk crc32c_generic ext4 virtio_net; do modprobe $m 2>/dev/null; done
+modprobe -a virtio_pci virtio_blk crc32c_generic ext4 virtio_net 2>/dev/null
 slot=$(sed -n 's/.*ota\.slot=\([AB]\).*/\1/p' /proc/cmdline)
 label=$(sed -n 's/.*ota\.root=\([a-z-]*\).*/\1/p' /proc/cmdline)
 part_of() { grep -lx "PARTNAME=$1" /sys/class/block/*/uevent | sed 's,.*/\([^/]*\)/uevent,/dev/\1,'; }
@@ -18,7 +18,9 @@ echo "$env 0x0 0x20000" > /etc/fw_env.config
 trial() { [ "$(fw_printenv -n ota_trial 2>/dev/null)" = "$slot" ]; }
 if trial; then
   # Armed for the trial, fed by nobody, and put to sleep only once the trial is over.
-  beat=240; [ ! -e /mnt/root/etc/mute ] || beat=30
+  beat=240
+  # Said before the watchdog is armed: who waits for it sees it even where the machine stands still for longer than that.
+  if [ -e /mnt/root/etc/mute ]; then beat=5; echo "OTA-INIT the daemon stays away"; fi
   modprobe i6300esb heartbeat=$beat; exec 9> /dev/watchdog
   echo "OTA-INIT watchdog armed, $beat s"
   (while trial; do sleep 1; done; printf V >&9; echo "OTA-INIT watchdog off") &
@@ -57,7 +59,7 @@ format = "human"
 level = "info"
 T
 d=/mnt/root/usr/bin/ota-gatewayd
-if [ -e /mnt/root/etc/mute ]; then echo "OTA-INIT the daemon stays away"; while :; do sleep 3600; done; fi
+if [ -e /mnt/root/etc/mute ]; then while :; do sleep 3600; done; fi
 [ -e /data/token ] || { $d --config /etc/gateway.toml token create --name vm --role admin > /data/token; sync; }
 echo "OTA-TOKEN $(cat /data/token)"
 while :; do $d --config /etc/gateway.toml run > /dev/ttyS0 2>&1; echo "OTA-INIT the daemon ended with $?"; sleep 1; done &

@@ -2,6 +2,8 @@
 
 use std::{
     fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
+    os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::Duration,
@@ -20,10 +22,8 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The same, where what follows the line takes milliseconds.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
-/// A line of the console.
-pub(crate) struct Seen {
-    pub(crate) line: String,
-}
+/// Bytes of a disk that are copied, or left out, at once.
+const CHUNK: usize = 0x1_0000;
 
 /// A machine that is on. Dropped, it loses power.
 pub(crate) struct Machine {
@@ -35,7 +35,7 @@ pub(crate) struct Machine {
     child: Child,
     port: u16,
     /// Bytes of the console that were looked at.
-    read: usize,
+    read: u64,
     started: Instant,
 }
 
@@ -44,16 +44,11 @@ impl Machine {
     pub(crate) fn start(images: &Path, name: &str, boot: &Path) -> anyhow::Result<Self> {
         let (dir, port) = (images.join(name), ota_tests::make::free_port(0));
         fs::create_dir_all(&dir)?;
-        fs::copy(images.join("disk.img"), dir.join("disk.img")).context("copying the disk")?;
+        copy(&images.join("disk.img"), &dir.join("disk.img")).context("copying the disk")?;
         fs::write(dir.join("console"), "")?;
         let child = power_on(images, &dir, boot, port)?;
         let (images, boot, started) = (images.into(), boot.into(), Instant::now());
         Ok(Self { images, dir, boot, child, port, read: 0, started })
-    }
-
-    /// Its own folder.
-    pub(crate) fn dir(&self) -> &Path {
-        &self.dir
     }
 
     /// An image by name.
@@ -75,8 +70,14 @@ impl Machine {
 
     /// Switches it on again.
     pub(crate) fn power_on(&mut self) -> anyhow::Result<()> {
-        self.read = self.console()?.len();
+        self.look_from_now()?;
         self.child = power_on(&self.images, &self.dir, &self.boot, self.port)?;
+        Ok(())
+    }
+
+    /// What it has said so far is not waited for any more.
+    pub(crate) fn look_from_now(&mut self) -> anyhow::Result<()> {
+        self.read = fs::metadata(self.dir.join("console"))?.len();
         Ok(())
     }
 
@@ -94,45 +95,59 @@ impl Machine {
         Ok(line.context("no boot loader tells its version")?.trim().to_owned())
     }
 
-    /// The next line with `text`.
-    pub(crate) async fn wait(&mut self, text: &str) -> anyhow::Result<Seen> {
+    /// The next line with `text`, from there on.
+    pub(crate) async fn wait(&mut self, text: &str) -> anyhow::Result<String> {
         self.look_for(text, LOOK).await
     }
 
     /// The same, seen at once.
-    pub(crate) async fn wait_closely(&mut self, text: &str) -> anyhow::Result<Seen> {
+    pub(crate) async fn wait_closely(&mut self, text: &str) -> anyhow::Result<String> {
         self.look_for(text, CLOSE_LOOK).await
     }
 
-    async fn look_for(&mut self, text: &str, look: Duration) -> anyhow::Result<Seen> {
+    async fn look_for(&mut self, text: &str, look: Duration) -> anyhow::Result<String> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let console = self.console()?;
-            let new = console.get(self.read..).unwrap_or_default();
-            if let Some(at) = new.find(text)
-                && let Some(end) = new[at..].find('\n')
-            {
-                let line = new[at..at + end].trim().to_owned();
-                self.read += at + end;
-                return Ok(Seen { line });
+            if let Some((line, end)) = line_with(&self.unread()?, text) {
+                self.read += end;
+                return Ok(line);
             }
-            self.healthy()?;
+            // The whole console takes longer to read than a close look may.
+            let fine = if look == LOOK { self.healthy() } else { self.on() };
+            fine?;
             if Instant::now() > deadline {
-                bail!("no {text:?} on the console:\n{}", tail(&console));
+                bail!("no {text:?} on the console:\n{}", tail(&self.console()?));
             }
             // tidy: waits for another machine
             sleep(look).await;
         }
     }
 
+    /// What it said since the line that was last waited for.
+    pub(crate) fn unread_text(&self) -> anyhow::Result<String> {
+        Ok(String::from_utf8_lossy(&self.unread()?).replace('\r', ""))
+    }
+
+    /// The last line with `text`.
+    pub(crate) fn last(&self, text: &str) -> anyhow::Result<String> {
+        let console = self.console()?;
+        let line = console.lines().rev().find(|line| line.contains(text));
+        Ok(line.with_context(|| format!("no {text:?} on the console"))?.to_owned())
+    }
+
     /// That the machine runs, and never came to U-Boot's prompt.
     pub(crate) fn healthy(&mut self) -> anyhow::Result<()> {
+        self.on()?;
         let console = self.console()?;
-        if let Some(status) = self.child.try_wait()? {
-            bail!("the machine ended with {status}:\n{}", tail(&console));
-        }
         if console.lines().any(|line| line.starts_with("=> ")) {
             bail!("U-Boot came to its prompt:\n{}", tail(&console));
+        }
+        Ok(())
+    }
+
+    fn on(&mut self) -> anyhow::Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("the machine ended with {status}:\n{}", tail(&self.console()?));
         }
         Ok(())
     }
@@ -158,6 +173,13 @@ impl Machine {
         Ok(client)
     }
 
+    fn unread(&self) -> anyhow::Result<Vec<u8>> {
+        let (mut console, mut new) = (File::open(self.dir.join("console"))?, Vec::new());
+        console.seek(SeekFrom::Start(self.read))?;
+        console.read_to_end(&mut new)?;
+        Ok(new)
+    }
+
     fn console(&self) -> anyhow::Result<String> {
         Ok(String::from_utf8_lossy(&fs::read(self.dir.join("console"))?).replace('\r', ""))
     }
@@ -177,6 +199,31 @@ fn power_on(images: &Path, dir: &Path, boot: &Path, port: u16) -> anyhow::Result
     command.arg(dir.join("disk.img")).env("OTA_API_PORT", port.to_string()).env("OTA_VM_DIR", images);
     command.stdin(Stdio::null()).stdout(console.try_clone()?).stderr(console);
     command.spawn().with_context(|| format!("starting {}", boot.display()))
+}
+
+/// Copies a disk, its holes as holes: most of it is empty, and what is not written costs neither time nor cache.
+fn copy(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let (mut from, to) = (File::open(from)?, File::create(to)?);
+    to.set_len(from.metadata()?.len())?;
+    let (mut bytes, empty, mut at) = (vec![0_u8; CHUNK], vec![0_u8; CHUNK], 0);
+    loop {
+        let length = from.read(&mut bytes)?;
+        if length == 0 {
+            return Ok(());
+        }
+        if bytes[..length] != empty[..length] {
+            to.write_all_at(&bytes[..length], at)?;
+        }
+        at += u64::try_from(length)?;
+    }
+}
+
+/// The rest of the line from `text` on, once it is whole, and how many bytes end with it.
+fn line_with(said: &[u8], text: &str) -> Option<(String, u64)> {
+    let at = said.windows(text.len()).position(|window| window == text.as_bytes())?;
+    let line = said[at..].split(|byte| *byte == b'\n').next().filter(|line| at + line.len() < said.len())?;
+    let end = u64::try_from(at + line.len()).ok()?;
+    Some((String::from_utf8_lossy(line).trim_end().to_owned(), end))
 }
 
 fn tail(console: &str) -> String {

@@ -1,7 +1,8 @@
 #!/bin/bash
 # make.sh DAEMON SCRIPT: what the test boots, in $OTA_VM_DIR: slot images with their own kernel and initramfs, and a disk.
 #   DAEMON  ota-gatewayd, statically linked; SCRIPT  dist/u-boot/ota-boot.cmd
-# Images: good-1 and good-2 come up; panic panics; mute comes up and its daemon never starts.
+# Images: first, good and again come up; panic panics; mute comes up and has no daemon. Each as small as what is in it: the
+# guest takes its time over every byte that it is given, hashes, writes and reads back.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 PATH=$PATH:/usr/sbin:/sbin
@@ -27,13 +28,14 @@ cp "$g/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2" "$t/lib64/"
 # ---- slots ----
 strip -o "$w/daemon" "$daemon"
 slot() { # NAME VERSION [MARK]
-  local r=$w/root; rm -rf "$r"; mkdir -p "$r"/{boot,etc,usr/bin}
+  local r=$w/root m; rm -rf "$r"; mkdir -p "$r"/{boot,etc,usr/bin}
   cp "$g"/boot/vmlinuz-* "$r/boot/vmlinuz"; cp "$w/initrd" "$r/boot/initrd"
   printf 'ID=igw\nVERSION_ID=%s\nIMAGE_VERSION=%s\n' "$2" "$2" > "$r/etc/os-release"
-  [ -z "${3:-}" ] || touch "$r/etc/$3"
-  install -m755 "$w/daemon" "$r/usr/bin/ota-gatewayd"; mkdir "$r/etc/keys"; cp "$OTA_VM_DIR/keys/release-ca.pem" "$r/etc/keys/"
-  rm -f "$OTA_VM_DIR/$1.img"; truncate -s "${n}M" "$OTA_VM_DIR/$1.img"
-  mkfs.ext4 -q -F -O ^metadata_csum,^orphan_file,^has_journal -d "$r" "$OTA_VM_DIR/$1.img"
+  if [ -n "${3:-}" ]; then touch "$r/etc/$3"; else install -m755 "$w/daemon" "$r/usr/bin/ota-gatewayd"; fi
+  mkdir "$r/etc/keys"; cp "$OTA_VM_DIR/keys/release-ca.pem" "$r/etc/keys/"
+  m=$(($(du -sm --apparent-size "$r" | cut -f1) + 1)); [ "$m" -le "$n" ] || die "$1 needs $m MiB, a slot has $n"
+  rm -f "$OTA_VM_DIR/$1.img"; truncate -s "${m}M" "$OTA_VM_DIR/$1.img"
+  mkfs.ext4 -q -F -b 4096 -N 64 -m 0 -O ^metadata_csum,^orphan_file,^has_journal,^resize_inode -d "$r" "$OTA_VM_DIR/$1.img"
 }
 slot first 1.0.0; slot good 2.0.0; slot panic 3.0.0 panic; slot mute 4.0.0 mute; slot again 5.0.0
 

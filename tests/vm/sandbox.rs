@@ -50,8 +50,8 @@ impl Sandbox {
         Self { dir, uboot, environment }
     }
 
-    /// Boots `times` environments; then copies that are bad.
-    pub(crate) fn agrees(&self, times: u64) -> anyhow::Result<()> {
+    /// Boots `times` environments; then copies that are bad. What it has proven.
+    pub(crate) fn agrees(&self, times: u64) -> anyhow::Result<String> {
         let (mut random, mut fallbacks) = (Rng::with_seed(1), 0);
         for _ in 0..times {
             let wanted: Variables = NAMES
@@ -75,13 +75,11 @@ impl Sandbox {
         for _ in 0..kills {
             saved += u64::from(self.killed(&mut random)?);
         }
-        super::say(&format!(
-            "vm: two copies of the environment, U-Boot's sandbox: chose and saved as the stand-in does in {times} of {times} \
-             environments, {fallbacks} of them with a slot that does not load, and a trial with the old slot \
-             spoiled; a bad copy gave way to the good one; {tears} saves \
+        Ok(format!(
+            "sandbox, two copies of the environment: U-Boot chose and saved as the stand-in does in {times} of {times} \
+             environments, {fallbacks} of them with a slot that does not load, and a trial with the old slot spoiled; a bad copy gave way to the good one; {tears} saves \
              torn, {older} of them back to the older copy; {kills} times killed, {saved} of them after its save: 0 wrong slots"
-        ));
-        Ok(())
+        ))
     }
 
     fn compare(&self, wanted: &Variables, b_loads: bool) -> anyhow::Result<()> {

@@ -21,9 +21,9 @@ pub(crate) fn programs() -> anyhow::Result<()> {
 }
 
 /// Builds the daemon with a static glibc, for a guest without libraries. `wrapper` adds that to the one call of the compiler
-/// that links it; another number of code generation units makes it another build of that package, and of that one only.
+/// that links it; that it has no debug information makes it another build of that package, and of that one only.
 pub(crate) fn static_daemon(wrapper: &Path) -> anyhow::Result<()> {
-    let other = "profile.dev.package.ota-gatewayd.codegen-units=15";
+    let other = "profile.dev.package.ota-gatewayd.debug=false";
     let mut cargo = process::cargo();
     cargo.args(["build", "--workspace", "--bin", "ota-gatewayd", "--config", other]);
     process::run(cargo.env("RUSTC_WRAPPER", wrapper))

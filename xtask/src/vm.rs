@@ -1,6 +1,6 @@
 //! `cargo xtask vm`: the real U-Boot in an emulated machine, with our boot script and our daemon.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Context;
 
@@ -15,6 +15,9 @@ pub(crate) struct Args {
     /// Where the packages, images and the disk are kept; the packages are fetched once.
     #[arg(long)]
     dir: Option<PathBuf>,
+    /// Keep the lines of the story in this file too.
+    #[arg(long)]
+    report: Option<PathBuf>,
 }
 
 /// MiB of a slot: a kernel, an initramfs and the daemon.
@@ -26,21 +29,26 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     bench.play(args)
 }
 
-/// The same, unless this very daemon has passed with these scripts.
+/// The same, unless this very daemon has passed with these scripts, boot loader, emulator and kernel.
 pub(crate) fn once() -> anyhow::Result<()> {
     let args = Args::default();
     let bench = Bench::build(&args)?;
     let mut parts = vec![bench.daemon(), bench.story.clone(), bench.boot_script.clone()];
+    // What came from Debian, and the order of all this.
+    parts.extend([bench.dir.join("versions"), process::root().join("xtask/src/vm.rs")]);
     for entry in std::fs::read_dir(&bench.scripts)? {
         parts.push(entry?.path());
     }
-    parts.extend(Some(bench.sandbox()).filter(|sandbox| sandbox.exists()));
+    if bench.sandbox().exists() {
+        parts.extend([bench.sandbox(), bench.dir.join("build-sandbox/ota.dtb")]);
+    }
     parts.sort();
     proven::once("vm", &parts, |page| {
-        bench.play(&args)?;
-        let told = process::read(
+        bench.play(&Args { report: Some(page.into()), ..args })?;
+        let mut told = std::fs::read(page)?;
+        told.extend(process::read(
             process::command("date").args(["--utc", "+vm: the whole story passed on %F %H:%M UTC"]),
-        )?;
+        )?);
         Ok(std::fs::write(page, told)?)
     })
 }
@@ -69,7 +77,14 @@ impl Bench {
         build::static_daemon(&bench.scripts.join("static.sh"))?;
         std::fs::copy(programs.join("ota-gatewayd"), bench.daemon()).context("copying the daemon")?;
         build::programs()?;
+        process::run(&mut bench.script("get.sh"))?;
         Ok(bench)
+    }
+
+    fn script(&self, name: &str) -> Command {
+        let mut command = process::command(self.scripts.join(name));
+        command.env("OTA_VM_DIR", &self.dir).env("OTA_SLOT_MIB", SLOT_MIB);
+        command
     }
 
     fn daemon(&self) -> PathBuf {
@@ -77,34 +92,32 @@ impl Bench {
     }
 
     fn play(&self, args: &Args) -> anyhow::Result<()> {
-        let script = |name: &str| {
-            let mut command = process::command(self.scripts.join(name));
-            command.env("OTA_VM_DIR", &self.dir).env("OTA_SLOT_MIB", SLOT_MIB);
-            command
-        };
         let story = || {
             let mut command = process::command(&self.story);
             command.arg("--dir").arg(&self.dir).arg("--boot").arg(self.scripts.join("boot.sh"));
             command
         };
-        process::run(&mut script("get.sh"))?;
         process::run(story().arg("--keys"))?;
-        process::run(script("make.sh").arg(self.daemon()).arg(&self.boot_script))?;
-        process::run(story().args(["--cuts", if args.long { "50" } else { "3" }]))?;
+        process::run(self.script("make.sh").arg(self.daemon()).arg(&self.boot_script))?;
         // Debian's builds keep one copy of the environment. The build with two takes minutes, so it is made for the long run
         // and kept.
         if args.long {
-            process::run(&mut script("build-uboot.sh"))?;
+            process::run(&mut self.script("build-uboot.sh"))?;
         }
+        let mut story = story();
+        story.args(["--cuts", if args.long { "50" } else { "3" }]);
         if self.sandbox().exists() {
-            process::run(script("sandbox.sh").arg(&self.boot_script))?;
-            process::run(story().args(["--sandbox", if args.long { "500" } else { "60" }]))?;
+            process::run(self.script("sandbox.sh").arg(&self.boot_script))?;
+            story.args(["--sandbox", if args.long { "500" } else { "60" }]);
         } else {
             println!(
                 "vm: two copies of the environment NOT shown: `cargo xtask vm --long` makes U-Boot's sandbox, once"
             );
         }
-        Ok(())
+        if let Some(report) = &args.report {
+            story.arg("--report").arg(std::path::absolute(report)?);
+        }
+        process::run(&mut story)
     }
 
     /// U-Boot's sandbox, where it was made.

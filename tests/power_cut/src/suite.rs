@@ -75,7 +75,6 @@ impl Effort {
         call_outcomes: 12,
         ext4_cuts: 0,
         stop_at_first: true,
-        ..Self::CI
     };
 }
 
