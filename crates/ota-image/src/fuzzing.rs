@@ -7,8 +7,11 @@ use ota_core::ByteCount;
 
 use crate::archive::{ArchivePolicy, walk};
 
+/// A name below `fuzz/fuzz_targets/`, and what it calls.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target with its name: that of its function and of its file.
-pub const TARGETS: [(&str, fn(&[u8])); 1] = [("tar_entries", tar_entries)];
+pub const TARGETS: [Target; 1] = [("tar_entries", tar_entries)];
 
 /// An archive, entry by entry with its data.
 ///

@@ -13,8 +13,11 @@ use ota_core::{
 
 use crate::{Keyring, KeyringVerifier, Manifest, Trailer, VerifyConfig, format};
 
+/// A name below `fuzz/fuzz_targets/`, and what it calls.
+pub type Target = (&'static str, fn(&[u8]));
+
 /// Every target with its name: that of its function and of its file.
-pub const TARGETS: [(&str, fn(&[u8])); 4] =
+pub const TARGETS: [Target; 4] =
     [("trailer", trailer), ("cms", cms), ("openpgp", openpgp), ("image_header", image_header)];
 
 /// 2025-03-10T14:30:00Z, for ever.
