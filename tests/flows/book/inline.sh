@@ -101,10 +101,12 @@ mkdir trusted
 cp ca/ca.pem trusted/
 printf 'ota-key-list 1\nserial 1\nissued 2025-03-10T14:30:00Z\n' > keys.list
 ota-admin sign keys.list --key ca/signer.key --cert ca/signer.pem
-ota-admin verify rootfs.squashfs --keys trusted --signature rootfs.squashfs.p7s.2 --model IGW-5000 --release-version v5.0.5 --floor v5.0.0 --slot-size 452000000 --threshold 1 --key-list keys.list
-sha256sum rootfs.squashfs > SHA256SUMS
+ota-admin verify rootfs.squashfs --keys trusted --signature rootfs.squashfs.p7s.2 --model IGW-5000 --release-version v5.0.5 --floor v5.0.0 --slot-size 452000000 --threshold 1 --key-list keys.list --key-list-serial 0 --time-floor 2025-03-10T14:30:00Z
+# Beside rootfs.squashfs lies a signature of the device's own CA, which would count.
+cp rootfs.squashfs plain.squashfs
+sha256sum plain.squashfs > SHA256SUMS
 ota-admin sign SHA256SUMS --key ca/signer.key --cert ca/signer.pem
-ota-admin verify rootfs.squashfs --keys trusted --checksums SHA256SUMS
+ota-admin verify plain.squashfs --keys trusted --checksums SHA256SUMS
 mkdir -m 700 gnupg
 gpg --homedir gnupg --batch --quiet --passphrase '' --quick-generate-key release@plant.example ed25519 sign never
 ota-admin sign rootfs.squashfs --gpg-key release@plant.example --gpg-home gnupg --armor
