@@ -21,11 +21,12 @@ pub(crate) fn programs() -> anyhow::Result<()> {
 }
 
 /// Builds the daemon with a static glibc, for a guest without libraries. `wrapper` adds that to the one call of the compiler
-/// that links it; that it has no debug information makes it another build of that package, and of that one only.
+/// that links it; another number of code generation units makes it another build of that package, and of that one only.
 pub(crate) fn static_daemon(wrapper: &Path) -> anyhow::Result<()> {
-    let other = "profile.dev.package.ota-gatewayd.debug=false";
+    let of = "profile.dev.package.ota-gatewayd";
     let mut cargo = process::cargo();
-    cargo.args(["build", "--workspace", "--bin", "ota-gatewayd", "--config", other]);
+    cargo.args(["build", "--workspace", "--bin", "ota-gatewayd"]);
+    cargo.args(["--config", &format!("{of}.codegen-units=15"), "--config", &format!("{of}.debug=false")]);
     process::run(cargo.env("RUSTC_WRAPPER", wrapper))
 }
 

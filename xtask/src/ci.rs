@@ -42,15 +42,12 @@ fn fmt() -> anyhow::Result<()> {
 }
 
 fn clippy() -> anyhow::Result<()> {
-    process::run(process::cargo().args([
-        "clippy",
-        "--quiet",
-        "--workspace",
-        "--all-targets",
-        "--",
-        "-D",
-        "warnings",
-    ]))
+    if process::variable("RUSTC_WORKSPACE_WRAPPER").is_some() {
+        // It compiles for everybody: see `.ci/run`.
+        return process::run(process::cargo().args(["build", "--workspace", "--all-targets"]));
+    }
+    let lint = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
+    process::run(process::cargo().args(lint))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a stopwatch for people; nothing is decided by it")]

@@ -33,6 +33,11 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     if args.long {
         test.env("OTA_LONG", "1");
     }
+    if process::variable("RUST_TEST_THREADS").is_none() {
+        // Most of a flow is waiting for a daemon: one more than there are processors.
+        let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        test.env("RUST_TEST_THREADS", (processors + 1).to_string());
+    }
     test.args(&args.rest).env("OTA_PYTHON", python.interpreter()).env("OTA_NODE_MODULES", modules);
     test.env("PATH", python.search_path()?);
     process::run(&mut test)?;
