@@ -60,7 +60,7 @@ export default function arriving(world) {
     assert.match(await running.locator('td.figure').textContent(), /^\d+$/, 'how often it booted');
     const resources = page.getByRole('region', { name: 'Resources' }).locator('.figure');
     await until(() => resources.allTextContents(), (texts) => texts.length === 3 && texts.every((text) => /\d/.test(text)), 'resources');
-    await page.getByRole('region', { name: 'Last update' }).getByText('No update yet').waitFor();
+    await page.getByRole('region', { name: 'Last update' }).getByText('v5.0.4', { exact: true }).waitFor();
     await page.reload();
     await live(page);
     await drawing.waitFor();

@@ -1,7 +1,13 @@
 //! `cargo xtask browser`: the dashboard in Debian's Chromium on a simulated device. Owns how the suite is started; what it
 //! checks stands in tests/browser.
 
-use std::path::Path;
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::Child,
+};
+
+use anyhow::ensure;
 
 use crate::{build, process, tools, workspace::Workspace};
 
@@ -24,7 +30,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// The suite alone, with programs that are built.
-pub(crate) fn suite(args: &Args) -> anyhow::Result<()> {
+fn suite(args: &Args) -> anyhow::Result<()> {
     let folder = process::root().join("tests/browser");
     tools::browser()?;
     let out = Workspace::read()?.target.join("browser");
@@ -46,13 +52,44 @@ pub(crate) fn suite(args: &Args) -> anyhow::Result<()> {
     ended
 }
 
+/// The suite as a process of its own, beside something else. What it says is shown at its end.
+pub(crate) struct Beside {
+    suite: Child,
+    log: PathBuf,
+}
+
+impl Beside {
+    pub(crate) fn start() -> anyhow::Result<Self> {
+        let log = Workspace::read()?.target.join("browser.log");
+        let out = File::create(&log)?;
+        let mut suite = process::command(std::env::current_exe()?);
+        suite.arg("browser").stdout(out.try_clone()?).stderr(out);
+        println!(
+            "$ cargo xtask browser, beside what follows; until it has ended it talks to {}",
+            shown(&log)
+        );
+        Ok(Self { suite: suite.spawn()?, log })
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// When one of its tests has failed.
+    pub(crate) fn end(mut self) -> anyhow::Result<()> {
+        let ended = self.suite.wait()?;
+        print!("{}", fs::read_to_string(&self.log)?);
+        ensure!(ended.success(), "the suite in the browser failed, as above");
+        Ok(())
+    }
+}
+
 /// No picture of an earlier run: what is there afterwards is of this one.
 fn clear(out: &Path) -> anyhow::Result<()> {
-    std::fs::create_dir_all(out)?;
-    for entry in std::fs::read_dir(out)? {
+    fs::create_dir_all(out)?;
+    for entry in fs::read_dir(out)? {
         let path = entry?.path();
         if path.extension().is_some_and(|ext| ext == "png") {
-            std::fs::remove_file(path)?;
+            fs::remove_file(path)?;
         }
     }
     Ok(())

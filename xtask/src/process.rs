@@ -18,7 +18,21 @@ pub(crate) fn command(program: impl AsRef<OsStr>) -> Command {
 
 /// The cargo that runs us. In CI nothing is compiled incrementally: nobody comes back to it.
 pub(crate) fn cargo() -> Command {
-    let mut cargo = command(variable("CARGO").unwrap_or_else(|| "cargo".into()));
+    for_cargo(command(own_cargo()))
+}
+
+/// The same, where everybody else goes first.
+pub(crate) fn yielding_cargo() -> Command {
+    let mut nice = command("nice");
+    nice.args(["-n", "19"]).arg(own_cargo());
+    for_cargo(nice)
+}
+
+fn own_cargo() -> String {
+    variable("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+fn for_cargo(mut cargo: Command) -> Command {
     // What it told us about ourselves is not for the next one: ring's build script asks to be run again when
     // CARGO_MANIFEST_DIR changes, and with it all that depends on ring would be compiled again.
     for (name, _) in std::env::vars_os() {

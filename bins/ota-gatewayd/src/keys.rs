@@ -5,7 +5,10 @@ mod standing;
 use std::{fmt::Write as _, sync::Arc};
 
 use anyhow::{Context as _, ensure};
-use ota_core::ports::{Clock, Settings};
+use ota_core::{
+    error::{PortError, PortErrorKind},
+    ports::{Clock, Settings},
+};
 use ota_verify::{EkuPolicy, Keyring, KeyringVerifier, VerifyConfig, X509Policy};
 use standing::{Rows, rows};
 
@@ -31,9 +34,15 @@ pub(crate) fn open_verifier(
     match list_of(config, &verifier, floor) {
         Ok(None) if floor == 0 => Ok(verifier),
         Ok(Some(list)) => {
-            // A list that cannot be noted counts in this run all the same: it takes keys away, and the next start notes it.
-            if let Err(error) = note(&**settings, &list, floor) {
-                tracing::error!(error = format!("{error:#}"), "the number of the key list is not recorded");
+            match note(&**settings, &list, floor) {
+                // In a run that changes nothing it counts all the same: it takes keys away, and the next start notes it.
+                Err(error) if writes_nothing(&error) => {
+                    tracing::error!(
+                        error = format!("{error:#}"),
+                        "the number of the key list is not recorded"
+                    );
+                }
+                noted => noted?,
             }
             tracing::info!(serial = list.serial(), retired = list.retired().len(), "key list accepted");
             Ok(verifier.with_key_list(list))
@@ -52,6 +61,12 @@ fn note(settings: &dyn Settings, list: &ota_verify::KeyList, floor: u64) -> anyh
         settings.set_value(SERIAL, Some(&list.serial().to_string()))?;
     }
     wire::raise_clock_floor(settings, list.issued())
+}
+
+/// Whether the store takes no writes in all of this run, unlike one that only failed just now.
+fn writes_nothing(error: &anyhow::Error) -> bool {
+    let port = error.chain().find_map(|cause| cause.downcast_ref::<PortError>());
+    port.is_some_and(|error| matches!(error.kind(), PortErrorKind::Unavailable { .. }))
 }
 
 fn load(config: &Config) -> anyhow::Result<Keyring> {

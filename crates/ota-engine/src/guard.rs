@@ -11,12 +11,20 @@ use ota_core::{
     safety::{Block, ConstraintState, OnViolation, SafetyStep, Severity, Verdict},
 };
 
-use crate::{EngineError, engine::Shared, runner::Runner};
+use crate::{
+    EngineError,
+    engine::Shared,
+    runner::{FeedError, Runner},
+};
 
 impl Runner {
     /// Looks again at what waits for safety or a window, stops what should not go on, and tells constraints that changed.
     pub(crate) async fn reconsider(&mut self) {
         self.tell_safety();
+        if self.unrecordable.is_some() {
+            // What the job would do next has to be recorded first.
+            return;
+        }
         let Some(job) = &self.active else { return };
         let news = match self.awaiting_window {
             Some(work) => window_news(&self.shared, job, work),
@@ -30,7 +38,16 @@ impl Runner {
                 self.waiting = None;
                 self.awaiting_window = None;
             }
-            self.outcome(self.epoch, input).await;
+            if matches!(input, Input::Blocked(_)) {
+                // The next look asks again: an answer that could not be recorded does not count later.
+                match self.feed(input).await {
+                    Ok(_) => self.recorded(),
+                    Err(FeedError::Refused(refused)) => tracing::warn!(%refused, "hold not taken"),
+                    Err(FeedError::Record(error)) => self.not_recorded(&error, "Blocked"),
+                }
+            } else {
+                self.outcome(self.epoch, input).await;
+            }
         }
     }
 

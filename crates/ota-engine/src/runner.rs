@@ -352,25 +352,30 @@ impl Runner {
         }
         let name = input.name();
         match self.feed(input.clone()).await {
-            Ok(_) => self.unrecorded = false,
+            Ok(_) => self.recorded(),
             Err(FeedError::Refused(refused)) => tracing::warn!(%refused, "outcome not taken"),
             Err(FeedError::Record(error)) => {
-                // Not every second: the log may lie on the same full disk.
-                if std::mem::replace(&mut self.unrecorded, true) {
-                    tracing::debug!(?error, input = name, "the job record could still not be written");
-                } else {
-                    tracing::error!(
-                        ?error,
-                        input = name,
-                        "the job record could not be written; trying again"
-                    );
-                }
+                self.not_recorded(&error, name);
                 let outbox = self.outbox.clone();
                 tokio::spawn(async move {
                     tokio::time::sleep(RETRY).await;
                     let _ = outbox.send(Message::Outcome { epoch, input });
                 });
             }
+        }
+    }
+
+    /// Takes note that records are written.
+    pub(crate) fn recorded(&mut self) {
+        self.unrecorded = false;
+    }
+
+    /// Says that a record could not be written, and that it is tried again; once, for the log may lie on the same full disk.
+    pub(crate) fn not_recorded(&mut self, error: &EngineError, input: &'static str) {
+        if std::mem::replace(&mut self.unrecorded, true) {
+            tracing::debug!(?error, input, "the job record could still not be written");
+        } else {
+            tracing::error!(?error, input, "the job record could not be written; trying again");
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use ota_core::job::End;
+use ota_core::{job::End, safety::OnViolation};
 
 use super::*;
 
@@ -75,4 +75,33 @@ async fn a_download_waits_in_a_run_that_records_nothing_and_a_new_job_is_refused
     gateway.restart_daemon().await;
     let job = gateway.downloaded().await;
     assert_eq!(job.id, JobId::from_number(1), "no number was used up");
+}
+
+#[tokio::test]
+async fn a_change_of_safety_moves_no_job_in_a_run_that_records_nothing() {
+    let mut gateway = Gateway::start().await;
+    gateway.source.script([FetchScript::HoldAt(40_960)]);
+    let job = gateway.download().await.unwrap();
+    gateway.source.until_held().await;
+    gateway.records(false);
+    gateway.restart_daemon().await;
+    let saves = gateway.journal.saves().len();
+    for reaction in [OnViolation::PauseWrite, OnViolation::Abort] {
+        gateway.violate("radio", &[SafetyStep::Download], reaction);
+        // Each of them is answered by what looks at the change, too.
+        for _ in 0..50 {
+            assert_eq!(reason(gateway.cancel(&job).await), "store_read_only");
+        }
+        gateway.clear("radio");
+        for _ in 0..50 {
+            assert_eq!(reason(gateway.cancel(&job).await), "store_read_only");
+        }
+    }
+    let active = gateway.engine().status().await.unwrap().active_job.unwrap();
+    assert!(matches!(active.state, JobState::Downloading { held: None, .. }), "{:?}", active.state);
+    assert_eq!((gateway.source.fetches(), gateway.journal.saves().len()), (vec![0], saves));
+    gateway.records(true);
+    gateway.restart_daemon().await;
+    gateway.until(&job, JobStatus::Downloaded).await;
+    assert_eq!(gateway.source.fetches().len(), 2);
 }

@@ -13,13 +13,13 @@ const SCHEDULED: InstallOptions = InstallOptions { strategy: Strategy::Maintenan
 
 impl Gateway {
     /// `constraint` holds back `steps` from now on, with this reaction.
-    fn violate(&self, constraint: &str, steps: &[SafetyStep], reaction: OnViolation) {
+    pub(super) fn violate(&self, constraint: &str, steps: &[SafetyStep], reaction: OnViolation) {
         self.gate.violate(constraint, steps);
         self.gate.react(constraint, reaction);
         self.gate_changes.send_modify(|n| *n += 1);
     }
 
-    fn clear(&self, constraint: &str) {
+    pub(super) fn clear(&self, constraint: &str) {
         self.gate.clear(constraint);
         self.gate_changes.send_modify(|n| *n += 1);
     }
