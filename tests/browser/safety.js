@@ -96,6 +96,24 @@ export default function safety(world) {
     assert.match(await rows.nth(1).textContent(), /calibration.*Service/i);
   });
 
+  test('a strip that shows fewer days than it has room for says where it ends', async () => {
+    const { page } = world;
+    const end = page.getByText(/The gateway tells 100 openings at once: the strip ends with/);
+    // Every half hour from now on: two days of them.
+    const at = (n) => new Date(Date.now() + n * 1800e3).toISOString();
+    const windows = Array.from({ length: 100 }, (_, n) => ({ name: 'rounds', kind: 'service', opens_at: at(n + 1), closes_at: at(n + 1.5), duration_seconds: 900 }));
+    const route = '**/safety/windows?*';
+    await page.route(route, (asked) => asked.fulfill({ json: { clock_trusted: true, windows } }));
+    await view(page, 'overview');
+    await view(page, 'safety');
+    await end.waitFor();
+    await page.unroute(route);
+    await view(page, 'overview');
+    await view(page, 'safety');
+    await page.getByRole('img', { name: /^Windows of the next 7 days: .*update night from/ }).waitFor();
+    assert.equal(await end.count(), 0);
+  });
+
   test('an inhibitor is taken, holds updates back, is renewed and released', async () => {
     const { page, device } = world;
     await view(page, 'safety');

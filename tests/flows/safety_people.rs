@@ -267,6 +267,26 @@ async fn people_at_the_machine_mean_ota_015_for_everything_that_writes_or_reboot
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_dry_run_tells_of_the_monthly_update_window_behind_all_the_service_windows_before_it() {
+    let safety = "[[safety.windows]]\nname = \"rounds\"\nkind = \"service\"\nzone = \"UTC\"\n\
+                  cron = \"*/5 * * * *\"\nduration = \"1m\"\n\
+                  [[safety.windows]]\nname = \"monthly\"\nkind = \"update\"\nzone = \"UTC\"\n\
+                  cron = \"0 2 14 * *\"\nduration = \"2h\"\n";
+    let device = device_with(Offer::Small, Settings { safety: safety.to_owned(), ..settings() }).await;
+    let strategy = Some(Strategy::MaintenanceWindow);
+    let explained = device.client.explain(&ExplainRequest { strategy, job_id: None }).await.unwrap();
+    let next = explained.window.next.expect("the next update window");
+    assert_eq!(
+        (next.name.as_str(), next.kind, explained.window.needed),
+        ("monthly", WindowKind::Update, true)
+    );
+    let told = format!("{} {:?}", explained.message, explained.suggested_actions);
+    assert!(!told.contains("No update window") && !told.contains("Configure an update window"), "{told}");
+    let status = device.client.safety().await.unwrap();
+    assert_eq!(status.maintenance_window.next_window, Some(next.opens_at));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scheduled_install_starts_by_itself_in_its_window_and_is_held_not_lost_when_blocked() {
     let device = device_with(Offer::Small, Settings { safety: windows("update"), ..settings() }).await;
     let job = device.download().await;

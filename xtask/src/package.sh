@@ -232,6 +232,34 @@ in_root systemctl is-active ota-gatewayd.service
 [ "$(in_root systemctl is-enabled ota-gatewayd.service)" = enabled ]
 ota status | head -n 2
 
+say "a renewed certificate is taken up by a reload"
+pair() { # its name
+    in_root openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \
+        -keyout /etc/ota-gateway/tls.key -out /etc/ota-gateway/tls.pem 2>/dev/null
+}
+shows() { in_root openssl s_client -connect 127.0.0.1:8080 </dev/null 2>/dev/null | openssl x509 -noout -subject | grep -q "$1"; }
+tells() { in_root journalctl -u ota-gatewayd -o cat | grep -q "$1"; }
+cp "$config" "$tmp/plain.toml"
+sed -i 's|^# \(certificate = "/etc/ota-gateway/tls.pem"\)|\1|; s|^# \(key = "/etc/ota-gateway/tls.key"\)|\1|' "$config"
+pair first
+in_root systemctl restart ota-gatewayd.service
+waits "the first certificate" shows first
+before=$(in_root systemctl show -P MainPID ota-gatewayd.service)
+pair second
+in_root systemctl reload ota-gatewayd.service
+waits "the second certificate" shows second
+waits "the line about it" tells "^certificate reloaded"
+# One that cannot be used is told; the old one stays.
+echo "no key" >"$root/etc/ota-gateway/tls.key"
+in_root systemctl reload ota-gatewayd.service
+waits "the line about what cannot be used" tells "^the certificate was not reloaded"
+shows second
+in_root systemctl is-active ota-gatewayd.service
+[ "$(in_root systemctl show -P MainPID ota-gatewayd.service)" = "$before" ]
+cat "$tmp/plain.toml" >"$config"
+rm "$root/etc/ota-gateway/tls.key" "$root/etc/ota-gateway/tls.pem"
+in_root systemctl restart ota-gatewayd.service
+
 say "a hang is noticed"
 printf '[Service]\nWatchdogSec=1s\n' >"$root/etc/systemd/system/ota-gatewayd.service.d/quick.conf"
 in_root systemctl daemon-reload

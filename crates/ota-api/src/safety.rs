@@ -219,8 +219,8 @@ impl From<&SafetyReport> for SafetyStatus {
                 && !report.inhibitors.iter().any(inhibits_an_update),
             constraints: report.constraints.iter().map(Constraint::from).collect(),
             maintenance_window: MaintenanceWindow {
-                active: report.window_active,
-                next_window: report.next_window.map(text::time),
+                active: report.update_window.is_some(),
+                next_window: report.next_window.as_ref().map(|opening| text::time(opening.opens)),
             },
             active_override: report.active_override.as_ref().map(ActiveOverride::from),
             proposed_override: report.proposed_override.as_ref().map(ProposedOverride::from),

@@ -301,10 +301,10 @@ pub struct SafetyReport {
     pub active_override: Option<OverrideReport>,
     /// The override that waits for a second person.
     pub proposed_override: Option<ProposalReport>,
-    /// Whether an `update` window is open now.
-    pub window_active: bool,
-    /// When the next `update` window opens.
-    pub next_window: Option<Timestamp>,
+    /// The `update` window that is open; of several the one that closes last.
+    pub update_window: Option<Opening>,
+    /// The next `update` window; none is announced while the wall clock is not believed.
+    pub next_window: Option<Opening>,
     /// The inhibitors that are held, oldest first.
     pub inhibitors: Vec<InhibitorReport>,
     /// The `service` window that is open.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use ota_core::{
     job::{Job, JobKind, JobState, Strategy},
     release::refuse_below_floor,
-    safety::{Opening, SafetyStep, Verdict, WindowKind},
+    safety::{Opening, SafetyStep, Verdict},
 };
 
 use crate::{
@@ -13,9 +13,6 @@ use crate::{
     engine::Shared,
     guard::{refuse_blocked, step_of_the_whole},
 };
-
-/// How far ahead windows are looked for.
-const WINDOWS_AHEAD: usize = 20;
 
 /// What is asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,11 +47,11 @@ pub struct Explanation {
 pub struct WindowView {
     /// Whether it waits for them.
     pub needed: bool,
-    /// The one that is open.
+    /// The one that is open; of several the one that closes last.
     pub open: Option<Opening>,
     /// Whether the work would end before that one closes.
     pub fits: bool,
-    /// The next one.
+    /// The next one; none is announced while the wall clock is not believed.
     pub next: Option<Opening>,
     /// Whether the wall clock is believed; no window is open without that.
     pub clock_trusted: bool,
@@ -107,23 +104,12 @@ impl Shared {
     }
 
     fn window_view(&self, strategy: Strategy, work: Duration) -> WindowView {
-        let (safety, now) = (&self.ports.safety, self.ports.clock.wall());
-        let openings = safety.windows(WINDOWS_AHEAD);
-        let mut updates = openings.into_iter().filter(|opening| opening.kind == WindowKind::Update);
-        let report = safety.report();
-        let mut open = None;
-        let next = updates.find(|opening| {
-            let is_open = opening.contains(now);
-            if is_open && open.is_none() {
-                open = Some(opening.clone());
-            }
-            !is_open
-        });
+        let report = self.ports.safety.report();
         WindowView {
             needed: strategy == Strategy::MaintenanceWindow,
-            open: open.filter(|_| report.window_active),
-            fits: safety.fits_window(work),
-            next,
+            fits: self.ports.safety.fits_window(work),
+            open: report.update_window,
+            next: report.next_window,
             clock_trusted: report.clock_trusted,
         }
     }

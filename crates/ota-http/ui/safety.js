@@ -5,7 +5,7 @@ import { band, drawn, plot } from './charts.js';
 import { h, put } from './dom.js';
 import { badge, button, card, dialog, empty, facts, field, form, lacks, missing, pin, problem, roleNote, table } from './parts.js';
 import { loadSafety, state, watch } from './store.js';
-import { agenda, strip } from './windows.js';
+import { MOST, agenda, cutAt, strip } from './windows.js';
 import { ago, clock, when, words } from './text.js';
 
 const SPANS = [[5, '5 min'], [15, '15 min'], [60, '1 hour']];
@@ -152,11 +152,11 @@ function panelOf(name) {
 
 async function loadWindows(place) {
   try {
-    const answer = await maybe('/safety/windows?limit=100');
+    const answer = await maybe(`/safety/windows?limit=${MOST}`);
     if (!answer) { put(place, fallbackWindow()); return; }
-    const openings = agenda(answer);
+    const openings = agenda(answer), cut = cutAt(openings);
     put(place, answer.clock_trusted === false ? h('p', { class: 'note' }, 'The gateway does not trust its clock: until it does, no window is open.') : null, openings.length
-      ? [drawn((width) => strip(openings, width)), table('Next windows', ['Window', 'Kind', 'Opens', 'Closes'], openings.slice(0, 10).map((o) => h('tr', h('th', { scope: 'row' }, o.name), h('td', badge(o.kind, o.kind === 'service' ? 'warn' : 'info')), h('td', o.from <= Date.now() ? 'open now' : `${when(o.from)} (${ago(o.from)})`), h('td', when(o.to)))))]
+      ? [drawn((width) => strip(openings, width)), cut ? h('p', { class: 'note' }, `The gateway tells ${MOST} openings at once: the strip ends with ${when(cut)}. Windows that open later are not in it.`) : null, table('Next windows', ['Window', 'Kind', 'Opens', 'Closes'], openings.slice(0, 10).map((o) => h('tr', h('th', { scope: 'row' }, o.name), h('td', badge(o.kind, o.kind === 'service' ? 'warn' : 'info')), h('td', o.from <= Date.now() ? 'open now' : `${when(o.from)} (${ago(o.from)})`), h('td', when(o.to)))))]
       : empty('No windows', 'Updates with the strategy “update window” need one in the configuration.'),
     h('p', { class: 'quiet' }, 'Times are in this browser’s zone. Update windows are when scheduled work may run; in service windows people are at the machine and nothing is written.'));
   } catch (error) { put(place, problem(error)); }

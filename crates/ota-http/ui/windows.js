@@ -5,18 +5,25 @@ import { when } from './text.js';
 
 const DAY = 86400e3;
 const DAYS = 7;
+/** As many openings as `safety/windows` tells at once. */
+export const MOST = 100;
+
+/** The start of the day so many days from today. */
+const day = (ahead) => { const d = new Date(); d.setHours(0, 0, 0, 0); d.setDate(d.getDate() + ahead); return d; };
 
 /** The openings of an answer of `safety/windows`, in order: `{name, kind, from, to}` in milliseconds. */
 export const agenda = (answer) => (answer.windows || []).map((o) => ({ name: o.name, kind: o.kind, from: new Date(o.opens_at).getTime(), to: new Date(o.closes_at).getTime() }))
   .sort((a, b) => a.from - b.from);
 
+/** Where openings that were cut end, when the strip goes on behind that: the start of the last one. */
+export const cutAt = (openings) => (openings.length >= MOST && openings.at(-1).from < day(DAYS).getTime() ? openings.at(-1).from : null);
+
 /** One row a day, hours across, the windows in it. */
 export function strip(openings, width) {
-  const start = new Date(); start.setHours(0, 0, 0, 0);
   const left = width < 480 ? 38 : 74, right = width - 8, row = 22, top = 18;
   const height = top + DAYS * row + 4;
   const hours = width < 480 ? 6 : 3;
-  const days = Array.from({ length: DAYS }, (_, i) => { const d = new Date(start); d.setDate(d.getDate() + i); return d; });
+  const days = Array.from({ length: DAYS }, (_, i) => day(i));
   const x = (ms) => left + (ms / DAY) * (right - left);
   const label = `Windows of the next ${DAYS} days: ${openings.map((o) => `${o.kind} ${o.name} from ${when(o.from)} to ${when(o.to)}`).join('; ') || 'none'}`;
   const now = Date.now();

@@ -261,7 +261,7 @@ impl SafetyGate for SafetyEngine {
                 constraints,
                 active_override: active.map(|active| active.report(now.monotonic, now.wall)),
                 proposed_override: state.proposal.as_ref().map(|open| open.report(now.monotonic, now.wall)),
-                window_active: state.update.is_some(),
+                update_window: state.update.clone(),
                 next_window: None,
                 inhibitors: state.inhibitors.reports(now.monotonic, now.wall),
                 service_window: state.service.clone(),

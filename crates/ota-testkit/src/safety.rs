@@ -22,8 +22,8 @@ pub struct FakeGate {
 #[derive(Debug, Default)]
 struct State {
     constraints: Vec<ConstraintReport>,
-    window_active: bool,
-    next_window: Option<Timestamp>,
+    window: Option<Opening>,
+    next_window: Option<Opening>,
     longest_work: Option<Duration>,
     service: Option<Opening>,
     people_before: Option<SafetyStep>,
@@ -57,7 +57,9 @@ impl FakeGate {
 
     /// Whether an `update` window is open, and when the next one opens.
     pub fn set_window(&self, active: bool, next: Option<Timestamp>) {
-        self.state.update(|state| (state.window_active, state.next_window) = (active, next));
+        let window = active.then(|| night(Timestamp::from_secs(0), Timestamp::from_secs(4_000_000_000)));
+        let next = next.map(|opens| night(opens, opens + Duration::from_secs(3600)));
+        self.state.update(|state| (state.window, state.next_window) = (window, next));
     }
 
     /// The open window closes after that much work.
@@ -117,6 +119,10 @@ fn shift(closes: Timestamp) -> Opening {
     Opening { window: "shift".into(), kind: WindowKind::Service, opens: Timestamp::from_secs(0), closes }
 }
 
+fn night(opens: Timestamp, closes: Timestamp) -> Opening {
+    Opening { window: "night".into(), kind: WindowKind::Update, opens, closes }
+}
+
 fn report(name: &str, state: ConstraintState, steps: &[SafetyStep]) -> ConstraintReport {
     let holds = state == ConstraintState::Ok;
     ConstraintReport {
@@ -169,8 +175,8 @@ impl SafetyGate for FakeGate {
             constraints: state.constraints.clone(),
             active_override: state.active_override.clone(),
             proposed_override: None,
-            window_active: state.window_active,
-            next_window: state.next_window,
+            update_window: state.window.clone(),
+            next_window: state.next_window.clone(),
             inhibitors: Vec::new(),
             service_window: state.service.clone(),
             clock_trusted: true,
@@ -179,7 +185,7 @@ impl SafetyGate for FakeGate {
 
     fn fits_window(&self, work: Duration) -> bool {
         self.state
-            .with(|state| state.window_active && state.longest_work.is_none_or(|longest| work <= longest))
+            .with(|state| state.window.is_some() && state.longest_work.is_none_or(|longest| work <= longest))
     }
 
     fn windows(&self, count: usize) -> Vec<Opening> {

@@ -1,5 +1,6 @@
 //! Commands that stand in a sentence or a table: the programs know them, and each is run. By a block of the book, by `inline.sh` on
-//! a simulated device, or where [`ELSEWHERE`] says; what no test can run stands in [`NOT_RUN`] with its reason.
+//! a simulated device, or where [`ELSEWHERE`] says; those of the system by the life of the package. What no test can run stands in
+//! [`NOT_RUN`] with its reason.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -20,6 +21,12 @@ use crate::{
 /// Commands that no block shows.
 const SCRIPT: &str = include_str!("inline.sh");
 
+/// What runs the commands of the system, below a systemd.
+const PACKAGE: &str = "xtask/src/package.sh";
+
+/// Programs that are not ours; their commands are compared word by word.
+const THEIRS: [&str; 3] = ["systemctl", "journalctl", "cargo test"];
+
 /// Commands that are run by something else: the command, the file, and what in it runs them.
 const ELSEWHERE: [(&str, &str, &str); 13] = [
     ("cargo xtask ci", ".ci/run", "cargo xtask ci"),
@@ -38,7 +45,7 @@ const ELSEWHERE: [(&str, &str, &str); 13] = [
 ];
 
 /// Commands that no test runs, and why.
-const NOT_RUN: [(&str, &str); 9] = [
+const NOT_RUN: [(&str, &str); 11] = [
     ("cargo xtask bench install --mib 431 --dir /tmp --runs 5 --peers", BENCH),
     ("cargo xtask bench verify --mib 431 --runs 5 --dev", BENCH),
     ("cargo xtask bench load --dev", BENCH),
@@ -51,6 +58,8 @@ const NOT_RUN: [(&str, &str); 9] = [
     ("cargo xtask demo --port 8080", "a test takes no port that somebody else may have"),
     ("cargo xtask power-cut --report FILE", "the same cuts as in CI, all of them anew: a quarter of an hour"),
     ("cargo xtask vm --long", "hours in the emulated machine"),
+    ("cargo test -p ota-safety -p ota-engine", "a part of what `cargo xtask test` runs"),
+    ("cargo test -p ota-core", "writes a page anew that `cargo xtask test` compares"),
 ];
 
 /// Figures want a machine on which nothing else runs.
@@ -59,14 +68,15 @@ const BENCH: &str = "measures for minutes on a machine on which nothing else may
 /// A command that a sentence names: the program, the words that lead to the command, the options.
 type Mention = (&'static str, Vec<String>, BTreeSet<String>);
 
-/// What a piece of code in a sentence says of a command of ours; `create|list` is two.
+/// What a piece of code in a sentence says of a command; `create|list` of a program of ours is two.
 fn mentions(code: &str) -> Vec<Mention> {
     let programs =
         [("ota-admin ", "ota-admin"), ("ota-gatewayd ", "ota-gatewayd"), ("cargo xtask ", "xtask")];
     let Some((rest, program)) =
         programs.into_iter().find_map(|(start, program)| Some((code.strip_prefix(start)?, program)))
     else {
-        return Vec::new();
+        let theirs = runs([code]).into_iter().filter(|run| THEIRS.contains(&run.program));
+        return theirs.map(|run| (run.program, run.words, BTreeSet::new())).collect();
     };
     let is_word = |word: &&str| {
         word.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '|') && !word.starts_with('-')
@@ -150,7 +160,9 @@ fn every_command_that_a_sentence_names_is_one_that_the_programs_know() {
     }
     let (mut seen, mut wrong) = (0, Vec::new());
     for page in pages_by_hand() {
-        for mention in named(&page, &read(&page)).iter().flat_map(|code| mentions(code)) {
+        let all = named(&page, &read(&page));
+        let mentions = all.iter().flat_map(|code| mentions(code));
+        for mention in mentions.filter(|(program, ..)| !THEIRS.contains(program)) {
             seen += 1;
             wrong.extend(unknown(&mention, &mut helps).map(|why| format!("{page}: {why}")));
         }
@@ -158,7 +170,7 @@ fn every_command_that_a_sentence_names_is_one_that_the_programs_know() {
     assert!(wrong.is_empty() && seen > 150, "{seen} named: {wrong:#?}");
 }
 
-/// A command that is run: the program, its words without the options in front, its long options.
+/// A command that is run: the program, its words without the options in front, its long options; of one of [`THEIRS`] all words.
 #[derive(Clone)]
 struct Run {
     program: &'static str,
@@ -166,10 +178,10 @@ struct Run {
     options: BTreeSet<String>,
 }
 
-/// The commands of ours in lines of a shell.
+/// The commands of ours and [`THEIRS`] in lines of a shell.
 fn runs<'a>(lines: impl IntoIterator<Item = &'a str>) -> Vec<Run> {
     let mut found = Vec::new();
-    for line in lines.into_iter().filter(|line| !line.starts_with('#')) {
+    for line in lines.into_iter().filter(|line| !line.trim_start().starts_with('#')) {
         let line = line.replace("$(", " $( ").replace(')', " ) ");
         let words: Vec<&str> = line.split_whitespace().collect();
         found.extend((0..words.len()).filter_map(|at| run_at(&words[at..])));
@@ -183,6 +195,9 @@ fn run_at(words: &[&str]) -> Option<Run> {
         ["ota-admin", rest @ ..] => ("ota-admin", rest),
         ["ota-gatewayd", rest @ ..] => ("ota-gatewayd", rest),
         ["cargo", "xtask", rest @ ..] => ("xtask", rest),
+        ["cargo", "test", rest @ ..] => ("cargo test", rest),
+        ["systemctl", rest @ ..] => ("systemctl", rest),
+        ["journalctl", rest @ ..] => ("journalctl", rest),
         _ => return None,
     };
     let (mut depth, mut own) = (0_usize, Vec::new());
@@ -194,6 +209,11 @@ fn run_at(words: &[&str]) -> Option<Run> {
             ")" | "|" | "||" | "&&" | ">" | ";" | "--" => break,
             word => own.push(word),
         }
+    }
+    if THEIRS.contains(&program) {
+        // The ending of a service may be left out.
+        let words = own.iter().map(|word| word.strip_suffix(".service").unwrap_or(word).to_owned()).collect();
+        return Some(Run { program, words, options: BTreeSet::new() });
     }
     let long = own.iter().filter(|word| word.starts_with("--"));
     let options = long.map(|word| word.split('=').next().unwrap_or_default().to_owned()).collect();
@@ -222,6 +242,9 @@ fn every_command_that_a_sentence_names_is_run_or_is_told_why_not() {
     let some = runs([
         "echo 1 | ota-admin -o jsonl jobs --limit 1 | cat",
         "ends 6 ota-admin pause $(a --x) --y=2 # z",
+        "[ \"$(in_root systemctl reload ota-gatewayd.service || true)\" = x ]",
+        "    # systemctl stop ota-gatewayd",
+        "journalctl -u ota-gatewayd -n 5",
     ]);
     for (named, wanted) in [
         ("ota-admin jobs --limit", None),
@@ -230,6 +253,11 @@ fn every_command_that_a_sentence_names_is_run_or_is_told_why_not() {
         ("ota-admin pause --x", Some("ota-admin pause --x")),
         ("ota-admin resume", Some("ota-admin resume")),
         ("ota-gatewayd jobs", Some("ota-gatewayd jobs")),
+        ("systemctl reload ota-gatewayd", None),
+        ("systemctl stop ota-gatewayd", Some("systemctl stop ota-gatewayd")),
+        ("journalctl -u ota-gatewayd", None),
+        ("journalctl -u another", Some("journalctl -u another")),
+        ("A=1 cargo test -p a", Some("cargo test -p a")),
     ] {
         assert_eq!(lacks(&mentions(named)[0], &some).as_deref(), wanted, "{named}");
     }
@@ -239,6 +267,8 @@ fn every_command_that_a_sentence_names_is_run_or_is_told_why_not() {
     }
     let mut all = runs(SCRIPT.lines());
     all.extend(runs(lines_of_blocks().iter().map(String::as_str)));
+    let package = fs::read_to_string(root().join(PACKAGE)).unwrap();
+    all.extend(runs(package.lines()).into_iter().filter(|run| THEIRS.contains(&run.program)));
     let mut named_by = BTreeMap::new();
     for page in pages_by_hand() {
         for mention in named(&page, &read(&page)).iter().flat_map(|code| mentions(code)) {

@@ -191,7 +191,7 @@ fn safety(text: &mut Text, report: &SafetyReport) {
     let active = u8::from(report.active_override.is_some());
     text.gauge("ota_safety_override_active", "Whether an override is on.", active);
     text.gauge("ota_safety_inhibitors", "Leases that hold updates back.", report.inhibitors.len());
-    let open = u8::from(report.window_active);
+    let open = u8::from(report.update_window.is_some());
     text.gauge("ota_update_window_open", "Whether an update window is open.", open);
     let people = u8::from(report.service_window.is_some());
     text.gauge("ota_service_window_open", "Whether people are at the machine.", people);

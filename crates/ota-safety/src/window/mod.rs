@@ -62,14 +62,14 @@ impl Windows {
         open.max_by_key(|opening| opening.closes)
     }
 
-    /// When a window of that kind opens next, after `wall`.
-    pub(crate) fn next(&mut self, kind: WindowKind, wall: Timestamp) -> Option<Timestamp> {
+    /// The opening of that kind that comes next, after `wall`.
+    pub(crate) fn next(&mut self, kind: WindowKind, wall: Timestamp) -> Option<Opening> {
         let of_kind = self.windows.iter_mut().filter(|cached| cached.window.kind == kind);
         let coming = of_kind.filter_map(|cached| {
             let Answer { first, second, .. } = cached.answer(wall);
-            [first, second].into_iter().flatten().map(|opening| opening.opens).find(|opens| *opens > wall)
+            [first, second].into_iter().flatten().find(|opening| opening.opens > wall).cloned()
         });
-        coming.min()
+        coming.min_by_key(|opening| opening.opens)
     }
 
     pub(crate) fn has(&self, kind: WindowKind) -> bool {

@@ -142,7 +142,7 @@ fn the_cache_answers_as_the_schedule_does_also_when_the_clock_jumps() {
     for wall in jumps.map(|jump| Timestamp::from_secs(base + jump)) {
         let open = window.openings(wall).next().filter(|o| o.contains(wall));
         assert_eq!(windows.open(WindowKind::Update, wall), open, "{wall:?}");
-        let next = window.openings(wall).map(|o| o.opens).find(|opens| *opens > wall);
+        let next = window.openings(wall).find(|o| o.opens > wall);
         assert_eq!(windows.next(WindowKind::Update, wall), next);
         assert_eq!(windows.open(WindowKind::Service, wall), None);
     }

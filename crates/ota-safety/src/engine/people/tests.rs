@@ -3,7 +3,7 @@
 use ota_core::{
     Timestamp,
     ports::{Clock, MOST_INHIBITORS, SafetyGate},
-    safety::{SafetyStep, WindowKind},
+    safety::{Opening, SafetyStep, WindowKind},
 };
 
 use super::*;
@@ -153,21 +153,45 @@ fn work_fits_only_when_it_ends_before_the_window_closes() {
     let plant = Plant::with(WINDOWS);
     assert!(plant.engine.has_update_windows());
     let opens = plant.clock.wall() + MINUTE * 30;
-    assert_eq!(
-        (plant.engine.report().window_active, plant.engine.report().next_window),
-        (false, Some(opens))
-    );
+    let next = || plant.engine.report().next_window.map(|opening| opening.opens);
+    assert_eq!((plant.engine.report().update_window, next()), (None, Some(opens)));
     assert!(!plant.engine.fits_window(Duration::ZERO));
     plant.wait(30 * 60);
-    assert!(plant.engine.report().window_active);
-    assert_eq!(plant.engine.report().next_window, Some(opens + MINUTE * 1440));
+    assert_eq!(plant.engine.report().update_window.map(|opening| opening.opens), Some(opens));
+    assert_eq!(next(), Some(opens + MINUTE * 1440));
     assert!(plant.engine.fits_window(MINUTE * 90));
     assert!(!plant.engine.fits_window(MINUTE * 91));
     plant.clock.set_trusted(false);
     assert!(!plant.engine.fits_window(MINUTE), "an untrusted clock means no window");
     let report = plant.engine.report();
-    assert_eq!((report.clock_trusted, report.window_active, report.next_window), (false, false, None));
+    assert_eq!((report.clock_trusted, report.update_window, report.next_window), (false, None, None));
     assert_eq!(plant.engine.open_window(WindowKind::Update), None);
+}
+
+#[test]
+fn the_next_update_window_is_found_behind_any_number_of_service_windows() {
+    let plant = Plant::with(
+        r#"
+        [[windows]]
+        name = "shift"
+        kind = "service"
+        zone = "UTC"
+        weekly = "daily 13:00-13:15"
+        [[windows]]
+        name = "monthly"
+        kind = "update"
+        zone = "UTC"
+        cron = "0 2 14 * *"
+        duration = "2h"
+    "#,
+    );
+    let gate: &dyn SafetyGate = &*plant.engine;
+    assert!(gate.windows(20).iter().all(|opening| opening.kind == WindowKind::Service));
+    // From the 15th at noon to the 14th of the next month at two.
+    let opens = plant.clock.wall() + MINUTE * (29 * 1440 + 14 * 60);
+    let (window, closes) = ("monthly".to_owned(), opens + MINUTE * 120);
+    let next = Opening { window, kind: WindowKind::Update, opens, closes };
+    assert_eq!(gate.report().next_window, Some(next));
 }
 
 #[test]
