@@ -308,3 +308,27 @@ impl Ended {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_process_is_taken_from_a_name_and_other_numbers_stay() {
+        assert_eq!(unnumbered("state/audit.key.new-4711"), "state/audit.key.new-");
+        assert_eq!(unnumbered("keep/.factory-reset.json.new"), "keep/.factory-reset.json.new");
+        assert_eq!(unnumbered("keep/SNAP-1768"), "keep/SNAP-1768");
+    }
+
+    #[test]
+    fn each_file_that_a_work_writes_fails_in_both_ways_once_and_for_ever() {
+        let written =
+            [["a".to_owned(), "b".to_owned()].into(), ["c".to_owned()].into(), ["d".to_owned()].into()];
+        let halves = [BTreeSet::new(), BTreeSet::new(), BTreeSet::from([7])];
+        let rows = rows(&halves, &written);
+        let of_files =
+            rows.iter().filter(|(_, row)| matches!(row, Row::Calls(Injected { file: Some(_), .. })));
+        assert_eq!(of_files.count(), 4 * WRITES.len() * BOTH.len());
+        assert_eq!(rows.len(), 4 * 4 + 3 * FAILURES.len() * BOTH.len() + 1);
+    }
+}
