@@ -322,8 +322,8 @@ mod tests {
 
     #[test]
     fn each_file_that_a_work_writes_fails_in_both_ways_once_and_for_ever() {
-        let written =
-            [["a".to_owned(), "b".to_owned()].into(), ["c".to_owned()].into(), ["d".to_owned()].into()];
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        let written = [names(&["a", "b"]), names(&["c"]), names(&["d"])];
         let halves = [BTreeSet::new(), BTreeSet::new(), BTreeSet::from([7])];
         let rows = rows(&halves, &written);
         let of_files =
