@@ -49,7 +49,7 @@ impl Records {
 }
 
 /// What people were answered.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(crate) struct Answered {
     /// 2xx to the request that makes the job.
     pub(crate) created: bool,
@@ -225,19 +225,20 @@ impl Disk {
             hasher.write_u64(fingerprint(medium.durable()));
         }
         hasher.write_u64(self.records.digest());
-        let Answered { installed, cancelled, confirming, judged, .. } = &self.answered;
-        (self.running, self.damaged, installed, cancelled, confirming, judged).hash(&mut hasher);
+        (self.running, self.damaged, &self.answered).hash(&mut hasher);
         hasher.finish()
     }
 }
 
-/// 64 bits of a medium's content, eight bytes at a time: the standard hasher takes longer than the run that it saves.
-fn fingerprint(bytes: &[u8]) -> u64 {
+/// 64 bits of a content, eight bytes at a time: the standard hasher takes longer than the run that it saves. Its length is not in
+/// them.
+pub(crate) fn fingerprint(bytes: &[u8]) -> u64 {
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
     let mut print = 0xcbf2_9ce4_8422_2325_u64;
-    for eight in bytes.chunks_exact(8) {
-        let mut word = [0; 8];
-        word.copy_from_slice(eight);
-        print = (print ^ u64::from_le_bytes(word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
+    for word in words.iter().chain([&last]) {
+        print = (print ^ u64::from_le_bytes(*word)).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(29);
     }
     print
 }

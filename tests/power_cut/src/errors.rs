@@ -52,7 +52,7 @@ struct Case {
     fault: Fault,
 }
 
-/// Fails every operation of an update, a rollback and a cancel.
+/// Fails every operation of an update, a rollback, a cancel, and of trials that somebody confirms or rejects by hand.
 pub(crate) fn run() -> anyhow::Result<Errors> {
     let images = Arc::new(Images::make());
     let cases = cases(&images)?;
@@ -89,7 +89,8 @@ fn cases(images: &Arc<Images>) -> anyhow::Result<Vec<Case>> {
         (Kind::Update, Behaviour::Unhealthy, Slot::B),
         (Kind::Rollback, Behaviour::Good, Slot::A),
         (Kind::Cancel, Behaviour::Good, Slot::A),
-        (Kind::Confirm, Behaviour::Good, Slot::A),
+        (Kind::Confirm, Behaviour::Unhealthy, Slot::A),
+        (Kind::Confirm, Behaviour::Damaged, Slot::B),
     ] {
         let scenario = Scenario { kind, from, image, env: EnvStart::Second, tries: 3 };
         let play = Play { scenario, images: Arc::clone(images), wrong: None };

@@ -55,7 +55,7 @@ const RULES: [(&str, &str); 7] = [
     ("R4", "an environment write is one whole copy, not the one that counts, then synced"),
     ("R5", "confirmed only when whole and healthy; <= 32 changes, <= `tries` trial boots"),
     ("R6", "a daemon killed and started again: no boot is counted, no trial judged by that"),
-    ("R7", "a failing medium: a sentence names it, reads are answered, old records stay"),
+    ("R7", "a failing medium: a sentence names it (answer or log), reads go on, records stay"),
 ];
 
 /// A mistake that the suite has to find, and what it found.
@@ -73,7 +73,7 @@ pub(crate) struct Evidence {
     pub(crate) resets: Vec<(Slot, Resets)>,
     pub(crate) errors: Errors,
     pub(crate) failing: Failing,
-    /// Outcomes of a cut between two system calls that are tried, at most.
+    /// Outcomes of a cut between two system calls of the store that are tried, at most.
     pub(crate) call_outcomes: usize,
     pub(crate) override_kept: Option<String>,
     pub(crate) mistakes: Vec<Mistake>,
@@ -252,20 +252,27 @@ impl Evidence {
         )?;
         writeln!(
             page,
-            "   {} of what each cut can leave, by chance, and half as many inside the recovery",
-            self.call_outcomes
+            "   a cut behind each, every block that was not synced lost, kept or torn, names as a journal replays them"
         )?;
-        for (slot, Resets { first, more, erased }) in &self.resets {
+        for (slot, Resets { first, more, erased, outcomes, again }) in &self.resets {
+            let (n, states, bad) = (first.operations, first.states, first.bad.len() + more.bad.len());
+            let told = "came up reset, the others as they were";
             writeln!(
                 page,
-                "   from slot {slot}: N {}, {} states ({erased} came up reset, the others as they were), {} more cuts, {} bad",
-                first.operations,
-                first.states,
-                more.states,
-                first.bad.len() + more.bad.len()
+                "   from slot {slot}: N {n}, {outcomes} outcomes a cut at most, {states} states ({erased} {told}),"
             )?;
+            let cuts = match again {
+                Some(most) => {
+                    format!("{} more cuts inside the recovery, {most} outcomes each at most", more.states)
+                }
+                None => "no more cuts inside the recovery".to_owned(),
+            };
+            writeln!(page, "      {cuts}, {bad} bad")?;
         }
-        writeln!(page)
+        writeln!(
+            page,
+            "   The running slot takes no part: neither slots nor environment are written, which is checked in every state. So all\n   is tried from one of them, and the other one is looked at by samples.\n"
+        )
     }
 
     fn write_store(&self, page: &mut String) -> std::fmt::Result {
@@ -297,11 +304,14 @@ impl Evidence {
             "   {runs} runs ({reads} with failing reads), {failures} failures, {} bad",
             bad.len()
         )?;
-        writeln!(page, "   {named} jobs failed of it, each with the cause in a sentence.")?;
+        writeln!(
+            page,
+            "   {named} jobs failed of it, each with the cause in a sentence. Update, rollback, cancel, and trials that somebody\n   confirms or rejects by hand."
+        )?;
         let Failing { runs, short, went_on, bad } = &self.failing;
         writeln!(
             page,
-            "   Real SQLite, real factory reset, each call of the system that opens, writes, syncs, cuts or names a file fails, once\n   (but for opening) and for ever: {runs} runs, {short} of them with a write that is taken by half and no further; {went_on} went on, {} bad",
+            "   Real SQLite, real factory reset, each call of the system that opens, writes, syncs, cuts or names a file fails, once\n   and for ever: {runs} runs, {short} of them with a write that is taken by half and no further; {went_on} went on, {} bad",
             bad.len()
         )?;
         writeln!(page, "   After repair and power cycle: {}.\n", listed(ends.iter()))

@@ -7,6 +7,7 @@
 //! done. Calls of [`crate::errors`] are those of slots and environment.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     fs,
     path::Path,
@@ -21,7 +22,7 @@ use anyhow::{Context as _, ensure};
 use ota_core::Slot;
 
 use crate::{
-    files,
+    files::{self, Files},
     reset::{ASKED, Recorded, Site},
     suite,
     trace::{self, Trace},
@@ -29,22 +30,29 @@ use crate::{
 };
 
 /// Once, and from then on for ever.
-const BOTH: &[bool] = &[false, true];
-/// Which calls fail, how, and whether for ever. `write` is not among them, since a child says by it what went wrong: it fails
-/// where files may not grow. A file system on which nothing opens stays so; the dynamic loader's files are among those that
-/// do not open, which is a start that fails.
-const FAILURES: [(&str, &str, &[bool]); 10] = [
-    ("pwrite64", "EIO", BOTH),
-    ("pwrite64", "ENOSPC", BOTH),
-    ("openat", "EROFS", &[true]),
-    ("fdatasync", "EIO", BOTH),
-    ("fsync", "EIO", BOTH),
-    ("ftruncate", "ENOSPC", BOTH),
-    ("rename", "EROFS", BOTH),
-    ("unlink", "EROFS", BOTH),
-    ("unlinkat", "EIO", BOTH),
-    ("mkdir", "ENOSPC", BOTH),
+const BOTH: [bool; 2] = [false, true];
+/// Which calls fail, and how. The dynamic loader's files are among those that do not open, which is a start that fails.
+const FAILURES: [(&str, &str); 12] = [
+    ("pwrite64", "EIO"),
+    ("pwrite64", "ENOSPC"),
+    ("openat", "EROFS"),
+    ("fdatasync", "EIO"),
+    ("fdatasync", "ENOSPC"),
+    ("fsync", "EIO"),
+    ("fsync", "ENOSPC"),
+    ("ftruncate", "ENOSPC"),
+    ("rename", "EROFS"),
+    ("unlink", "EROFS"),
+    ("unlinkat", "EIO"),
+    ("mkdir", "ENOSPC"),
 ];
+/// How `write` fails, of one file at a time: a child says by the same call what went wrong.
+const WRITES: [&str; 2] = ["EIO", "ENOSPC"];
+/// How the name of a file begins to end that has the number of the process in it.
+const NUMBERED: &str = ".new-";
+/// Traces the calls on the file that is the first argument.
+const ONE_FILE: &str =
+    r#"file=$1; shift; case $file in *.new-) file=$file$$;; esac; exec strace -D -P "$file" "$@""#;
 /// More calls of one kind than any child makes.
 const MOST: usize = 2000;
 
@@ -72,13 +80,21 @@ enum Work {
     TurnOn,
 }
 
+/// A call of the system, and how it fails.
 #[derive(Clone, Copy, Debug)]
-enum Failure {
+struct Injected<'a> {
+    call: &'static str,
+    error: &'static str,
+    for_ever: bool,
+    /// On this file only, as it was called in a recording.
+    file: Option<&'a str>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Failure<'a> {
     Call {
-        call: &'static str,
-        error: &'static str,
+        injected: Injected<'a>,
         at: usize,
-        for_ever: bool,
     },
     /// No file grows past so many bytes: the write that would is taken by half, and nothing more.
     Half {
@@ -88,13 +104,9 @@ enum Failure {
 
 /// What one worker tries in a row.
 #[derive(Clone, Copy, Debug)]
-enum Row {
+enum Row<'a> {
     /// The first call of a kind, the second, …, until there are no more.
-    Calls {
-        call: &'static str,
-        error: &'static str,
-        for_ever: bool,
-    },
+    Calls(Injected<'a>),
     Half {
         len: usize,
     },
@@ -112,7 +124,17 @@ struct Ended {
 
 /// Fails each call of each kind, and takes each write by half, in each kind of work. The traces say what is written.
 pub(crate) fn run(store: &Trace, resets: &[Recorded]) -> anyhow::Result<Failing> {
-    let rows = rows(store, resets)?;
+    let reset = &resets.first().context("no reset was recorded")?.trace;
+    // Asked for before the restart, carried out after it. The running slot takes no part.
+    let halves = [store.gather(Files::half_of)?, reset.gather(Files::half_of)?].concat();
+    let written = [store.gather(Files::written)?, reset.gather(Files::written)?].concat();
+    ensure!(
+        halves.len() == Work::ALL.len()
+            && written.len() == halves.len()
+            && !written.iter().any(BTreeSet::is_empty),
+        "the traces do not show what each kind of work writes: {halves:?}, {written:?}"
+    );
+    let rows = rows(&halves, &written);
     let next = AtomicUsize::new(0);
     let found = Mutex::new(Failing::default());
     suite::side_by_side(|| {
@@ -135,39 +157,39 @@ pub(crate) fn run(store: &Trace, resets: &[Recorded]) -> anyhow::Result<Failing>
     Ok(found.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-fn rows(store: &Trace, resets: &[Recorded]) -> anyhow::Result<Vec<(Work, Row)>> {
-    let works = [Work::Store, Work::Ask, Work::TurnOn];
+fn rows<'a>(halves: &[BTreeSet<usize>], written: &'a [BTreeSet<String>]) -> Vec<(Work, Row<'a>)> {
     let mut rows = Vec::new();
-    for work in works {
-        for (call, error, ever) in FAILURES {
-            rows.extend(ever.iter().map(|for_ever| (work, Row::Calls { call, error, for_ever: *for_ever })));
+    for (work, (halves, written)) in Work::ALL.into_iter().zip(halves.iter().zip(written)) {
+        for for_ever in BOTH {
+            let of_all = |(call, error)| Injected { call, error, for_ever, file: None };
+            rows.extend(FAILURES.map(|failure| (work, Row::Calls(of_all(failure)))));
+            for file in written {
+                let of_one = |error| Injected { call: "write", error, for_ever, file: Some(file) };
+                rows.extend(WRITES.map(|error| (work, Row::Calls(of_one(error)))));
+            }
         }
+        rows.extend(halves.iter().map(|len| (work, Row::Half { len: *len })));
     }
-    let mut halves = store.halves()?;
-    // Asked for before the restart, carried out after it. The running slot takes no part.
-    halves.extend(resets.first().context("no reset was recorded")?.trace.halves()?);
-    ensure!(halves.len() == works.len(), "the traces show {} kinds of work", halves.len());
-    for (work, halves) in works.into_iter().zip(halves) {
-        rows.extend(halves.into_iter().map(|len| (work, Row::Half { len })));
-    }
-    Ok(rows)
+    rows
 }
 
-impl Row {
-    fn failures(self) -> impl Iterator<Item = Failure> {
+impl<'a> Row<'a> {
+    fn failures(self) -> impl Iterator<Item = Failure<'a>> {
         let all = match self {
-            Self::Calls { .. } => 1..MOST,
+            Self::Calls(_) => 1..MOST,
             Self::Half { .. } => 1..2,
         };
         all.map(move |at| match self {
-            Self::Calls { call, error, for_ever } => Failure::Call { call, error, at, for_ever },
+            Self::Calls(injected) => Failure::Call { injected, at },
             Self::Half { len } => Failure::Half { len },
         })
     }
 }
 
 impl Work {
-    fn tried(self, root: &Path, failure: Failure) -> anyhow::Result<(Ended, anyhow::Result<()>)> {
+    const ALL: [Self; 3] = [Self::Store, Self::Ask, Self::TurnOn];
+
+    fn tried(self, root: &Path, failure: Failure<'_>) -> anyhow::Result<(Ended, anyhow::Result<()>)> {
         let site = Site::new(root, Slot::A);
         let state = root.join("state");
         match self {
@@ -180,9 +202,9 @@ impl Work {
         }
         let slot = OsStr::new(Slot::A.as_str());
         let ended = match self {
-            Self::Store => failure.child(&["write-records".as_ref(), state.as_os_str()])?,
-            Self::Ask => failure.child(&["ask-for-reset".as_ref(), root.as_os_str(), slot])?,
-            Self::TurnOn => failure.child(&["turn-on".as_ref(), root.as_os_str(), slot])?,
+            Self::Store => failure.child(root, &["write-records".as_ref(), state.as_os_str()])?,
+            Self::Ask => failure.child(root, &["ask-for-reset".as_ref(), root.as_os_str(), slot])?,
+            Self::TurnOn => failure.child(root, &["turn-on".as_ref(), root.as_os_str(), slot])?,
         };
         let verdict = ended.named().and_then(|()| match self {
             Self::Store => trace::rounds_are_there(&state, ended.acknowledged).map(drop),
@@ -203,15 +225,21 @@ fn asked(root: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-impl Failure {
-    /// Runs this program with `args` and a call that fails.
-    fn child(self, args: &[&OsStr]) -> anyhow::Result<Ended> {
+impl Failure<'_> {
+    /// Runs this program with `args` and a call that fails; it works in `root`.
+    fn child(self, root: &Path, args: &[&OsStr]) -> anyhow::Result<Ended> {
         let dir = tempfile::tempdir()?;
         let trace = dir.path().join("trace");
         let mut command = match self {
-            Self::Call { call, error, at, for_ever } => {
+            Self::Call { injected, at } => {
+                let Injected { call, error, for_ever, file } = injected;
                 let when = format!("when={at}{}", if for_ever { "+" } else { "" });
-                strace(&trace, call, &format!("inject={call}:error={error}:{when}"))
+                let mut strace = file.map_or_else(strace, |file| strace_of(&root.join(unnumbered(file))));
+                strace.args(["-f", "--seccomp-bpf", "-qq", "-e", "signal=none"]);
+                strace.args(["-e".to_owned(), format!("trace={call}")]);
+                strace.args(["-e".to_owned(), format!("inject={call}:error={error}:{when}")]);
+                strace.arg("-o").arg(&trace);
+                strace
             }
             Self::Half { len } => limited(len),
         };
@@ -241,11 +269,23 @@ impl Failure {
 
 /// Debian package strace. It stops the child at the calls that are traced, and at no others.
 #[expect(clippy::disallowed_methods, reason = "the process that is traced is this program")]
-fn strace(trace: &Path, call: &str, inject: &str) -> Command {
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "--seccomp-bpf", "-qq", "-e", "signal=none"]);
-    strace.args(["-e", &format!("trace={call}"), "-e", inject, "-o"]).arg(trace);
-    strace
+fn strace() -> Command {
+    Command::new("strace")
+}
+
+/// The same for calls on `file` only. Where its name ends with the number of the process that writes it, that is the shell's: with
+/// `-D` it is the tracer that is forked, and the program takes the shell's place.
+#[expect(clippy::disallowed_methods, reason = "the process that is traced is this program")]
+fn strace_of(file: &Path) -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", ONE_FILE, "sh"]).arg(file);
+    shell
+}
+
+/// Takes the number of the process from the name of a file that `ota-store` is about to rename.
+fn unnumbered(file: &str) -> &str {
+    let name = file.trim_end_matches(|char: char| char.is_ascii_digit());
+    if name.ends_with(NUMBERED) { name } else { file }
 }
 
 /// No file grows past `len` bytes: the kernel takes what fits (RLIMIT_FSIZE), then nothing, with EFBIG and no signal.
@@ -266,5 +306,29 @@ impl Ended {
             self.said
         );
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_process_is_taken_from_a_name_and_other_numbers_stay() {
+        assert_eq!(unnumbered("state/audit.key.new-4711"), "state/audit.key.new-");
+        assert_eq!(unnumbered("keep/.factory-reset.json.new"), "keep/.factory-reset.json.new");
+        assert_eq!(unnumbered("keep/SNAP-1768"), "keep/SNAP-1768");
+    }
+
+    #[test]
+    fn each_file_that_a_work_writes_fails_in_both_ways_once_and_for_ever() {
+        let names = |all: &[&str]| all.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<String>>();
+        let written = [names(&["a", "b"]), names(&["c"]), names(&["d"])];
+        let halves = [BTreeSet::new(), BTreeSet::new(), BTreeSet::from([7])];
+        let rows = rows(&halves, &written);
+        let of_files =
+            rows.iter().filter(|(_, row)| matches!(row, Row::Calls(Injected { file: Some(_), .. })));
+        assert_eq!(of_files.count(), 4 * WRITES.len() * BOTH.len());
+        assert_eq!(rows.len(), 4 * 4 + 3 * FAILURES.len() * BOTH.len() + 1);
     }
 }

@@ -17,6 +17,7 @@ use fastrand::Rng;
 
 use crate::{
     calls::{Call, Place},
+    disk::fingerprint,
     medium::{self, BLOCK, Fate},
     trace::LeftOut,
 };
@@ -127,6 +128,13 @@ impl Files {
             (Some(Handle::File { file, .. }), LeftOut::Commit) => named("-wal", *file),
             _ => false,
         }
+    }
+
+    /// The file that `call` writes to by `write`, from where it stands on.
+    pub(crate) fn written(&self, call: &Call) -> Option<String> {
+        let Call::Write { fd, offset: None, .. } = call else { return None };
+        let Handle::File { file, .. } = self.open.get(fd)? else { return None };
+        self.names.iter().find(|(_, node)| **node == Node::File(*file)).map(|(name, _)| name.clone())
     }
 
     /// Where a file would have to end for half of what `call` writes to fit.
@@ -303,7 +311,11 @@ impl Files {
 /// A number that two outcomes share when nothing can tell them apart.
 pub(crate) fn key(left: &Left, acknowledged: u64) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (left, acknowledged).hash(&mut hasher);
+    acknowledged.hash(&mut hasher);
+    for (name, content) in left {
+        let content = content.as_ref().map(|bytes| (bytes.len(), fingerprint(bytes)));
+        (name, content).hash(&mut hasher);
+    }
     hasher.finish()
 }
 
@@ -347,7 +359,7 @@ pub(crate) fn remove_leftovers(give_back: impl Fn(&Path)) {
 }
 
 /// Everything below `root`, in the order of the names.
-fn read(root: &Path) -> anyhow::Result<Left> {
+pub(crate) fn read(root: &Path) -> anyhow::Result<Left> {
     let (mut found, mut folders) = (BTreeMap::new(), vec![PathBuf::new()]);
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(root.join(&folder))? {

@@ -36,17 +36,9 @@ impl Ledger {
     }
 
     fn change<R>(&self, change: impl FnOnce(&MemJournal) -> Result<R, PortError>) -> Result<R, PortError> {
-        self.commit(false, change)
-    }
-
-    fn commit<R>(
-        &self,
-        may_be_late: bool,
-        change: impl FnOnce(&MemJournal) -> Result<R, PortError>,
-    ) -> Result<R, PortError> {
         self.world.may_commit()?;
         let result = change(&self.journal)?;
-        self.world.commit(Records::of(&self.journal), may_be_late);
+        self.world.commit(Records::of(&self.journal));
         Ok(result)
     }
 }
@@ -57,7 +49,7 @@ impl JobJournal for Ledger {
     }
 
     fn save(&self, job: &Job) -> Result<(), PortError> {
-        self.commit(true, |journal| journal.save(job))
+        self.change(|journal| journal.save(job))
     }
 
     fn job(&self, id: &JobId) -> Result<Option<Job>, PortError> {

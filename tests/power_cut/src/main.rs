@@ -150,9 +150,10 @@ fn gather(args: &Args) -> anyhow::Result<Evidence> {
     }
     if wanted("reset") {
         evidence.resets = timed(&mut evidence.seconds, "reset", || {
-            // The running slot takes no part: once is enough for the cuts in the recovery.
-            let again = |slot| slot == Slot::A || args.long;
-            resets.iter().map(|reset| Ok((reset.slot, reset.play(tracing, again(reset.slot))?))).collect()
+            let resets = resets.iter().zip(effort.resets).map(|(reset, (outcomes, again))| {
+                Ok((reset.slot, reset.play(trace::Effort { outcomes, ..tracing }, again)?))
+            });
+            resets.collect()
         })?;
     }
     if wanted("errors") {
@@ -184,7 +185,7 @@ fn mistakes(grid: &[Scenario], store: &Trace, resets: &[Recorded]) -> anyhow::Re
         let mut bad = store.play(effort, &trace::judge_store)?.bad;
         for reset in resets.iter().filter(|_| left_out != LeftOut::Commit) {
             if bad.is_empty() {
-                bad = reset.play(effort, false)?.first.bad;
+                bad = reset.play(effort, None)?.first.bad;
             }
         }
         mistakes.push(Mistake { name: left_out.name(), found: bad.into_iter().next() });

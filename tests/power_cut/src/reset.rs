@@ -5,10 +5,11 @@
 //! first start. Of the boot only this is modelled; neither slots nor environment take part, which is checked.
 
 use std::{
+    collections::HashSet,
     fs,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -33,6 +34,7 @@ use ota_userdata::{
     reset::{ACTION, Applied, FreshStore},
     snapshot::Roots,
 };
+use tokio::runtime::Runtime;
 
 use crate::{
     calls::{self, Call},
@@ -44,8 +46,6 @@ use crate::{
 pub(crate) const ASKED: u64 = 1;
 /// The fresh gateway answers.
 const RESET: u64 = 2;
-/// One state in so many is cut again while it is turned on.
-const AGAIN_IN: usize = 80;
 /// Who asks.
 const WHO: &str = "ada";
 const FLOOR: (&str, &str) = ("floor.version", "5.0.0");
@@ -61,7 +61,14 @@ pub(crate) struct Resets {
     pub(crate) more: Traced,
     /// How many of the states were turned on to a reset gateway; the others had lost an order that nobody was told of.
     pub(crate) erased: u64,
+    /// Most outcomes of one cut.
+    pub(crate) outcomes: usize,
+    /// Most outcomes of another cut in the recovery, where one was made.
+    pub(crate) again: Option<usize>,
 }
+
+/// Whether the backup in a folder is there and whole.
+type Backup<'a> = dyn Fn(&Path) -> anyhow::Result<()> + 'a;
 
 /// A gateway whose data are plain folders.
 pub(crate) struct Site {
@@ -80,8 +87,16 @@ struct On {
 pub(crate) struct Recorded {
     pub(crate) slot: Slot,
     pub(crate) trace: Trace,
-    /// The gateway that it was recorded on. An archive names its files from `/`: here it is put back.
-    gateway: Mutex<tempfile::TempDir>,
+    gateway: Mutex<Gateway>,
+    /// Runtimes that were used before and have their threads.
+    idle: Mutex<Vec<Runtime>>,
+}
+
+/// The gateway that a reset was recorded on. An archive names its files from `/`: here it is put back.
+struct Gateway {
+    root: tempfile::TempDir,
+    /// Backups that were found whole, by their bytes.
+    whole: HashSet<u64>,
 }
 
 impl Site {
@@ -220,13 +235,14 @@ impl Site {
         })
     }
 
-    /// What must hold once the gateway is on, `acknowledged` having been said before the cut.
-    fn judge(&self, on: &On, acknowledged: u64, archived: &Self) -> anyhow::Result<()> {
+    /// What must hold once the gateway is on, `acknowledged` having been said before the cut. `backup` looks into the folder of
+    /// what outlives a reset.
+    fn judge(&self, on: &On, acknowledged: u64, backup: &Backup<'_>) -> anyhow::Result<()> {
         let beside = fs::read_to_string(self.root.join("beside")).unwrap_or_default();
         ensure!(beside == "nothing of ours", "R2: a file that is no business of a reset is gone");
         ensure!(self.reset().marker()?.is_none(), "R2: the order is still there");
         if on.erased {
-            return self.judge_reset(&on.store, archived);
+            return self.judge_reset(&on.store, backup);
         }
         ensure!(acknowledged == 0, "R2: the reset was answered with 2xx and is lost");
         let store = &on.store;
@@ -238,7 +254,7 @@ impl Site {
         Ok(())
     }
 
-    fn judge_reset(&self, store: &SqliteStore, archived: &Self) -> anyhow::Result<()> {
+    fn judge_reset(&self, store: &SqliteStore, backup: &Backup<'_>) -> anyhow::Result<()> {
         let records = store.records(0, 10)?;
         let noted = records.iter().filter(|record| record.entry.action == ACTION).count();
         ensure!(noted == 1 && records[0].entry.actor == WHO, "R2: the audit begins with {records:?}");
@@ -250,7 +266,7 @@ impl Site {
         ensure!(store.next_number()? > 1, "R2: a job number is given twice");
         ensure!(!self.state().join("staging").exists(), "staging outlives the reset");
         ensure!(fs::read_dir(self.plant())?.next().is_none(), "settings of the plant outlive the reset");
-        archived.puts_back(&self.keep())
+        backup(&self.keep())
     }
 
     /// Whether the backup in `keep`, made on this gateway, is there and whole. An archive names its files from `/`.
@@ -269,7 +285,7 @@ impl Site {
     /// Turns it on, without failures, and looks whether it is as `acknowledged` said.
     pub(crate) fn turns_on_as_told(&self, acknowledged: u64) -> anyhow::Result<()> {
         let on = runtime()?.block_on(self.turn_on())?;
-        self.judge(&on, acknowledged, self)?;
+        self.judge(&on, acknowledged, &|keep| self.puts_back(keep))?;
         ensure!(self.reset().pending()?.is_none(), "R2: another reset waits");
         Ok(())
     }
@@ -298,7 +314,7 @@ fn config() -> EngineConfig {
     }
 }
 
-fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+fn runtime() -> anyhow::Result<Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_time().build()?)
 }
 
@@ -325,7 +341,8 @@ pub(crate) fn record_reset(slot: Slot) -> anyhow::Result<Recorded> {
     let said = |number| all.iter().any(|call| matches!(call, Call::Acknowledged(n) if *n == number));
     ensure!(said(ASKED) && said(RESET), "the trace does not show a whole reset");
     let trace = Trace { calls: all, files, acknowledged: 0 };
-    Ok(Recorded { slot, trace, gateway: Mutex::new(root) })
+    let gateway = Mutex::new(Gateway { root, whole: HashSet::new() });
+    Ok(Recorded { slot, trace, gateway, idle: Mutex::default() })
 }
 
 fn traced_child(root: &Path, slot: Slot, asks: bool) -> anyhow::Result<Vec<Call>> {
@@ -335,13 +352,12 @@ fn traced_child(root: &Path, slot: Slot, asks: bool) -> anyhow::Result<Vec<Call>
 
 impl Recorded {
     /// Plays the reset, with a cut after each call; with `again`, some of what is left is cut once more while it is turned
-    /// on.
-    pub(crate) fn play(&self, effort: Effort, again: bool) -> anyhow::Result<Resets> {
+    /// on, with so many outcomes at most.
+    pub(crate) fn play(&self, effort: Effort, again: Option<usize>) -> anyhow::Result<Resets> {
         let (chosen, erased) = (Mutex::new(Vec::new()), AtomicU64::new(0));
         let first = self.trace.play(effort, &|cut| {
-            if again && cut.number % AGAIN_IN == 1 {
-                let mut chosen = chosen.lock().unwrap_or_else(PoisonError::into_inner);
-                chosen.push((cut.left.clone(), cut.acknowledged));
+            if cut.again && again.is_some() {
+                lock(&chosen).push((cut.left.clone(), cut.acknowledged));
             }
             erased.fetch_add(u64::from(self.turn_on(cut)?), Ordering::Relaxed);
             Ok(())
@@ -352,7 +368,7 @@ impl Recorded {
             files::put_into(root.path(), &left)?;
             let files = Files::load(root.path())?;
             let calls = traced_child(root.path(), self.slot, false)?;
-            let effort = Effort { outcomes: effort.outcomes / 2, ..effort };
+            let effort = Effort { outcomes: again.unwrap_or(effort.outcomes), ..effort };
             let recovery = Trace { calls, files, acknowledged };
             let Traced { operations, states, bad } =
                 recovery.play(effort, &|cut| self.turn_on(cut).map(drop))?;
@@ -360,7 +376,7 @@ impl Recorded {
             more.states += states;
             more.bad.extend(bad);
         }
-        Ok(Resets { first, more, erased: erased.into_inner() })
+        Ok(Resets { first, more, erased: erased.into_inner(), outcomes: effort.outcomes, again })
     }
 
     /// Turns on what a cut left; whether it was reset.
@@ -368,14 +384,31 @@ impl Recorded {
         let root = files::scratch()?;
         files::put_into(root.path(), &cut.left)?;
         let site = Site::new(root.path(), self.slot);
-        let on = runtime()?.block_on(site.turn_on())?;
-        let gateway = self.gateway.lock().unwrap_or_else(PoisonError::into_inner);
-        site.judge(&on, cut.acknowledged, &Site::new(gateway.path(), self.slot))?;
-        drop(gateway);
+        let idle = lock(&self.idle).pop();
+        let runtime = idle.map_or_else(runtime, Ok)?;
+        let on = runtime.block_on(site.turn_on())?;
+        lock(&self.idle).push(runtime);
+        site.judge(&on, cut.acknowledged, &|keep| self.puts_back(keep))?;
         ensure!(site.reset().pending()?.is_none(), "R2: another reset waits");
         match site.reset().apply(now(), &mut |_| Ok(()))? {
             Applied::Nothing => Ok(on.erased),
             other => bail!("R2: the next boot resets again: {other:?}"),
         }
     }
+
+    /// Whether the backup in `keep` is there and whole. It is the same one after nearly every cut: the same bytes are put back
+    /// once.
+    fn puts_back(&self, keep: &Path) -> anyhow::Result<()> {
+        let bytes = files::key(&files::read(keep)?, 0);
+        let mut gateway = lock(&self.gateway);
+        if !gateway.whole.contains(&bytes) {
+            Site::new(gateway.root.path(), self.slot).puts_back(keep)?;
+            gateway.whole.insert(bytes);
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

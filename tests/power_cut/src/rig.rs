@@ -165,6 +165,7 @@ impl Rig {
             };
             let end = drive(&engine, world, &rebooter, operator).await;
             engine.shutdown().await;
+            world.daemon_ends();
             Ok(end)
         })
     }

@@ -25,8 +25,9 @@ use crate::{
 
 /// Most outcomes of one cut: 3^6.
 const MOST_OUTCOMES: usize = 729;
-/// Most in the second of two situations that differ in the environment only: its copies are four blocks, all of which are cut.
-pub(crate) const TWIN_OUTCOMES: usize = 200;
+/// Most in the second of two situations that differ in the environment only: its copies are four blocks, all of which are cut
+/// in every way (3^4).
+pub(crate) const TWIN_OUTCOMES: usize = 81;
 /// Cuts at boot in a row.
 const STORM: usize = 8;
 /// One recovery of so many that were cut is cut once more.
@@ -41,8 +42,11 @@ pub(crate) struct Effort {
     pub(crate) outcomes: usize,
     /// The same in a situation that has a twin: all outcomes are tried in that one.
     pub(crate) twin_outcomes: usize,
-    /// Most outcomes of a cut between two system calls.
+    /// Most outcomes of a cut between two system calls of the store.
     pub(crate) call_outcomes: usize,
+    /// The same of a factory reset, from slot A and from slot B, and of another cut in its recovery, where there is one. The
+    /// running slot takes no part in a reset: from one of them all is tried.
+    pub(crate) resets: [(usize, Option<usize>); 2],
     /// Cuts on the real file system.
     pub(crate) ext4_cuts: u64,
     /// Stop at the first rule that is broken.
@@ -56,6 +60,7 @@ impl Effort {
         outcomes: MOST_OUTCOMES,
         twin_outcomes: TWIN_OUTCOMES,
         call_outcomes: 36,
+        resets: [(MOST_OUTCOMES, Some(6)), (36, None)],
         ext4_cuts: 40,
         stop_at_first: false,
     };
@@ -64,6 +69,7 @@ impl Effort {
         second_cut_in: 1,
         twin_outcomes: MOST_OUTCOMES,
         call_outcomes: 243,
+        resets: [(MOST_OUTCOMES, Some(81)); 2],
         ext4_cuts: 400,
         ..Self::CI
     };
@@ -73,6 +79,7 @@ impl Effort {
         outcomes: 9,
         twin_outcomes: 9,
         call_outcomes: 12,
+        resets: [(12, None); 2],
         ext4_cuts: 0,
         stop_at_first: true,
     };

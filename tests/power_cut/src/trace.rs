@@ -30,6 +30,9 @@ use crate::{
 
 /// Rounds of writes that the child makes.
 pub(crate) const ROUNDS: u64 = 5;
+/// Of so many durable operations the cut after one is to be followed by another cut, in one of so many of its outcomes.
+const AGAIN_EVERY: usize = 10;
+const AGAIN_IN: usize = 3;
 /// The setting that counts rounds, and how often it says so.
 const SETTING: &str = "round";
 const WIDTH: usize = 3000;
@@ -87,10 +90,10 @@ pub(crate) struct Effort {
 
 /// What a cut left, and how far the work had been acknowledged by then.
 pub(crate) struct Cut {
-    /// Counted from 1 in the order of the calls, whoever judges it.
-    pub(crate) number: usize,
     pub(crate) left: Left,
     pub(crate) acknowledged: u64,
+    /// Whether it is one of the few that are cut again while they are turned on, where that is done.
+    pub(crate) again: bool,
     /// For people.
     what: String,
 }
@@ -107,7 +110,8 @@ impl Trace {
         let (give, take) = sync_channel::<Cut>(16);
         let take = Arc::new(Mutex::new(take));
         let operations = std::thread::scope(|scope| {
-            for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            // A gateway that is turned on is handed from thread to thread, and most of them wait at any time.
+            for _ in 0..2 * std::thread::available_parallelism().map_or(1, usize::from) {
                 let (take, traced) = (Arc::clone(&take), &traced);
                 scope.spawn(move || work(&take, traced, judge));
             }
@@ -122,35 +126,47 @@ impl Trace {
         Ok(Traced { operations, ..traced })
     }
 
-    /// Where a file would have to end for half of a write to fit: of all writes up to a restart, of those up to the next, ….
-    pub(crate) fn halves(&self) -> anyhow::Result<Vec<BTreeSet<usize>>> {
-        let (mut files, mut all, mut halves) = (self.files.clone(), Vec::new(), BTreeSet::new());
+    /// What `of` says of the calls, each right before it is made: of all up to a restart, of those up to the next, ….
+    pub(crate) fn gather<T: Ord>(
+        &self,
+        of: impl Fn(&Files, &Call) -> Option<T>,
+    ) -> anyhow::Result<Vec<BTreeSet<T>>> {
+        let (mut files, mut all, mut some) = (self.files.clone(), Vec::new(), BTreeSet::new());
         for call in &self.calls {
-            halves.extend(files.half_of(call));
+            some.extend(of(&files, call));
             files.take(call)?;
             if matches!(call, Call::Restart) {
-                all.push(std::mem::take(&mut halves));
+                all.push(std::mem::take(&mut some));
             }
         }
-        all.push(halves);
+        all.push(some);
         Ok(all)
     }
 
     fn give(&self, effort: Effort, to: &SyncSender<Cut>, enough: &dyn Fn() -> bool) -> anyhow::Result<usize> {
         let (mut files, mut random) = (self.files.clone(), Rng::with_seed(5));
         let (mut acknowledged, mut operations, mut seen) = (self.acknowledged, 0, HashSet::new());
+        let mut due = 1;
         for (at, call) in self.calls.iter().enumerate() {
             if let Call::Acknowledged(number) = call {
                 acknowledged = *number;
             }
-            if !effort.left_out.is_some_and(|left_out| files.is_sync(call, left_out)) {
-                operations += usize::from(files.take(call)?);
+            let left_out = effort.left_out.is_some_and(|left_out| files.is_sync(call, left_out));
+            let durable = !left_out && files.take(call)?;
+            operations += usize::from(durable);
+            // Behind any other call a cut leaves what it would have left before it.
+            if !durable && !matches!(call, Call::Acknowledged(_) | Call::Restart) {
+                continue;
             }
             for outcome in files.outcomes(effort.outcomes, &mut random) {
                 let left = files.cut(&outcome, &mut random);
                 if seen.insert(files::key(&left, acknowledged)) {
                     let what = format!("cut after call {at}, acknowledged {acknowledged}");
-                    let cut = Cut { number: seen.len(), left, acknowledged, what };
+                    let again = operations >= due && random.usize(..AGAIN_IN) == 0;
+                    if again {
+                        due = operations + AGAIN_EVERY;
+                    }
+                    let cut = Cut { left, acknowledged, again, what };
                     to.send(cut).context("nobody judges any more")?;
                 }
             }

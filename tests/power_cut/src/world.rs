@@ -61,7 +61,7 @@ struct State {
     env: Option<(Loaded, Boot)>,
     /// Whether the health checks have passed on the running system.
     healthy: bool,
-    /// A commit that was answered before it was made; only where that is the mistake on trial.
+    /// Commits that were answered before they were made, the last one with all of them; only where that is the mistake on trial.
     late: Option<Records>,
     fault: Option<Fault>,
 }
@@ -169,11 +169,15 @@ impl World {
         state.take(Step::Daemon { slot, boot });
     }
 
+    /// A daemon ends in order, and closes its records.
+    pub(crate) fn daemon_ends(&self) {
+        self.state().settle_late();
+    }
+
     /// One transaction.
-    pub(crate) fn commit(&self, records: Records, may_be_late: bool) {
+    pub(crate) fn commit(&self, records: Records) {
         let mut state = self.state();
-        state.settle_late();
-        if may_be_late && self.play.wrong == Some(Wrong::AnswerBeforeRecord) {
+        if self.play.wrong == Some(Wrong::AnswerBeforeRecord) {
             state.late = Some(records);
         } else {
             state.take(Step::Commit(records));
@@ -264,7 +268,7 @@ impl State {
         self.fault.as_mut().and_then(|fault| fault.hit(operation, takes_bytes))
     }
 
-    /// What was answered too early is made durable with whatever comes next.
+    /// What was answered too early is made durable before a slot or the environment is written, and at the end of the daemon.
     fn settle_late(&mut self) {
         if let Some(records) = self.late.take() {
             self.take(Step::Commit(records));

@@ -1,8 +1,8 @@
 //! The mistakes that the suite has to find: adapters of the boot environment with a wrong order in them.
 //!
 //! They stand here, outside everything that is shipped. Mistakes of the medium (a sync that is left out, both copies at
-//! once) are in [`crate::world`], the one of the boot script in [`crate::board`], the one of the store in
-//! [`crate::ledger`], the one of the boot id in [`crate::rig`]; those that no disk shows in [`crate::trace`] and [`crate::restart`].
+//! once) and the one of the store are in [`crate::world`], the one of the boot script in [`crate::board`], the one of the boot
+//! id in [`crate::rig`]; those that no disk shows in [`crate::trace`] and [`crate::restart`].
 
 use std::sync::Arc;
 
@@ -60,9 +60,10 @@ impl Wrong {
         }
     }
 
-    /// The rule that has to show it, where it breaks only one.
+    /// The rule that has to show it, where it is made for one.
     pub(crate) const fn shown_by(self) -> Option<&'static str> {
         match self {
+            Self::AnswerBeforeRecord => Some("R2: "),
             Self::RestartIsReboot => Some("R6: "),
             _ => None,
         }
