@@ -62,8 +62,9 @@ impl Beside {
     pub(crate) fn start() -> anyhow::Result<Self> {
         let log = Workspace::read()?.target.join("browser.log");
         let out = File::create(&log)?;
-        let mut suite = process::command(std::env::current_exe()?);
-        suite.arg("browser").stdout(out.try_clone()?).stderr(out);
+        // Not by the path of this program: cargo may have put another one there since it was started.
+        let mut suite = process::cargo();
+        suite.args(["xtask", "browser"]).stdout(out.try_clone()?).stderr(out);
         println!(
             "$ cargo xtask browser, beside what follows; until it has ended it talks to {}",
             shown(&log)

@@ -98,7 +98,7 @@ fn release(target: &Path) -> anyhow::Result<PathBuf> {
     // The last that fits counts, and the target directory may stand inside of the sources.
     flags.push(format!("--remap-path-prefix={}=/target", target.display()));
     let mut build = process::cargo();
-    // CI's clippy compiles otherwise, and a wrapper of one machine is not on another.
+    // A wrapper of one machine is not on another.
     build.env_remove("RUSTC_WORKSPACE_WRAPPER").env_remove("RUSTC_WRAPPER");
     build.args(["build", "--release", "--locked", "--target-dir"]).arg(&target);
     for program in PROGRAMS {

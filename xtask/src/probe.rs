@@ -25,8 +25,7 @@ pub(crate) fn run() -> anyhow::Result<()> {
             "xtask/probe/Cargo.toml",
             "--target-dir",
         ]);
-        // Compiled as everybody compiles ota-core, also where CI has the compiler lint.
-        build.arg(&target).env_remove("RUSTC_WORKSPACE_WRAPPER");
+        build.arg(&target);
         build
     };
     process::run(&mut build())?;
