@@ -27,7 +27,7 @@ use crate::{
 const MOST_OUTCOMES: usize = 729;
 /// Most in the second of two situations that differ in the environment only: its copies are four blocks, all of which are cut
 /// in every way (3^4).
-pub(crate) const TWIN_OUTCOMES: usize = 81;
+pub(crate) const TWIN_OUTCOMES: usize = 27;
 /// Cuts at boot in a row.
 const STORM: usize = 8;
 /// One recovery of so many that were cut is cut once more.
