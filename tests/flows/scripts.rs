@@ -49,6 +49,8 @@ master, terminal = pty.openpty()
 before = termios.tcgetattr(terminal)
 child = os.fork()
 if child == 0:
+    # What starts the tests in the background has it ignored, and programs inherit that.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setsid()
     fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
     for number in range(3):

@@ -37,7 +37,7 @@ const ELSEWHERE: [(&str, &str, &str); 13] = [
     ("cargo xtask openapi", "xtask/src/ci.rs", "openapi::run"),
     ("cargo xtask power-cut", "xtask/src/ci.rs", "power_cut::once"),
     ("cargo xtask vm", "xtask/src/ci.rs", "vm::once"),
-    ("cargo xtask browser", "xtask/src/test.rs", "browser::suite("),
+    ("cargo xtask browser", "xtask/src/test.rs", "browser::Beside::start("),
     ("cargo xtask package", "xtask/src/test.rs", "package::suite("),
     ("cargo xtask dist", "xtask/src/package.rs", "dist::package("),
     ("ota-gatewayd factory-reset --apply", "tests/src/machine.rs", "\"--apply\""),

@@ -25,8 +25,8 @@ use crate::{
 
 /// Most outcomes of one cut: 3^6.
 const MOST_OUTCOMES: usize = 729;
-/// Most in the second of two situations that differ in the environment only: its copies are four blocks, all of which are cut
-/// in every way (3^4).
+/// Most in the second of two situations that differ in the environment's state and the tries only: the first has them all. What
+/// it saves pays for every outcome of a factory reset.
 pub(crate) const TWIN_OUTCOMES: usize = 27;
 /// Cuts at boot in a row.
 const STORM: usize = 8;
