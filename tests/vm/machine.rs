@@ -22,11 +22,6 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The same, where what follows the line takes milliseconds.
 const CLOSE_LOOK: Duration = Duration::from_millis(1);
 
-/// Where the boot environment is on the disk, and so many bytes of it that hold all of its variables.
-const ENVIRONMENT: u64 = 0x10_0000;
-const HEAD: usize = 4096;
-/// No save takes longer, from its announcement on.
-const SAVE: Duration = Duration::from_secs(5);
 /// Bytes of a disk that are copied, or left out, at once.
 const CHUNK: usize = 0x1_0000;
 
@@ -91,22 +86,6 @@ impl Machine {
         let (disk, config) = (self.dir.join("disk.img"), self.dir.join("fw_env.config"));
         fs::write(&config, format!("{} 0x100000 0x20000\n", disk.display()))?;
         BootEnvironment::at(disk, config, self.dir.join("lock")).variables()
-    }
-
-    /// The bytes of it that a save changes.
-    pub(crate) fn environment_head(&self) -> anyhow::Result<Vec<u8>> {
-        let mut head = vec![0; HEAD];
-        File::open(self.dir.join("disk.img"))?.read_exact_at(&mut head, ENVIRONMENT)?;
-        Ok(head)
-    }
-
-    /// Waits, without a pause, until they are no longer `head`.
-    pub(crate) fn spin_until_saved(&self, head: &[u8]) -> anyhow::Result<()> {
-        let deadline = Instant::now() + SAVE;
-        while self.environment_head()? == head && Instant::now() < deadline {
-            std::hint::spin_loop();
-        }
-        Ok(())
     }
 
     /// What the boot loader says of itself.

@@ -157,8 +157,7 @@ impl Story {
         Ok(end)
     }
 
-    /// Cuts the power at an instant of the kind that is due, the `number`-th by chance. Every other save is cut as soon as the
-    /// disk shows it: it takes so short that chance would hardly meet the instant before U-Boot is told.
+    /// Cuts the power at an instant of the kind that is due, the `number`-th by chance.
     async fn cut(&mut self, kind: u32, number: u32) -> anyhow::Result<Cut> {
         let by_chance = |most: u64| u64::from((number + 1).wrapping_mul(2_654_435_761)) % most;
         let (mark, pause) = match kind % 3 {
@@ -168,11 +167,9 @@ impl Story {
         };
         // Its first words, seconds before it looks at the environment.
         self.machine.wait("U-Boot 20").await?;
-        let (before, head) = (self.machine.environment()?, self.machine.environment_head()?);
+        let before = self.machine.environment()?;
         self.machine.wait_closely(mark).await?;
-        if mark == SAVES && (kind / 3).is_multiple_of(2) {
-            self.machine.spin_until_saved(&head)?;
-        } else if mark == SAVES {
+        if mark == SAVES {
             // tidy: waits for a random instant, shorter than what a timer of the runtime can tell
             std::thread::sleep(pause);
         } else {
