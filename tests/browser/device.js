@@ -9,8 +9,8 @@ const bin = process.env.OTA_BIN_DIR || path.join(root, 'target/debug');
 
 /** Where screenshots and the device go. */
 export const out = process.env.OTA_BROWSER_OUT || path.join(root, 'target/browser');
-/** Whether the pictures of the documentation are made anew. */
-export const docs = process.env.OTA_BROWSER_DOCS ? path.join(root, 'docs/img') : null;
+/** Where the pictures of the book go when they are made anew. */
+export const docs = process.env.OTA_BROWSER_DOCS || null;
 /** The API's specification, as its user wrote it. */
 export const specification = fs.readFileSync(path.join(root, 'tests/spec/ota-api.rst'), 'utf8');
 

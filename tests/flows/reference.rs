@@ -1,5 +1,5 @@
 //! Pages of the book that are made and not written: the commands of both programs, as clap shows them, and the HTTP interface, as
-//! its document says. A page that is stale fails; `OTA_BLESS=1` writes it.
+//! its document says. A page that is stale fails; `cargo xtask pages` writes it.
 
 use std::{fmt::Write as _, fs, process::Command};
 
@@ -14,10 +14,7 @@ fn compare(name: &str, made: &str) {
         fs::write(&path, made).unwrap();
     }
     let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        found == made,
-        "docs/reference/{name} is stale: OTA_BLESS=1 and the flow tests `reference` write it"
-    );
+    assert!(found == made, "docs/reference/{name} is stale: `cargo xtask pages` writes it");
 }
 
 /// The commands that a help text lists.

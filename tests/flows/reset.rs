@@ -1,6 +1,6 @@
 //! Factory reset: on a partition of its own, cut off after every durable step; and on a device without one.
 
-use std::{ffi::OsStr, fs, sync::Arc, time::Duration};
+use std::{ffi::OsStr, fs, time::Duration};
 
 use ota_api::{
     audit::AuditQuery,
@@ -10,12 +10,7 @@ use ota_api::{
 };
 use ota_client::{Client, ClientError, Options, Token};
 use ota_core::ports::Role;
-use ota_tests::{
-    Layout,
-    config::Settings,
-    machine::{Board, Machine},
-    process,
-};
+use ota_tests::{Layout, config::Settings, process};
 use tokio::time::{Instant, sleep};
 
 use crate::{
@@ -137,7 +132,7 @@ async fn a_reset_of_the_data_partition_survives_a_cut_after_every_step() {
     let link = file.with_extension("partition");
     on.data_partition = Some(link.clone());
     let named = link.clone();
-    let device = device_prepared(Offer::Small, on, move |layout: &Layout| {
+    let mut device = device_prepared(Offer::Small, on, move |layout: &Layout| {
         let data = Partition::make(&file, 64, layout.state());
         data.mount();
         std::os::unix::fs::symlink(&data.device, named).unwrap();
@@ -181,17 +176,10 @@ async fn a_reset_of_the_data_partition_survives_a_cut_after_every_step() {
     let left: Vec<_> =
         fs::read_dir(device.layout.state()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(left, ["lost+found"]);
-    let board = Board {
-        layout: device.layout.clone(),
-        gatewayd: program().to_owned(),
-        watchdog: Duration::from_secs(1),
-        restart_pause: Duration::from_millis(20),
-        console: Arc::new(|_| {}),
-    };
-    let machine = Machine::power_on(board);
+    device.machine.power_on_again();
     let admin = first_admin(&device).await;
     check_fresh(&device, &admin, &viewer, answer.backup.as_deref().unwrap()).await;
-    machine.power_off().await;
+    device.machine.power_off().await;
     data.unmount();
     data.check();
     let _ = fs::remove_file(link);

@@ -6,24 +6,15 @@ use std::{
     io::{ErrorKind, Write as _},
     path::Path,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
-use ota_api::{
-    audit::AuditQuery,
-    jobs::{JobInfo, JobsQuery},
-    words::JobStatus,
-};
+use ota_api::{audit::AuditQuery, jobs::JobsQuery, words::JobStatus};
 use ota_core::Slot;
-use ota_tests::{
-    Layout,
-    machine::{Board, Machine},
-};
-use tokio::time::{Instant, sleep};
+use ota_tests::Layout;
 
 use crate::{
     partition::Partition,
-    world::{Offer, PATIENCE, TestDevice, device_prepared, folder, program, settings},
+    world::{Offer, TestDevice, device_prepared, folder, program, settings},
 };
 
 /// MiB of the file system of the state.
@@ -45,32 +36,18 @@ async fn device(name: &str) -> (TestDevice, String, Partition) {
     (device, job, partition)
 }
 
-async fn power_on(device: &TestDevice) -> Machine {
-    let machine = Machine::power_on(Board {
-        layout: device.layout.clone(),
-        gatewayd: program().to_owned(),
-        watchdog: Duration::from_millis(100),
-        restart_pause: Duration::from_millis(20),
-        console: Arc::new(|_| {}),
-    });
+async fn power_on(device: &mut TestDevice) {
+    device.machine.power_on_again();
     device.ready().await.unwrap();
-    machine
 }
 
-/// The job once `holds`; the daemon may be away meanwhile.
-async fn until(device: &TestDevice, job: &str, holds: impl Fn(&JobInfo) -> bool) -> JobInfo {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let found = device.client.job(job).await;
-        match found {
-            Ok(info) if holds(&info) => return info,
-            found => {
-                assert!(Instant::now() < deadline, "{found:#?}\n{}", device.log_tail(30));
-            }
-        }
-        // tidy: waits for another process
-        sleep(Duration::from_millis(10)).await;
-    }
+/// That the job, once safety allows it, is installed and runs.
+async fn check_installs(device: &TestDevice, job: &str) {
+    device.safety_is(true).await;
+    device.install(job).await.unwrap();
+    let ended = device.ended(job).await;
+    assert_eq!(ended.status, JobStatus::Succeeded, "{ended:#?}");
+    device.check_rests_on(Slot::B).await;
 }
 
 /// Why the gateway cannot install, by its status.
@@ -115,10 +92,10 @@ async fn check_is_well(device: &TestDevice, job: &str) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_read_only_state_the_gateway_shows_its_job_changes_nothing_and_goes_on_once_that_is_mended() {
-    let (device, job, partition) = device("read-only.ext4").await;
+    let (mut device, job, partition) = device("read-only.ext4").await;
     device.machine.power_off().await;
     partition.remount("ro");
-    let machine = power_on(&device).await;
+    power_on(&mut device).await;
     check_answers(&device, &job, JobStatus::Downloaded, "read-only").await;
     // Nor does another daemon start beside it.
     let config = device.layout.gateway_toml();
@@ -126,29 +103,25 @@ async fn on_a_read_only_state_the_gateway_shows_its_job_changes_nothing_and_goes
     let second = ota_tests::process::outcome(&program().to_string_lossy(), arguments).unwrap();
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(!second.status.success() && said.contains("another ota-gatewayd works in"), "{said}");
-    machine.power_off().await;
+    device.machine.power_off().await;
     partition.remount("rw");
-    let machine = power_on(&device).await;
+    power_on(&mut device).await;
     check_is_well(&device, &job).await;
-    device.safety_is(true).await;
-    device.install(&job).await.unwrap();
-    let ended = until(&device, &job, |job| job.ended).await;
-    assert_eq!(ended.status, JobStatus::Succeeded, "{ended:#?}");
-    device.check_rests_on(Slot::B).await;
-    machine.power_off().await;
+    check_installs(&device, &job).await;
+    device.machine.power_off().await;
     partition.unmount();
     partition.check();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_trial_whose_end_cannot_be_recorded_is_not_confirmed_and_is_judged_at_the_next_boot_that_can() {
-    let (device, job, partition) = device("trial.ext4").await;
+    let (mut device, job, partition) = device("trial.ext4").await;
     device.safety_is(true).await;
     device.install_with(&job, false).await.unwrap();
-    until(&device, &job, |job| job.status == JobStatus::Rebooting).await;
+    device.until(&job, |job| job.status == JobStatus::Rebooting).await;
     device.machine.power_off().await;
     partition.remount("ro");
-    let machine = power_on(&device).await;
+    power_on(&mut device).await;
     let booted = device.environment().bytes().unwrap();
     let status = device.client.status().await.unwrap();
     assert_eq!(status.partitions.active.unwrap().name, Slot::B.into());
@@ -157,14 +130,14 @@ async fn a_trial_whose_end_cannot_be_recorded_is_not_confirmed_and_is_judged_at_
     let variables = device.environment().variables().unwrap();
     assert!(variables.contains_key("ota_trial"), "{variables:?}");
     assert_eq!(device.environment().bytes().unwrap(), booted, "neither confirmed nor left");
-    machine.power_off().await;
+    device.machine.power_off().await;
     partition.remount("rw");
-    let machine = power_on(&device).await;
-    let ended = until(&device, &job, |job| job.ended).await;
+    power_on(&mut device).await;
+    let ended = device.ended(&job).await;
     assert_eq!(ended.status, JobStatus::Succeeded, "{ended:#?}");
     check_is_well(&device, &job).await;
     device.check_rests_on(Slot::B).await;
-    machine.power_off().await;
+    device.machine.power_off().await;
     partition.unmount();
     partition.check();
 }
@@ -187,23 +160,20 @@ fn fill(path: &Path) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn on_a_full_state_the_gateway_shows_its_job_changes_nothing_and_goes_on_once_there_is_room() {
-    let (device, job, partition) = device("full.ext4").await;
+    let (mut device, job, partition) = device("full.ext4").await;
     device.machine.power_off().await;
     // It is made anew at each start, and does not outlive an orderly end.
     let _ = fs::remove_file(device.layout.state().join("state.db-shm"));
     let filler = device.layout.state().join("filler");
     fill(&filler);
-    let machine = power_on(&device).await;
+    power_on(&mut device).await;
     check_answers(&device, &job, JobStatus::Downloaded, "full").await;
-    machine.power_off().await;
+    device.machine.power_off().await;
     fs::remove_file(&filler).unwrap();
-    let machine = power_on(&device).await;
+    power_on(&mut device).await;
     check_is_well(&device, &job).await;
-    device.safety_is(true).await;
-    device.install(&job).await.unwrap();
-    let ended = until(&device, &job, |job| job.ended).await;
-    assert_eq!(ended.status, JobStatus::Succeeded, "{ended:#?}");
-    machine.power_off().await;
+    check_installs(&device, &job).await;
+    device.machine.power_off().await;
     partition.unmount();
     partition.check();
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     fs,
-    ops::Deref,
+    ops::{Deref, DerefMut},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
@@ -233,6 +233,12 @@ impl Deref for TestDevice {
     type Target = Device;
     fn deref(&self) -> &Device {
         &self.device
+    }
+}
+
+impl DerefMut for TestDevice {
+    fn deref_mut(&mut self) -> &mut Device {
+        &mut self.device
     }
 }
 

@@ -93,6 +93,7 @@ pub struct Machine {
     orders: mpsc::Sender<(Order, oneshot::Sender<()>)>,
     record: watch::Receiver<Record>,
     task: tokio::task::JoinHandle<()>,
+    board: Board,
 }
 
 impl Machine {
@@ -101,6 +102,7 @@ impl Machine {
     pub fn power_on(board: Board) -> Self {
         let (orders, inbox) = mpsc::channel(4);
         let (tell, record) = watch::channel(Record::default());
+        let kept = board.clone();
         let task = tokio::spawn(async move {
             let mut runner = Runner { environment: BootEnvironment::new(&board.layout), board, inbox, tell };
             let end = runner.run().await.map_err(|error| format!("{error:#}"));
@@ -109,7 +111,12 @@ impl Machine {
                 record.off = Some(end);
             });
         });
-        Self { orders, record, task }
+        Self { orders, record, task, board: kept }
+    }
+
+    /// Switches the same board on once more after [`power_off`](Self::power_off); its record begins anew.
+    pub fn power_on_again(&mut self) {
+        *self = Self::power_on(self.board.clone());
     }
 
     /// What has happened so far; changes can be waited for.

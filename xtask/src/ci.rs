@@ -17,7 +17,7 @@ const STEPS: [Step; 11] = [
     ("clippy", clippy),
     ("probe", probe::run),
     ("openapi", || openapi::run(&openapi::Args { check: true })),
-    // The README's test command; staleness of docs/job-states.md is one of the tests.
+    // The README's test command; among the tests are those that compare the other pages that are made from the code.
     ("test", || process::run(process::cargo().args(["xtask", "test"]))),
     ("power-cut", power_cut::once),
     ("vm", vm::once),

@@ -17,6 +17,7 @@ mod dist;
 mod layers;
 mod openapi;
 mod package;
+mod pages;
 mod power_cut;
 mod probe;
 mod process;
@@ -53,6 +54,8 @@ enum Command {
     Layers,
     /// Write docs/api/openapi.json.
     Openapi(openapi::Args),
+    /// Write the pages and files that are made from the code.
+    Pages,
     /// Measure, each figure beside its floor.
     Bench(bench::Args),
     /// Drive the real U-Boot, with our boot script and our daemon, through updates and power cuts.
@@ -89,6 +92,7 @@ fn perform(command: Command) -> anyhow::Result<()> {
         Command::Ci => ci::run(),
         Command::Layers => layers::run(),
         Command::Openapi(args) => openapi::run(&args),
+        Command::Pages => pages::run(),
         Command::Bench(args) => bench::run(&args),
         Command::Vm(args) => vm::run(&args),
         Command::Tidy => tidy::run(),

@@ -31,7 +31,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let kept = fs::read(&path).ok().and_then(|kept| serde_json::from_slice::<serde_json::Value>(&kept).ok());
     let fresh = kept.as_ref() == Some(&document);
     if args.check {
-        ensure!(fresh, "{FILE} is stale: run `cargo xtask openapi` and commit it");
+        ensure!(fresh, "{FILE} is stale: `cargo xtask pages` writes it");
     } else if !fresh {
         fs::create_dir_all(path.parent().context("no folder")?)?;
         fs::write(&path, &printed).with_context(|| format!("writing {FILE}"))?;

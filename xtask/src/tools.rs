@@ -33,6 +33,7 @@ const DEBIAN: &[(&str, &str)] = &[
     ("promtool", "prometheus"),
     ("systemctl", "systemd"),
     ("pgrep", "procps"),
+    ("ip", "iproute2"),
 ];
 
 /// Debian puts some of them where the search path of a plain user does not look.

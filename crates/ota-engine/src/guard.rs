@@ -11,11 +11,7 @@ use ota_core::{
     safety::{Block, ConstraintState, OnViolation, SafetyStep, Severity, Verdict},
 };
 
-use crate::{
-    EngineError,
-    engine::Shared,
-    runner::{FeedError, Runner},
-};
+use crate::{EngineError, engine::Shared, runner::Runner};
 
 impl Runner {
     /// Looks again at what waits for safety or a window, stops what should not go on, and tells constraints that changed.
@@ -40,11 +36,7 @@ impl Runner {
             }
             if matches!(input, Input::Blocked(_)) {
                 // The next look asks again: an answer that could not be recorded does not count later.
-                match self.feed(input).await {
-                    Ok(_) => self.recorded(),
-                    Err(FeedError::Refused(refused)) => tracing::warn!(%refused, "hold not taken"),
-                    Err(FeedError::Record(error)) => self.not_recorded(&error, "Blocked"),
-                }
+                self.take(input).await;
             } else {
                 self.outcome(self.epoch, input).await;
             }

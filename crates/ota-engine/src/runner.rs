@@ -350,33 +350,36 @@ impl Runner {
             tracing::debug!(input = input.name(), "outcome of work that was stopped");
             return;
         }
+        if !self.take(input.clone()).await {
+            let outbox = self.outbox.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(RETRY).await;
+                let _ = outbox.send(Message::Outcome { epoch, input });
+            });
+        }
+    }
+
+    /// Tells the active job what nobody waits for an answer to. `false`: it could not be recorded, and has to be told again.
+    pub(crate) async fn take(&mut self, input: Input) -> bool {
         let name = input.name();
-        match self.feed(input.clone()).await {
-            Ok(_) => self.recorded(),
-            Err(FeedError::Refused(refused)) => tracing::warn!(%refused, "outcome not taken"),
+        match self.feed(input).await {
+            Ok(_) => self.unrecorded = false,
+            Err(FeedError::Refused(refused)) => tracing::warn!(%refused, "not taken"),
             Err(FeedError::Record(error)) => {
-                self.not_recorded(&error, name);
-                let outbox = self.outbox.clone();
-                tokio::spawn(async move {
-                    tokio::time::sleep(RETRY).await;
-                    let _ = outbox.send(Message::Outcome { epoch, input });
-                });
+                // Said once, for the log may lie on the same full disk.
+                if std::mem::replace(&mut self.unrecorded, true) {
+                    tracing::debug!(?error, input = name, "the job record could still not be written");
+                } else {
+                    tracing::error!(
+                        ?error,
+                        input = name,
+                        "the job record could not be written; trying again"
+                    );
+                }
+                return false;
             }
         }
-    }
-
-    /// Takes note that records are written.
-    pub(crate) fn recorded(&mut self) {
-        self.unrecorded = false;
-    }
-
-    /// Says that a record could not be written, and that it is tried again; once, for the log may lie on the same full disk.
-    pub(crate) fn not_recorded(&mut self, error: &EngineError, input: &'static str) {
-        if std::mem::replace(&mut self.unrecorded, true) {
-            tracing::debug!(?error, input, "the job record could still not be written");
-        } else {
-            tracing::error!(?error, input, "the job record could not be written; trying again");
-        }
+        true
     }
 
     /// Tells the active job `input`: decides, makes durable, performs.

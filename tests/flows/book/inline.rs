@@ -1,6 +1,5 @@
 //! Commands that stand in a sentence or a table: the programs know them, and each is run. By a block of the book, by `inline.sh` on
-//! a simulated device, or where [`ELSEWHERE`] says; those of the system by the life of the package. What no test can run stands in
-//! [`NOT_RUN`] with its reason.
+//! a simulated device, by `project.sh` in the checkout, or where [`ELSEWHERE`] says; those of the system by the life of the package.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +9,7 @@ use std::{
 
 use super::{
     BESIDE,
-    commands::{Shell, lines_of_blocks},
+    commands::{Shell, bash, lines_of_blocks},
     contents, read,
 };
 use crate::{
@@ -21,6 +20,9 @@ use crate::{
 /// Commands that no block shows.
 const SCRIPT: &str = include_str!("inline.sh");
 
+/// Those of them that are for people who change the project.
+const PROJECT: &str = include_str!("project.sh");
+
 /// What runs the commands of the system, below a systemd.
 const PACKAGE: &str = "xtask/src/package.sh";
 
@@ -28,48 +30,37 @@ const PACKAGE: &str = "xtask/src/package.sh";
 const THEIRS: [&str; 3] = ["systemctl", "journalctl", "cargo test"];
 
 /// Commands that are run by something else: the command, the file, and what in it runs them.
-const ELSEWHERE: [(&str, &str, &str); 13] = [
+const ELSEWHERE: [(&str, &str, &str); 14] = [
     ("cargo xtask ci", ".ci/run", "cargo xtask ci"),
     ("cargo xtask layers", "xtask/src/ci.rs", "layers::run"),
     ("cargo xtask tidy", "xtask/src/ci.rs", "tidy::run"),
     ("cargo xtask deny", "xtask/src/ci.rs", "deny::run"),
     ("cargo xtask probe", "xtask/src/ci.rs", "probe::run"),
     ("cargo xtask openapi", "xtask/src/ci.rs", "openapi::run"),
-    ("cargo xtask power-cut", "xtask/src/ci.rs", "power_cut::once"),
+    ("cargo xtask power-cut --report FILE", "xtask/src/power_cut.rs", "report: Some(page"),
     ("cargo xtask vm", "xtask/src/ci.rs", "vm::once"),
-    ("cargo xtask browser", "xtask/src/test.rs", "browser::Beside::start("),
+    ("cargo xtask browser --docs docs/img", "xtask/src/browser.rs", "[\"xtask\", \"browser\", \"--docs\"]"),
     ("cargo xtask package", "xtask/src/test.rs", "package::suite("),
     ("cargo xtask dist", "xtask/src/package.rs", "dist::package("),
+    ("cargo xtask demo --port 8080", "tests/flows/book/commands.rs", "{words} --port 8080\""),
     ("ota-gatewayd factory-reset --apply", "tests/src/machine.rs", "\"--apply\""),
     ("ota-gatewayd --print-openapi", "xtask/src/openapi.rs", "\"--print-openapi\""),
 ];
-
-/// Commands that no test runs, and why.
-const NOT_RUN: [(&str, &str); 11] = [
-    ("cargo xtask bench install --mib 431 --dir /tmp --runs 5 --peers", BENCH),
-    ("cargo xtask bench verify --mib 431 --runs 5 --dev", BENCH),
-    ("cargo xtask bench load --dev", BENCH),
-    ("cargo xtask bench upload --dev --peers", BENCH),
-    ("cargo xtask bench safety --constraints 1000 --hertz 10 --seconds 20 --dev", BENCH),
-    (
-        "cargo xtask browser --docs",
-        "writes the pictures of the book, which people look at before they are committed",
-    ),
-    ("cargo xtask demo --port 8080", "a test takes no port that somebody else may have"),
-    ("cargo xtask power-cut --report FILE", "the same cuts as in CI, all of them anew: a quarter of an hour"),
-    ("cargo xtask vm --long", "hours in the emulated machine"),
-    ("cargo test -p ota-safety -p ota-engine", "a part of what `cargo xtask test` runs"),
-    ("cargo test -p ota-core", "writes a page anew that `cargo xtask test` compares"),
-];
-
-/// Figures want a machine on which nothing else runs.
-const BENCH: &str = "measures for minutes on a machine on which nothing else may run";
 
 /// A command that a sentence names: the program, the words that lead to the command, the options.
 type Mention = (&'static str, Vec<String>, BTreeSet<String>);
 
 /// What a piece of code in a sentence says of a command; `create|list` of a program of ours is two.
 fn mentions(code: &str) -> Vec<Mention> {
+    // Of `OTA_URL=http://gateway ota-admin status` the command.
+    let is_setting = |word: &str| {
+        let name = word.split('=').next().unwrap_or_default();
+        name != word && name.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+    };
+    let mut code = code;
+    while let Some((_, rest)) = code.split_once(' ').filter(|(first, _)| is_setting(first)) {
+        code = rest;
+    }
     let programs =
         [("ota-admin ", "ota-admin"), ("ota-gatewayd ", "ota-gatewayd"), ("cargo xtask ", "xtask")];
     let Some((rest, program)) =
@@ -237,7 +228,7 @@ fn lacks((program, path, options): &Mention, all: &[Run]) -> Option<String> {
 }
 
 #[test]
-fn every_command_that_a_sentence_names_is_run_or_is_told_why_not() {
+fn every_command_that_a_sentence_names_is_run() {
     // The test of the test.
     let some = runs([
         "echo 1 | ota-admin -o jsonl jobs --limit 1 | cat",
@@ -258,6 +249,7 @@ fn every_command_that_a_sentence_names_is_run_or_is_told_why_not() {
         ("journalctl -u ota-gatewayd", None),
         ("journalctl -u another", Some("journalctl -u another")),
         ("A=1 cargo test -p a", Some("cargo test -p a")),
+        ("A=1 B= ota-admin resume", Some("ota-admin resume")),
     ] {
         assert_eq!(lacks(&mentions(named)[0], &some).as_deref(), wanted, "{named}");
     }
@@ -265,7 +257,7 @@ fn every_command_that_a_sentence_names_is_run_or_is_told_why_not() {
         let text = fs::read_to_string(root().join(file)).unwrap();
         assert!(text.contains(how), "{file} does not run {command}");
     }
-    let mut all = runs(SCRIPT.lines());
+    let mut all = runs(SCRIPT.lines().chain(PROJECT.lines()));
     all.extend(runs(lines_of_blocks().iter().map(String::as_str)));
     let package = fs::read_to_string(root().join(PACKAGE)).unwrap();
     all.extend(runs(package.lines()).into_iter().filter(|run| THEIRS.contains(&run.program)));
@@ -282,17 +274,12 @@ fn every_command_that_a_sentence_names_is_run_or_is_told_why_not() {
         lacking.map(|(page, lack)| format!("{page}: {lack}")).collect::<Vec<_>>()
     };
     let elsewhere = ELSEWHERE.map(|(command, ..)| command);
-    let not_run = NOT_RUN.map(|(command, _)| command);
-    let whole = [&elsewhere[..], &not_run[..]].concat();
-    let left = unrun(&whole);
+    let left = unrun(&elsewhere);
     assert!(left.is_empty() && named_by.len() > 100, "{} are named, nobody runs {left:#?}", named_by.len());
-    // What a list says is still named, and run by nothing else.
-    for (others, list) in [(&[][..], &elsewhere[..]), (&elsewhere[..], &not_run[..])] {
-        let lacking = unrun(&[others, list].concat());
-        for command in list {
-            let rest: Vec<&str> = others.iter().chain(list).copied().filter(|one| one != command).collect();
-            assert_ne!(unrun(&rest), lacking, "{command} is run, or not named any more");
-        }
+    // What the list says is still named, and run by nothing else.
+    for command in elsewhere {
+        let rest: Vec<&str> = elsewhere.into_iter().filter(|one| *one != command).collect();
+        assert_ne!(unrun(&rest), left, "{command} is run, or not named any more");
     }
 }
 
@@ -302,5 +289,16 @@ async fn what_sentences_name_and_no_block_shows_runs_on_a_simulated_device() {
     let folder = tempfile::tempdir().unwrap();
     fs::copy(device.release.signature(), folder.path().join("rootfs.squashfs.p7s")).unwrap();
     let ended = Shell::at(&device, folder.path()).script(SCRIPT).await;
+    assert!(ended.is_ok(), "{}", ended.unwrap_err());
+}
+
+#[test]
+fn what_the_book_names_for_those_who_change_the_project_runs_in_the_checkout() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("project.sh"), PROJECT).unwrap();
+    let environment = [("XTASK", binary("xtask")), ("ROOT", root())];
+    // The figures are of no interest here, and other tests run beside this one.
+    let ended =
+        bash("exec setsid --wait unshare --mount nice -n 19 bash project.sh", folder.path(), &environment);
     assert!(ended.is_ok(), "{}", ended.unwrap_err());
 }

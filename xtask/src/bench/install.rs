@@ -13,7 +13,7 @@ use super::{
     meter::{Cost, Urgency, measured, urgent},
     peers::{Peer, Peers},
 };
-use crate::{process, workspace::Workspace};
+use crate::{build::Profile, workspace::Workspace};
 
 /// How the bench is run.
 #[derive(clap::Args)]
@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Number of our buffers.
     #[arg(long)]
     buffers: Option<u32>,
+    /// Measure the development build, which is there already. The figures say so.
+    #[arg(long)]
+    dev: bool,
 }
 
 /// Bytes that the CPU bar is for.
@@ -69,10 +72,10 @@ const WHOLE: usize = 4;
 
 /// Runs the bench.
 pub(super) fn run(args: &Args) -> anyhow::Result<()> {
-    let build = ["build", "--release", "--quiet", "-p", "ota-boot", "--example", "bench_install"];
-    process::run(process::cargo().args(build))?;
+    let profile = Profile::of(args.dev);
+    profile.build(&["--example", "bench_install"])?;
     let target = Workspace::read()?.target;
-    let program = target.join("release/examples/bench_install");
+    let program = profile.folder(&target).join("examples/bench_install");
     let needed = u64::from(args.mib) * 6;
     let memory = Path::new("/dev/shm");
     let dirs = match &args.dir {
@@ -145,8 +148,9 @@ fn circumstances(args: &Args) -> String {
     let cpus = read("/proc/cpuinfo");
     let model = cpus.lines().find_map(|l| l.strip_prefix("model name")).unwrap_or_default();
     format!(
-        "Medians of {} rounds on {} × {}, load {} at the end.",
+        "Medians of {} rounds, {}, on {} × {}, load {} at the end.",
         args.runs.max(1),
+        Profile::of(args.dev).sentence(),
         cpus.lines().filter(|l| l.starts_with("processor")).count(),
         model.trim_start_matches([' ', '\t', ':']),
         load.split_whitespace().take(2).collect::<Vec<_>>().join(" "),

@@ -64,8 +64,11 @@ impl Peers {
     }
 }
 
-/// Installs them from Debian.
+/// Installs them from Debian, unless they are there.
 pub(super) fn install() -> anyhow::Result<()> {
+    if ["swupdate", "rauc", "dbus-daemon", "mksquashfs"].iter().all(|program| process::installed(program)) {
+        return Ok(());
+    }
     crate::tools::apt(&["swupdate", "rauc", "dbus-daemon", "squashfs-tools"])
 }
 

@@ -17,8 +17,7 @@ use crate::{
 pub fn markdown() -> String {
     let mut text = String::from(
         "# Job states\n\nMade by `ota_core::job::table::markdown` from the function that decides; a test fails when this \
-         file is stale\n(`cargo xtask test`; `OTA_BLESS=1 cargo test -p ota-core` writes it). A pair that is not listed is \
-         refused.\nStates and the words of the API: `downloading`, `installing`, … stand in the second column.\n\n",
+         file is stale\n(`cargo xtask test`; `cargo xtask pages` writes it). A pair that is not listed is refused.\nStates and the words of the API: `downloading`, `installing`, … stand in the second column.\n\n",
     );
     for kind in [JobKind::Update, JobKind::Deployment, JobKind::Rollback] {
         text.push_str(&format!(

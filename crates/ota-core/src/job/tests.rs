@@ -27,7 +27,7 @@ fn the_document_is_what_the_function_does() {
         std::fs::write(path, markdown()).unwrap();
     }
     let document = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(document == markdown(), "docs/job-states.md is stale: OTA_BLESS=1 cargo test -p ota-core");
+    assert!(document == markdown(), "docs/job-states.md is stale: `cargo xtask pages` writes it");
 }
 
 #[test]
