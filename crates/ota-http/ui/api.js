@@ -1,7 +1,15 @@
 // The gateway's API as functions. Knows nothing of the page.
 
 export const API = '/api/v1/ota';
+
+/** How long an answer may take, in milliseconds. */
 const TIME_LIMIT = 30000;
+/** Of what asks other servers, or reads or writes a whole image, log or folder before it answers: more than the gateway itself allows for it. */
+const SLOW = [
+  [/^\/updates\/(check|download)/, 180000], [/^\/(reports|debug-bundle)/, 180000],
+  [/^\/(upload\/|snapshots|factory-reset|audit|updates\/rollback)/, 600000],
+];
+const limitOf = (path) => SLOW.find(([what]) => what.test(path))?.[1] ?? TIME_LIMIT;
 
 /** A refusal: the gateway's envelope, or the reason why none came. */
 export class ApiError extends Error {
@@ -15,8 +23,6 @@ export class ApiError extends Error {
     this.requestId = body.request_id || '';
     this.retryAfter = body.retry_after || null;
   }
-  /** Whether the gateway could not be reached at all. */
-  get away() { return this.status === 0; }
   /** Whether this gateway does not have the endpoint. */
   get missing() { return this.status === 404 && this.code === 'NOT_FOUND'; }
 }
@@ -29,12 +35,15 @@ const tell = (what, value) => listeners[what].forEach((f) => f(value));
 async function send(path, options) {
   let answer;
   const stop = new AbortController();
-  const timer = setTimeout(() => stop.abort(), options.limit || TIME_LIMIT);
+  const limit = limitOf(path);
+  const timer = setTimeout(() => stop.abort(), limit);
   try {
     answer = await fetch(API + path, { ...options, signal: stop.signal, credentials: 'same-origin' });
     tell('reached', true);
     return { answer, body: options.raw && answer.ok ? await answer.blob() : await read(answer) };
   } catch (error) {
+    // The page gave up, which says nothing of the gateway: it may still be at it.
+    if (stop.signal.aborted) { throw new ApiError(0, { code: 'NO_ANSWER', name: 'NO_ANSWER', message: `No answer within ${limit / 1000} s.`, suggested_actions: ['The gateway may still be at it: look what has become of it before you ask again', 'Check the network between this browser and the gateway'] }); }
     if (answer) { throw error; }
     tell('reached', false);
     throw new ApiError(0, { code: 'UNREACHABLE', name: 'UNREACHABLE', message: 'The gateway does not answer.', suggested_actions: ['Check the network between this browser and the gateway', 'Wait: a restarting gateway answers again by itself'] });

@@ -32,14 +32,18 @@ function scale([from, to], [low, high]) {
   return (v) => low + ((v - from) / size) * (high - low);
 }
 
-/** Round numbers between two, about `count` of them. */
+/** Round numbers between two, about `count` of them, and two at least: one alone is no scale. */
 export function ticks(low, high, count = 3) {
-  const raw = (high - low) / count || 1;
+  if (!(high > low)) { return [low]; }
+  const raw = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= raw);
-  const out = [];
-  for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-6; v += step) { out.push(Number(v.toPrecision(12))); }
-  return out;
+  let step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= raw);
+  const marks = () => {
+    const first = Math.ceil(low / step), last = Math.floor(high / step + 1e-6);
+    return Array.from({ length: last - first + 1 }, (_, i) => Number(((first + i) * step).toPrecision(12)));
+  };
+  while (marks().length < 2) { step /= 2; }
+  return marks();
 }
 
 /** Runs of points that follow each other without a gap. */

@@ -114,8 +114,16 @@ async function makeToken(place) {
     label: 'Make it', role: 'admin', run: async (given) => { made = await post('/auth/tokens', { ...given, expires_in: given.expires_in ? Number(given.expires_in) : undefined }); },
   });
   if (!made) { return; }
-  await dialog({ title: `Token ${made.name}`, text: 'This is the only time it is shown. Whoever has it can do what its role allows.', fields: [h('p', h('code', { class: 'wrap secret', id: 'new-token' }, made.token)), h('div', { class: 'row' }, button('Copy', async () => { await navigator.clipboard.writeText(made.token); showNotification('Copied', 'success'); }))] });
+  await dialog({ title: `Token ${made.name}`, text: 'This is the only time it is shown. Whoever has it can do what its role allows.', fields: [h('p', h('code', { class: 'wrap secret', id: 'new-token' }, made.token)), h('div', { class: 'row' }, button('Copy', copyToken))] });
   tokens(place);
+}
+
+/** Browsers have a clipboard only where the connection is encrypted, or to the machine itself. */
+async function copyToken() {
+  const place = document.getElementById('new-token');
+  getSelection().selectAllChildren(place);
+  try { await navigator.clipboard.writeText(place.textContent); showNotification('Copied', 'success'); }
+  catch { showNotification('This browser does not let the page copy. The token is selected: press Ctrl+C.', 'info'); }
 }
 
 async function revoke(token, place) {
@@ -136,7 +144,7 @@ function pinPart() {
 function bundlePart() {
   return [h('p', 'A debug bundle has what support asks for: logs, jobs, states, configuration. Tokens, PIN and keys are not in it.'),
     h('div', { class: 'row' }, button('Make a debug bundle', async () => {
-      try { save(await call('POST', '/debug-bundle', {}, { raw: true, limit: 120000 }), `debug-bundle-${state.status.gateway.serial}.tar.gz`); showNotification('The bundle is saved', 'success'); }
+      try { save(await call('POST', '/debug-bundle', {}, { raw: true }), `debug-bundle-${state.status.gateway.serial}.tar.gz`); showNotification('The bundle is saved', 'success'); }
       catch (error) { throw error.missing ? Object.assign(new Error('Not available on this gateway.'), { actions: ['Collect the journal with journalctl -u ota-gatewayd'] }) : error; }
     }, { role: 'admin', key: 'bundle' })), roleNote('admin')];
 }
