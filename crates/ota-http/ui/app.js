@@ -26,7 +26,12 @@ let shown = null;
 /** `#/history/OTA-JOB-12345` is the view and what to open in it. */
 function place() {
   const [, name, rest] = /^#\/([a-z]+)(?:\/(.*))?$/.exec(location.hash) || [];
-  return { view: VIEWS.find(([id]) => id === name) || VIEWS[0], rest: rest ? decodeURIComponent(rest) : null };
+  return { view: VIEWS.find(([id]) => id === name) || VIEWS[0], rest: rest ? decoded(rest) : null };
+}
+
+/** A text that is not encoded, as somebody may type one, is taken as it is. */
+function decoded(text) {
+  try { return decodeURIComponent(text); } catch { return text; }
 }
 
 async function show() {
@@ -88,46 +93,68 @@ function lights() {
 function link() {
   const now = Date.now();
   const age = now - Math.max(state.link.heard, 0);
-  const pill = byId('link');
   const stale = !state.link.reached || (!state.link.live && state.link.heard > 0 && age > 3000) || age > live.STALE;
   document.body.classList.toggle('stale', Boolean(state.status) && stale);
-  pill.dataset.status = state.link.live && !stale ? 'live' : stale ? 'stale' : 'connecting';
-  say(pill, state.link.live && !stale ? 'Live' : state.link.heard === 0 ? 'Connecting' : stale ? `Stale · ${ago(state.link.heard, now)}` : 'Reconnecting');
+  const [tone, word] = state.link.live && !stale ? ['live', 'Live'] : state.link.heard === 0 ? ['connecting', 'Connecting'] : stale ? ['stale', 'Stale'] : ['connecting', 'Reconnecting'];
+  byId('link').dataset.status = tone;
+  say(byId('link-word'), word);
+  say(byId('link-age'), tone === 'stale' ? `· ${ago(state.link.heard, now)}` : '');
 }
 
-function banners() {
+/** A figure that runs: a screen reader tells the sentence that it stands in once, and not again with each second. */
+const running = (text, id) => h('strong', { class: 'figure', role: 'timer', 'aria-live': 'off', id }, text);
+const isRunning = (part) => part instanceof Node && part.getAttribute('role') === 'timer';
+
+/** What stands above every view now: tone, key, sentence. */
+function sentences() {
   const now = Date.now();
   const out = [];
-  const { reboot, status, safety } = state;
+  const { job, reboot, status, safety } = state;
   if (reboot) {
     const left = (reboot.at - now) / 1000;
     const off = !reboot.gone && left < -20 && status && !['reboot_pending', 'rebooting'].includes(status.system_status);
     const called = !reboot.gone && left > 0 && state.statusAsked > reboot.told && !status.active_job && !status.factory_reset;
-    if (off || called) { state.reboot = null; }
-    else if (left > 0 && !reboot.gone) { out.push(['warn', 'reboot', 'Restart in ', h('strong', { class: 'figure', id: 'reboot-countdown' }, clock(left)), status?.active_job ? '. Cancelling the job stops it.' : '.']); }
-    else { out.push(['info', 'reboot', h('strong', 'The gateway restarts. '), `This page comes back by itself${reboot.gone ? `; away for ${span((now - state.link.since) / 1000)}` : ''}.`]); }
+    // The restart waits, of which the system's status tells nothing. It is announced again.
+    const held = !reboot.gone && state.jobAsked > reboot.told && job?.waiting_for;
+    if (off || called || held) { state.reboot = null; }
+    else if (left > 0 && !reboot.gone) { out.push(['warn', 'reboot', 'Restart in ', running(clock(left), 'reboot-countdown'), status?.active_job ? '. Cancelling the job stops it.' : '.']); }
+    else { out.push(['info', 'restarting', h('strong', 'The gateway restarts. '), 'This page comes back by itself', reboot.gone ? ['; away for ', running(span((now - state.link.since) / 1000))] : [], '.']); }
   } else if (status && document.body.classList.contains('stale')) {
-    out.push(['warn', 'stale', h('strong', 'No connection to the gateway. '), `What you see is from ${ago(state.link.heard, now)}. Trying again by itself.`]);
+    out.push(['warn', 'stale', h('strong', 'No connection to the gateway. '), 'What you see is from ', running(ago(state.link.heard, now)), '. Trying again by itself.']);
   }
   if (safety?.override) {
     const left = (new Date(safety.override.expires_at).getTime() - now) / 1000;
-    out.push(['warn', 'override', h('strong', 'Safety override: '), `${safety.override.constraints_overridden.map(words).join(', ')} for another `, h('strong', { class: 'figure' }, clock(Math.min(left, safety.override.remaining_seconds))), '. ', h('a', { href: '#/safety' }, 'End it')]);
+    out.push(['warn', 'override', h('strong', 'Safety override: '), `${safety.override.constraints_overridden.map(words).join(', ')} for another `, running(clock(Math.min(left, safety.override.remaining_seconds))), '. ', h('a', { href: '#/safety' }, 'End it')]);
   }
   if (status?.factory_reset) {
     const by = status.factory_reset.requested_by;
     out.push(['bad', 'factory-reset', h('strong', 'Factory reset: '), `${status.factory_reset.message}${by ? `; asked for by ${by}` : ''}.`]);
   }
-  for (const d of status?.degraded || []) { out.push(['bad', d.reason, h('strong', `${words(d.reason)}: `), d.message]); }
+  (status?.degraded || []).forEach((d, i) => out.push(['bad', `degraded-${i}`, h('strong', `${words(d.reason)}: `), d.message]));
   if (status?.allow_unsigned) { out.push(['warn', 'unsigned', h('strong', 'Unsigned images are allowed '), 'by this device’s configuration.']); }
-  const place = byId('banners');
-  const kept = new Map([...place.children].map((node) => [node.dataset.key, node]));
-  place.replaceChildren(...out.map(([tone, key, ...text]) => {
-    const node = kept.get(key) || h('p', { role: 'status', data: { key } });
-    node.className = `banner ${tone}`;
-    if (node.textContent !== text.map((t) => (t instanceof Node ? t.textContent : t)).join('')) { put(node, text); }
-    return node;
-  }));
+  return out;
 }
+
+/** Only what differs is touched, four times a second: focus stays, and a screen reader hears of changes alone. */
+function banners() {
+  const place = byId('banners');
+  const now = sentences();
+  for (const node of [...place.children]) { if (!now.some(([, key]) => key === node.dataset.key)) { node.remove(); } }
+  now.forEach(([tone, key, ...parts], i) => {
+    const text = parts.flat();
+    let node = [...place.children].find((one) => one.dataset.key === key);
+    if (!node) {
+      node = h('p', { class: `banner ${tone}`, role: 'status', data: { key } });
+      place.insertBefore(node, place.children[i] ?? null);
+    }
+    const timer = text.find(isRunning);
+    const sentence = text.map((part) => (isRunning(part) ? '' : part.textContent ?? part)).join('');
+    if (told.get(node) !== sentence) { told.set(node, sentence); put(node, text); }
+    else if (timer) { say(node.querySelector('[role=timer]'), timer.textContent); }
+  });
+}
+/** The sentence of each banner, without its running figure. */
+const told = new WeakMap();
 
 // Light and dark.
 
@@ -145,6 +172,7 @@ function theme(next) {
 // Logging in and out.
 
 function showLogin(why) {
+  clearTimeout(again);
   live.stop();
   leave?.();
   leave = null;
@@ -159,7 +187,7 @@ function showLogin(why) {
   const token = field({ name: 'token', label: 'Token', type: 'password', required: true, maxlength: 512, hint: 'An admin makes one under System, or on the gateway with ota-admin token create.' });
   put(byId('view'), h('section', { class: 'card login', 'aria-labelledby': 'login-title', data: { card: '' } },
     h('h1', { id: 'login-title' }, 'Log in to the gateway'), why ? h('p', { class: 'note', role: 'status' }, why) : null,
-    form([token], 'Log in', async (given, node) => { const session = await logIn(given.token ?? ''); node.reset(); await enter(session); })));
+    form([token], 'Log in', async (given, node) => { const session = await logIn(given.token ?? ''); node.reset(); await open(session); })));
   byId('view').querySelector('input').focus();
 }
 
@@ -177,6 +205,8 @@ async function enter(session) {
 let touched = Date.now();
 function idle() {
   const limit = state.session?.idle_seconds;
+  // Whoever sends an image waits for it.
+  if (state.uploading) { touched = Date.now(); }
   if (limit && may('operator') && Date.now() - touched > limit * 1000) { logOut().then(() => showLogin(`You were logged out after ${span(limit)} without a touch.`)); }
 }
 
@@ -192,6 +222,8 @@ async function begin() {
     byId('menu-button').setAttribute('aria-expanded', String(open));
     if (open) { byId('nav').querySelector('a').focus(); }
   };
+  // Not by its address: that names the view.
+  document.querySelector('.skip').onclick = (event) => { event.preventDefault(); byId('main').focus(); };
   byId('logout').onclick = () => logOut().then(() => showLogin());
   document.addEventListener('keydown', (event) => { if (event.key === 'Escape' && document.body.classList.contains('menu-open')) { closeMenu(); byId('menu-button').focus(); } });
   for (const kind of ['pointerdown', 'keydown']) { document.addEventListener(kind, () => { touched = Date.now(); }, { passive: true }); }
@@ -205,15 +237,18 @@ async function begin() {
   await open();
 }
 
-/** A reload goes on with the session that the cookie names. */
-async function open() {
+let again = null;
+/** Goes on with the session of a log-in, or, after a reload, with the one that the cookie names. Tries until it is told that there is none. */
+async function open(session) {
+  clearTimeout(again);
   try {
-    await enter(await get('/auth/session'));
+    await enter(session ?? await get('/auth/session'));
   } catch (error) {
-    if (error.status === 401) { showLogin(); return; }
+    // Where the session has just ended, its end has led to the form already.
+    if (error.status === 401) { if (document.body.dataset.view !== 'login') { showLogin(); } return; }
     if (state.session) { showNotification(error.message, 'error'); }
     put(byId('view'), problem(error));
-    setTimeout(open, 3000);
+    again = setTimeout(open, 3000);
   }
 }
 

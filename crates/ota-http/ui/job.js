@@ -5,7 +5,7 @@ import { drawn, plot } from './charts.js';
 import { byId, h, put, say } from './dom.js';
 import { badge, button, dialog, field, lacks, problem } from './parts.js';
 import { loadJob, loadStatus, changed, state, watch } from './store.js';
-import { showNotification, updateETA, updateProgressBar, updateStatusMessage } from './spec.js';
+import { showActionButtons, showNotification, updateETA, updateProgressBar, updateStatusMessage } from './spec.js';
 import { bytes, span, speed, words } from './text.js';
 
 const PHASES = ['Download', 'Verify', 'Ready', 'Write', 'Switch', 'Reboot', 'Health check', 'Confirmed'];
@@ -64,8 +64,15 @@ async function judge(good) {
 }
 
 async function rebootNow(job) {
-  const info = await get(`/updates/jobs/${encodeURIComponent(job.job_id)}`);
-  await post('/updates/install', { job_id: job.job_id, strategy: info.install?.strategy, reboot_after: true, rollback_on_failure: info.install?.rollback_on_failure ?? true });
+  await dialog({
+    title: `Restart into ${job.version}?`,
+    text: 'The restart is counted down first; until then the job can be cancelled.',
+    label: 'Reboot now', role: 'operator',
+    run: async (given) => {
+      const { install } = await get(`/updates/jobs/${encodeURIComponent(job.job_id)}`);
+      await post('/updates/install', { ...given, job_id: job.job_id, strategy: install?.strategy, reboot_after: true, rollback_on_failure: install?.rollback_on_failure ?? true });
+    },
+  });
   await refresh();
 }
 
@@ -76,7 +83,7 @@ function buttons(job) {
   if (['queued', 'downloading'].includes(job.status)) { out.push(button('Pause', act('/updates/pause'), { role, key: 'pause' })); }
   if (job.status === 'paused') { out.push(button('Resume', act('/updates/resume'), { role, kind: 'primary', key: 'pause' })); }
   if (job.status === 'downloaded') { out.push(h('a', { class: 'button primary', href: '#/updates', data: { key: 'install' } }, 'Install…')); }
-  if (job.waiting_for?.reason === 'reboot') { out.push(button('Reboot now', () => rebootNow(job), { role, kind: 'primary', key: 'reboot' })); }
+  if (job.waiting_for?.reason === 'reboot') { out.push(button('Reboot now…', () => rebootNow(job), { role, kind: 'primary', key: 'reboot' })); }
   if (job.status === 'confirming') {
     out.push(button('Confirm', () => judge(true), { role, key: 'confirm' }), button('Go back', () => judge(false), { role, kind: 'danger', key: 'reject' }));
   }
@@ -107,6 +114,8 @@ function show() {
   const panel = byId('job');
   const job = state.job || state.ended;
   panel.hidden = !job;
+  // What was suggested for a job goes with it.
+  if (!state.job) { showActionButtons(null); }
   if (!job) { shape = ''; return; }
   byId('job-title').textContent = state.job ? `Update to ${job.version}` : `Last job: ${job.version}`;
   const now = JSON.stringify([job.job_id, job.status, phaseOf(job), job.waiting_for, job.failure, state.status?.system_status, state.session?.role]);
@@ -137,8 +146,26 @@ export function begin() {
 
 // The names of the specification's control script.
 export function updateProgressUI(progress) {
-  if (progress?.progress) { updateProgressBar(progress.progress.percentage); updateStatusMessage(progress.current_operation); updateETA(progress.eta); }
+  if (progress?.progress) { updateProgressBar(progress.progress.percentage); updateStatusMessage(progress.current_operation); updateETA(progress.eta_seconds ? span(progress.eta_seconds) : ''); }
 }
-export function startProgressMonitoring() { refresh().catch((error) => showNotification(error.message, 'error')); }
-export function enableInstallButton() { startProgressMonitoring(); }
-Object.assign(window, { updateProgressUI, startProgressMonitoring, enableInstallButton });
+/** Asks every two seconds, as there, until the job is downloaded or has ended. */
+export async function monitorProgress(jobId) {
+  const interval = setInterval(async () => {
+    try {
+      const progress = await get(`/updates/progress?job_id=${encodeURIComponent(jobId)}`);
+      updateProgressUI(progress);
+      if (progress.status === 'downloaded' || progress.ended) { clearInterval(interval); enableInstallButton(); }
+    } catch (error) {
+      console.error('Error monitoring progress:', error);
+      // Asked again, it would be refused again.
+      if (error.status >= 400 && error.status < 500) { clearInterval(interval); }
+    }
+  }, 2000);
+}
+/** The active job is followed by the page itself. */
+export async function startProgressMonitoring(jobId) {
+  await refresh().catch((error) => showNotification(error.message, 'error'));
+  if (jobId && ![state.job?.job_id, state.job?.deployment_id].includes(jobId)) { monitorProgress(jobId); }
+}
+export function enableInstallButton() { refresh().catch((error) => showNotification(error.message, 'error')); }
+Object.assign(window, { updateProgressUI, monitorProgress, startProgressMonitoring, enableInstallButton });

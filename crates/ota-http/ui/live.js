@@ -3,13 +3,18 @@
 import { API, get } from './api.js';
 import { changed, keepSamples, loadAll, loadJob, loadSafety, loadStatus, speedPoint, state } from './store.js';
 import * as spec from './spec.js';
-import { words } from './text.js';
+import { span, words } from './text.js';
 
 const FIRST_RETRY = 500;
 const LAST_RETRY = 5000;
 /** Without a sign of life for so long, the page says that it is stale. */
 export const STALE = 10000;
 const EVENTS = 200;
+/** The sentences that the answers of `updates/progress` have for the same: what shows a job does not change its words with where they come from. */
+const OPERATIONS = {
+  downloading: 'Downloading update package', verifying: 'Verifying the signature',
+  writing_partition: 'Writing the inactive partition', reading_back: 'Reading the partition back to compare',
+};
 
 let socket = null;
 let last = null;
@@ -44,6 +49,9 @@ async function backlog() {
   if (!page) { return; }
   last = page.next;
   for (const message of page.events) { if (message.type !== 'progress_update') { note(message); } }
+  const announced = page.events.findLast((message) => message.event === 'reboot_scheduled');
+  const pending = state.status.factory_reset || (state.status.system_status === 'reboot_pending' && !state.job?.waiting_for);
+  if (announced && pending) { countDown(announced); }
   changed('events');
 }
 
@@ -110,6 +118,14 @@ function back() {
   if (active) { spec.showNotification(`The gateway is back: slot ${active.name} with ${active.version ?? 'an unknown version'}`, 'success'); }
 }
 
+/** Counts a restart down from where it is by now: it may have been announced before this page listened. */
+function countDown(message) {
+  const now = new Date(state.status.timestamp).getTime() + Date.now() - state.statusAsked;
+  const left = message.countdown - Math.max(0, now - new Date(message.timestamp).getTime()) / 1000;
+  // A moment later it is under way, as is one that is announced with no time left.
+  if (left > -2) { spec.startRebootCountdown(Math.max(0, left)); }
+}
+
 function note(message) {
   state.events.unshift(message);
   if (state.events.length > EVENTS) { state.events.length = EVENTS; }
@@ -122,8 +138,8 @@ function take(message) {
   switch (message.type) {
     case 'progress_update':
       spec.updateProgressBar(message.progress);
-      spec.updateStatusMessage(words(message.current_operation));
-      spec.updateETA(message.eta_seconds === undefined ? '' : message.eta);
+      spec.updateStatusMessage(OPERATIONS[message.current_operation] ?? words(message.current_operation));
+      spec.updateETA(message.eta_seconds ? span(message.eta_seconds) : '');
       if (message.details?.bytes_per_second > 0) { speedPoint(message.details.bytes_per_second, message.job_id); }
       if (state.job?.job_id !== message.job_id) { loadStatus().then(loadJob).catch(() => {}); }
       return;
@@ -143,7 +159,8 @@ function take(message) {
       loadStatus().then(loadJob).catch(() => {});
       break;
     case 'system_event':
-      if (message.event === 'reboot_scheduled') { spec.startRebootCountdown(message.countdown); }
+      if (message.event === 'reboot_scheduled') { countDown(message); }
+      if (message.event === 'factory_reset_waiting') { state.reboot = null; changed('reboot'); }
       if (message.event === 'events_dropped') { loadAll().catch(() => {}); }
       if (/^(reboot|factory_reset)_/.test(message.event)) { loadStatus().catch(() => {}); }
       if (!seen) { spec.showNotification(message.message, 'info'); }

@@ -13,10 +13,11 @@ let minutes = 5;
 
 export function show(root) {
   const verdict = h('div'), list = h('div', { class: 'grid' }), windows = h('div'), leases = h('div');
+  const hold = holding(leases);
   const range = h('select', { id: 'plot-span', onchange: (event) => { minutes = Number(event.target.value); redraw(); } }, SPANS.map(([n, text]) => h('option', { value: n, selected: n === minutes }, text)));
   root.append(h('div', { class: 'stack' },
     card('Safety', { actions: h('label', { class: 'inline' }, 'Plots show ', range) }, verdict), list,
-    card('Windows', {}, windows), card('Inhibitors', {}, leases)));
+    card('Windows', {}, windows), card('Inhibitors', {}, leases, hold)));
 
   let panels = new Map();
   const redraw = () => { for (const panel of panels.values()) { panel.update(); } };
@@ -34,7 +35,7 @@ export function show(root) {
   loadWindows(windows);
   loadLeases(leases);
   const off = [watch('safety', draw)];
-  const timers = [setInterval(() => loadWindows(windows), 60000), setInterval(() => { if (!leases.contains(document.activeElement)) { loadLeases(leases); } }, 15000)];
+  const timers = [setInterval(() => loadWindows(windows), 60000), setInterval(() => loadLeases(leases), 15000)];
   return () => { off.forEach((stop) => stop()); timers.forEach(clearInterval); };
 }
 
@@ -172,15 +173,27 @@ function fallbackWindow() {
 async function loadLeases(place) {
   try {
     const answer = await maybe('/safety/inhibitors');
+    place.nextElementSibling.hidden = !answer;
     if (!answer) { put(place, missing('inhibitors')); return; }
     const list = answer.inhibitors || [];
     put(place, list.length
       ? table('Inhibitors', ['Owner', 'Reason', 'Holds back', 'Ends', ''], list.map((lease) => h('tr', h('th', { scope: 'row' }, lease.owner), h('td', lease.reason), h('td', lease.scope.map((b) => BLOCKS[b] || b).join(', ')), h('td', `${ago(lease.expires_at)}`),
         h('td', { class: 'row' }, button('Renew', async () => { await post('/safety/inhibitors', { id: lease.id, ttl: 3600 }); await loadLeases(place); }, { role: 'operator', key: `renew-${lease.id}`, name: `Renew the inhibitor of ${lease.owner} for an hour` }), button('Release', async () => { await del(`/safety/inhibitors?id=${encodeURIComponent(lease.id)}`); await loadLeases(place); await loadSafety(); }, { role: 'operator', key: `release-${lease.id}`, name: `Release the inhibitor of ${lease.owner}` })))))
-      : empty('None', 'Nobody holds updates back by hand.'),
-    h('details', { class: 'more' }, h('summary', 'Hold updates back'), form([
-      field({ name: 'owner', label: 'Who', required: true, maxlength: 200, value: state.session?.name }), field({ name: 'reason', label: 'Reason', required: true, maxlength: 200 }),
-      field({ name: 'ttl', label: 'For', value: '3600', options: [['900', '15 minutes'], ['3600', '1 hour'], ['14400', '4 hours'], ['28800', '8 hours']] }),
-    ], 'Hold back', async (given) => { await post('/safety/inhibitors', { ...given, ttl: Number(given.ttl) }); await loadLeases(place); await loadSafety(); }, { role: 'operator' })), roleNote('operator'));
+      : empty('None', 'Nobody holds updates back by hand.'));
   } catch (error) { put(place, problem(error)); }
+}
+
+/** The form stands beside the list in `place`, which is drawn again and again: what is typed stays. */
+function holding(place) {
+  const more = h('details', { class: 'more' }, h('summary', 'Hold updates back'), form([
+    field({ name: 'owner', label: 'Who', required: true, maxlength: 200, value: state.session?.name }), field({ name: 'reason', label: 'Reason', required: true, maxlength: 200 }),
+    field({ name: 'ttl', label: 'For', value: '3600', options: [['900', '15 minutes'], ['3600', '1 hour'], ['14400', '4 hours'], ['28800', '8 hours']] }),
+  ], 'Hold back', async (given, node) => {
+    await post('/safety/inhibitors', { ...given, ttl: Number(given.ttl) });
+    node.elements.reason.value = '';
+    more.open = false;
+    await loadLeases(place);
+    await loadSafety();
+  }, { role: 'operator' }));
+  return h('div', more, roleNote('operator'));
 }

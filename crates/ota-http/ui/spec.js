@@ -2,7 +2,7 @@
 // `current-operation`, `notifications`. The dashboard drives its own page through them, and they are put on `window`, so
 // that scripts written after the specification run in this page as they are.
 
-import { byId, h, say } from './dom.js';
+import { byId, h, icon, say } from './dom.js';
 import { state, changed } from './store.js';
 import { words } from './text.js';
 
@@ -26,7 +26,7 @@ export function updateETA(eta) {
 
 export function showNotification(message, severity) {
   const tone = ['success', 'info', 'warning', 'error', 'critical'].includes(severity) ? severity : 'info';
-  const notification = h('div', { class: `notification ${tone}` }, h('span', { class: 'notification-text' }, message), h('button', { type: 'button', class: 'button bare', 'aria-label': 'Dismiss', onclick: () => notification.remove() }, '×'));
+  const notification = h('div', { class: `notification ${tone}` }, h('span', { class: 'notification-text' }, message), h('button', { type: 'button', class: 'button bare', 'aria-label': 'Dismiss', onclick: () => notification.remove() }, icon('close')));
   const place = byId('notifications');
   // The same words again, one after the other, are one message.
   for (const old of place.children) { if (old.firstChild.textContent === String(message)) { old.remove(); } }

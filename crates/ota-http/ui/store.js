@@ -14,11 +14,15 @@ export const state = {
   statusAsked: 0,
   safety: null,
   job: null,
+  /** When the job was asked for. */
+  jobAsked: 0,
   /** The newest job that has ended, until the page is told to forget it. */
   ended: null,
   events: [],
   link: { live: false, since: null, heard: 0, reached: true, tried: 0 },
   reboot: null,
+  /** Whether an image is on its way from this page. */
+  uploading: false,
   samples: restore(),
   speeds: [],
 };
@@ -79,6 +83,7 @@ export async function loadSafety() {
 /** The active job; the one that was active until now once more, when there is none, so that its end is seen. */
 export async function loadJob() {
   const before = state.job;
+  const asked = Date.now();
   const id = state.status?.active_job || before?.job_id;
   if (!id) { state.job = null; changed('job'); return null; }
   const job = await maybe(`/updates/progress?job_id=${encodeURIComponent(id)}`).catch((error) => {
@@ -86,6 +91,7 @@ export async function loadJob() {
     throw error;
   });
   if (job?.ended) { state.ended = job; state.job = null; } else { state.job = job; if (job) { state.ended = null; } }
+  state.jobAsked = asked;
   measure(job);
   changed('job');
   return job;

@@ -2,6 +2,7 @@
 
 import { get, post } from './api.js';
 import { h, put } from './dom.js';
+import { startProgressMonitoring } from './job.js';
 import { badge, button, card, choice, empty, facts, field, form, lacks, loading, missing, problem, roleNote } from './parts.js';
 import { loadJob, loadStatus, state, watch } from './store.js';
 import { showError, showNotification } from './spec.js';
@@ -40,7 +41,7 @@ export function show(root) {
   return () => { off.forEach((stop) => stop()); list = null; };
 }
 
-/** Asks the update servers; a refusal is shown in the list. */
+/** Asks the update servers; gives what is on offer. A refusal is shown in the list, and `null`. */
 async function look() {
   try {
     const answer = await get('/updates/check');
@@ -56,20 +57,36 @@ async function look() {
   }
 }
 
-// The names of the specification's control script.
-export const checkForUpdates = look;
+// The names of the specification's control script. As there, they tell what went wrong in the page and throw nothing.
+async function checkForUpdates() {
+  const updates = await look();
+  if (updates === null) { showError('Failed to check for updates'); }
+  return updates ?? undefined;
+}
+async function startDownload(updateId, version) {
+  try {
+    const id = await download(updateId, version);
+    await startProgressMonitoring(id);
+    return id;
+  } catch (error) {
+    console.error('Error starting download:', error);
+    showError('Failed to start download');
+    return undefined;
+  }
+}
 export function renderUpdatesList(updates) {
   offers = updates || [];
   if (!list) { return; }
   put(list, offers.length ? h('ul', { class: 'offers' }, offers.map(offer)) : empty('Up to date', `Slot ${state.status?.partitions.active?.name ?? '?'} runs ${state.status?.partitions.active?.version ?? 'an unknown version'}; the update servers have nothing newer.`));
 }
-export async function startDownload(updateId, version, more = {}) {
-  const result = await post('/updates/download', { update_id: updateId, version, ...more });
+Object.assign(window, { checkForUpdates, renderUpdatesList, startDownload });
+
+async function download(updateId, version, more = {}) {
+  const { job_id } = await post('/updates/download', { update_id: updateId, version, ...more });
   await loadStatus();
   await loadJob();
-  return result.job_id;
+  return job_id;
 }
-Object.assign(window, { checkForUpdates, renderUpdatesList, startDownload, showError });
 
 function offer(update) {
   const busy = state.job ? `Job ${state.job.job_id} is active.` : null;
@@ -81,7 +98,7 @@ function offer(update) {
     facts([['Size', bytes(update.size)], ['Released', update.release_date ? `${day(update.release_date)} (${ago(update.release_date)})` : 'not said'], ['Source', update.source], ['Id', h('code', update.id)], ['Digest', h('code', { class: 'wrap' }, update.checksum)]]),
     h('div', { class: 'problems' }),
     h('div', { class: 'row offer-actions' }, priority,
-      button('Download', async () => { await startDownload(update.id, update.version, { priority: select.value }); showNotification(`Download of ${update.version} started`, 'info'); }, { role: 'operator', kind: 'primary', why: busy, key: `download-${update.id}` })),
+      button('Download', async () => { await download(update.id, update.version, { priority: select.value }); showNotification(`Download of ${update.version} started`, 'info'); }, { role: 'operator', kind: 'primary', why: busy, key: `download-${update.id}` })),
     roleNote('operator') || (busy ? h('p', { class: 'note' }, busy) : null));
 }
 

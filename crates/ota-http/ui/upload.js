@@ -13,21 +13,44 @@ const SIGNATURES = /\.(sig|asc|p7s|gpg|sign)$/i;
 const CHECKSUMS = /((^|[._-])sha(256|512)sums?|\.sha(256|512)|\.sums)(\.txt)?$/i;
 /** What each file is to the gateway, and to people. */
 const PARTS = { file: 'Image', signature: 'Signature', checksums: 'Checksum file', checksums_signature: 'Signature of the checksum file' };
+/** The progress of the upload that is under way, with the way to stop it. It goes on while other views are shown. */
 let running = null;
+/** Why an upload failed whose form was no longer there to say so. */
+let failed = null;
 /** What the gateway had when it was asked last. */
 let known = [];
+/** By the name of the image, also of those that came while another view was shown. */
+const verdicts = new Map();
+/** Where the images and the progress are shown, while this view is. */
+let list = null;
+let progress = null;
 
 export function show(root) {
-  const list = h('div');
-  root.append(h('div', { class: 'stack' }, card('Send an image', {}, sender(list), roleNote('operator')), card('Images on the gateway', {}, list)));
+  list = h('div');
+  progress = h('div');
+  root.append(h('div', { class: 'stack' }, card('Send an image', {}, sender(), roleNote('operator')), card('Images on the gateway', {}, list)));
+  drawProgress();
   put(list, loading('the images'));
-  refresh(list);
-  const warn = (event) => { if (running) { event.preventDefault(); } };
-  window.addEventListener('beforeunload', warn);
+  refresh();
   // What a job switches off comes back with its end.
   let was = state.job?.job_id;
-  const off = watch('job', () => { if (state.job?.job_id !== was) { was = state.job?.job_id; redraw(list); } });
-  return () => { off(); window.removeEventListener('beforeunload', warn); };
+  const off = watch('job', () => { if (state.job?.job_id !== was) { was = state.job?.job_id; redraw(); } });
+  return () => { off(); list = null; progress = null; };
+}
+
+function drawProgress() {
+  if (!progress) { return; }
+  put(progress, running, failed ? problem(failed) : null);
+  failed = null;
+}
+
+const stay = (event) => event.preventDefault();
+/** While an image is on its way, the browser asks before it leaves the page, and nobody is logged out. */
+function sending(node) {
+  running = node;
+  state.uploading = node !== null;
+  if (node) { window.addEventListener('beforeunload', stay); } else { window.removeEventListener('beforeunload', stay); }
+  drawProgress();
 }
 
 /** A version label from a file name: `custom-v5.1.0.img` gives `v5.1.0`. */
@@ -53,10 +76,9 @@ function choosing(files, clear) {
   ];
 }
 
-function sender(list) {
+function sender() {
   let files = {};
   const chosen = h('div', { class: 'chosen', role: 'status' });
-  const progress = h('div');
   const input = h('input', { id: 'file', name: 'file', type: 'file', multiple: true, class: 'file' });
   const drop = h('div', { class: 'drop' }, h('p', h('label', { class: 'button', for: 'file' }, 'Choose files'), input, ' or drop them here'), h('p', { class: 'hint' }, 'An image (.img, .squashfs, .tar.gz) and, if it is not inside, its detached signature (.sig, .asc, .p7s). A checksum file (SHA256SUMS, SHA512SUMS) with its own signature is taken, too.'), chosen);
   const version = field({ name: 'version', label: 'Version label', required: true, maxlength: 64 });
@@ -76,18 +98,29 @@ function sender(list) {
     field({ name: 'sha256', label: 'SHA-256', maxlength: 71, hint: 'If you have it: what arrives is compared with it.' }),
     progress], 'Upload and verify', async (given, self) => {
     if (!files.file) { throw Object.assign(new Error('No image is chosen.'), { actions: ['Choose a file or drop one'] }); }
-    const sent = await send(progress, files, given);
+    if (running) { throw Object.assign(new Error('An upload is under way.'), { actions: ['Wait for its end, or stop it'] }); }
+    let sent;
+    try { sent = await send(files, given); }
+    catch (error) {
+      if (self.isConnected) { throw error; }
+      showNotification(error.message, 'error');
+      failed = error;
+      drawProgress();
+      return;
+    }
     clear();
     self.reset();
+    // It was on the image that this one takes the place of.
+    verdicts.delete(sent.file.name);
     showNotification(`${sent.file.name} is on the gateway`, 'success');
-    await refresh(list);
-    await verify(sent.file.name, list);
+    await refresh();
+    await verify(sent.file.name);
   }, { role: 'operator' });
   return node;
 }
 
-/** Sends one form; its progress is shown in `place`. */
-async function send(place, files, given) {
+/** Sends one form; its progress is shown wherever this view is. */
+async function send(files, given) {
   const body = new FormData();
   // Text first: the gateway refuses a bad label before the bytes come.
   body.append('version', given.version ?? '');
@@ -103,56 +136,61 @@ async function send(place, files, given) {
     track.setAttribute('aria-valuenow', share.toFixed(0));
     text.textContent = sent < total ? `${share.toFixed(0)}%, ${bytes(sent)} of ${bytes(total)}, ${speed(bps)}, ${span((total - sent) / bps)} left` : 'Sent. The gateway stores it…';
   });
-  running = abort;
-  put(place, h('div', { class: 'upload-progress' }, track, h('div', { class: 'row' }, text, h('button', { type: 'button', class: 'button danger-quiet', onclick: abort }, 'Stop'))));
-  try { return await promise; } finally { running = null; put(place); }
+  sending(h('div', { class: 'upload-progress' }, track, h('div', { class: 'row' }, text, h('button', { type: 'button', class: 'button danger-quiet', onclick: abort }, 'Stop'))));
+  try { return await promise; } finally { sending(null); }
 }
 
-async function refresh(place) {
+async function refresh() {
   try {
     const { uploads } = await get('/upload');
     known = uploads;
-    put(place, uploads.length ? h('ul', { class: 'offers' }, uploads.map((file) => row(file, place))) : empty('None', 'Images that were sent stay here until they are removed.'));
-  } catch (error) { put(place, problem(error)); }
+    if (list) { put(list, uploads.length ? h('ul', { class: 'offers' }, uploads.map(row)) : empty('None', 'Images that were sent stay here until they are removed.')); }
+  } catch (error) { if (list) { put(list, problem(error)); } }
 }
 
 /** Rows anew, with the verdicts that stand in them. */
-function redraw(list) {
+function redraw() {
   for (const file of known) {
-    const old = rowOf(list, file.name);
+    const old = rowOf(file.name);
     if (!old) { continue; }
-    const fresh = row(file, list);
-    fresh.querySelector('.verified').replaceWith(old.querySelector('.verified'));
     const focused = old.contains(document.activeElement) ? document.activeElement.dataset.key : null;
+    const fresh = row(file);
     old.replaceWith(fresh);
     if (focused) { [...fresh.querySelectorAll('[data-key]')].find((node) => node.dataset.key === focused)?.focus({ preventScroll: true }); }
   }
 }
 
-function row(file, list) {
+function row(file) {
   const busy = state.job ? `Job ${state.job.job_id} is active.` : null;
   const verdict = file.verified_at ? (file.signature_valid ? badge('signature valid', 'ok') : badge('not signed', 'warn')) : badge('not verified', 'mute');
   return h('li', { class: 'offer', data: { card: '', file: file.name } },
     h('div', { class: 'offer-head' }, h('h3', file.name), verdict, file.ready_for_deployment ? badge('ready to deploy', 'ok') : null),
     h('p', { class: 'text' }, file.description || ''),
     facts([['Version', file.version], ['Size', bytes(file.size)], ['Sent', ago(file.uploaded_at)], ['Verified', file.verified_at ? ago(file.verified_at) : 'not yet'], ['Digest', h('code', { class: 'wrap' }, file.checksum)]]),
-    h('div', { class: 'problems' }), h('div', { class: 'verified' }),
+    h('div', { class: 'problems' }), h('div', { class: 'verified' }, verdicts.get(file.name)),
     h('div', { class: 'row' },
-      button('Verify', () => verify(file.name, list), { role: 'operator', key: `verify-${file.name}`, name: `Verify ${file.name}` }),
+      button('Verify', () => verify(file.name), { role: 'operator', key: `verify-${file.name}`, name: `Verify ${file.name}` }),
       button('Deploy…', () => deploy(file), { role: 'admin', kind: 'primary', why: busy || (file.ready_for_deployment ? null : 'It has to be verified first.'), key: `deploy-${file.name}`, name: `Deploy ${file.name}` }),
-      button('Remove', () => remove(file, list), { role: 'operator', kind: 'danger-quiet', key: `remove-${file.name}`, name: `Remove ${file.name}` })));
+      button('Remove', () => remove(file), { role: 'operator', kind: 'danger-quiet', key: `remove-${file.name}`, name: `Remove ${file.name}` })));
 }
 
-const rowOf = (list, name) => [...list.querySelectorAll('[data-file]')].find((node) => node.dataset.file === name);
+const rowOf = (name) => [...(list?.querySelectorAll('[data-file]') ?? [])].find((node) => node.dataset.file === name);
 
-async function verify(name, list) {
-  const say = (node) => { const place = rowOf(list, name)?.querySelector('.verified'); if (place) { put(place, node); } };
-  say(loading('the verdict'));
+async function verify(name) {
+  const tell = (node) => {
+    verdicts.set(name, node);
+    const place = rowOf(name)?.querySelector('.verified');
+    if (place) { put(place, node); }
+  };
+  tell(loading('the verdict'));
+  let told;
   try {
-    const found = await post('/upload/verify', { filename: name, verify_signature: true, check_compatibility: true });
-    await refresh(list);
-    say(h('div', { class: 'result ok', role: 'status' }, h('strong', 'Verified. '), `Signature ${found.file.signature_valid ? 'valid' : 'missing'}, ${found.file.compatible ? 'fits this gateway' : 'does not fit'}, layout ${found.file.partition_layout}.`));
-  } catch (error) { await refresh(list); say(problem(error)); }
+    const { file } = await post('/upload/verify', { filename: name, verify_signature: true, check_compatibility: true });
+    told = h('div', { class: 'result ok', role: 'status' }, h('strong', 'Verified. '), `Signature ${file.signature_valid ? 'valid' : 'missing'}, ${file.compatible ? 'fits this gateway' : 'does not fit'}, layout ${file.partition_layout}.`);
+  } catch (error) { told = problem(error); }
+  await refresh();
+  tell(told);
+  if (!list) { showNotification(`The verdict on ${name} stands under Upload`, 'info'); }
 }
 
 async function deploy(file) {
@@ -170,7 +208,7 @@ async function deploy(file) {
   await loadJob();
 }
 
-async function remove(file, list) {
+async function remove(file) {
   const done = await dialog({ title: `Remove ${file.name}?`, text: 'The image and its signatures are deleted from the gateway.', label: 'Remove', kind: 'danger', role: 'operator', run: () => del(`/upload/${encodeURIComponent(file.name)}`) });
-  if (done) { await refresh(list); }
+  if (done) { verdicts.delete(file.name); await refresh(); }
 }
