@@ -4,24 +4,44 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { BUDGET, accessible, listen, metered, live, logIn, open, picture, until } from './page.js';
 
+/** The tests of the crates run beside these and take the machine for moments; the page itself has to make it in one of so many. */
+const TRIES = 5;
+
+/** The page writes down when the first of `content` was on the screen: two frames after it was there. */
+const watch = (content) => {
+  window.shown = new Promise((yes) => {
+    const watcher = new MutationObserver(() => {
+      if (!document.querySelector(content)) { return; }
+      watcher.disconnect();
+      requestAnimationFrame(() => requestAnimationFrame(() => yes(performance.now())));
+    });
+    watcher.observe(document, { childList: true, subtree: true });
+  });
+};
+
 /**
- * The first paint stays below a second: with empty caches and a warm browser, as often as it takes. The figure is the page's, not the
- * start of Chromium or a busy machine.
+ * The first paint, and that of the content that somebody opens the page for, stay below a second with empty caches. The figures are the
+ * page's, from its navigation on; the start of Chromium is not in them.
  */
-async function painted({ browser, device }, what, options, look) {
+async function painted({ browser, device }, what, content, options, look) {
   const paints = [];
-  while (paints.length < 20 && !(Math.min(...paints) < 1000)) {
+  while (paints.length < TRIES && !paints.some((ms) => Math.max(...ms) < 1000)) {
     const context = await browser.newContext(options);
     const fresh = await context.newPage();
     listen(fresh);
     const meter = await metered(fresh);
+    await fresh.addInitScript(watch, content);
     await fresh.goto(device.url);
-    const first = () => fresh.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity);
-    paints.push(await look(fresh, first, meter));
+    await fresh.locator(content).first().waitFor();
+    const shown = await fresh.evaluate('window.shown');
+    const first = await fresh.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? Infinity);
+    paints.push([first, shown]);
+    await look?.(fresh, meter);
     await context.close();
   }
-  console.log(`${what}: first contentful paint ${paints.map((ms) => ms.toFixed(0)).join(', ')} ms`);
-  assert.ok(Math.min(...paints) < 1000, `painted after ${paints} ms`);
+  const told = paints.map(([first, shown]) => `${first.toFixed(0)} and ${shown.toFixed(0)}`).join(', ');
+  console.log(`${what}: first contentful paint and content after ${told} ms`);
+  assert.ok(paints.some((ms) => Math.max(...ms) < 1000), `painted after ${told} ms`);
 }
 
 export default function arriving(world) {
@@ -29,13 +49,10 @@ export default function arriving(world) {
     const { browser, device } = world;
     world.page = await open(browser, device);
     let figures;
-    await painted(world, 'the log-in page', {}, async (fresh, first, meter) => {
-      await fresh.getByLabel('Token').waitFor();
-      const paint = await first();
+    await painted(world, 'the log-in page', '.login input', {}, async (fresh, meter) => {
       const sent = `${meter.sent} bytes in ${meter.requests} requests to the log-in page`;
       for (const name of ['safety', 'upload', 'history', 'audit', 'system']) { await fresh.evaluate((file) => import(`/ui/${file}.js`), name); }
       figures = { first: sent, ...meter };
-      return paint;
     });
     const { first, sent, requests } = figures;
     console.log(`${first}, ${sent} bytes in ${requests} with every view`);
@@ -56,6 +73,18 @@ export default function arriving(world) {
     assert.match(text, /What you can do:/);
     assert.match(text, /req_[0-9a-f]{32}/);
     assert.equal(await page.getByLabel('Token').inputValue(), '');
+  });
+
+  test('a gateway that is away right behind the log-in is asked again until it answers; who logs out is asked for a token', async () => {
+    const { page, device } = world;
+    await page.route('**/system/status', (asked) => asked.abort(), { times: 1 });
+    await page.getByLabel('Token').fill(device.token);
+    await page.getByRole('button', { name: 'Log in' }).click();
+    await page.getByRole('alert').getByText('The gateway does not answer.').waitFor();
+    await live(page);
+    await page.locator('body[data-view="overview"] #view .card').first().waitFor();
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByLabel('Token').waitFor();
   });
 
   test('a token opens the overview with slots, safety lights and events, and a reload keeps it open', async () => {
@@ -81,14 +110,10 @@ export default function arriving(world) {
     assert.ok(!stored.includes(device.token), 'the token is kept where scripts can read it');
   });
 
-  test('with a session the page is painted within a second, too', async () => {
+  test('with a session the slots are on the screen within a second, too', async () => {
     const storageState = await world.page.context().storageState();
     assert.equal(storageState.cookies.length, 1, 'the cookie of the session');
-    await painted(world, 'the overview', { storageState }, async (fresh, first) => {
-      await live(fresh);
-      await fresh.getByRole('img', { name: /Slot A: v5.0.4/ }).waitFor();
-      return first();
-    });
+    await painted(world, 'the overview', '.slots-place svg', { storageState });
   });
 
   test('the keyboard reaches every view, and the heading of a view is told', async () => {
@@ -101,5 +126,15 @@ export default function arriving(world) {
     assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Updates');
     await page.waitForFunction(() => document.title === 'Updates · iot-gateway-01');
     await page.locator('#nav [aria-current="page"]').getByText('Updates', { exact: true }).waitFor();
+  });
+
+  test('the way past the navigation leads into the view that is shown, and an address that nobody encoded is taken as it is', async () => {
+    const { page } = world;
+    await view(page, 'history/OTA-JOB-0');
+    await page.locator('.skip').focus();
+    await page.keyboard.press('Enter');
+    assert.deepEqual(await page.evaluate(() => [location.hash, document.activeElement.id, document.body.dataset.view]), ['#/history/OTA-JOB-0', 'main', 'history']);
+    await view(page, 'history/%');
+    await page.getByRole('heading', { name: '%', exact: true }).waitFor();
   });
 }

@@ -100,6 +100,27 @@ export default function attacks(world) {
     await page.getByText('No connection to the gateway.').waitFor({ state: 'detached' });
   });
 
+  test('an answer that takes too long is waited for as long as the gateway may need, and is not told as a gateway that is away', async () => {
+    const { page } = world;
+    const told = await page.evaluate(async () => {
+      const { get, on, post } = await import('/ui/api.js');
+      const { fetch, setTimeout } = window;
+      const away = [];
+      on('reached', (yes) => { if (!yes) { away.push(yes); } });
+      // Nobody answers, and time is over at once.
+      window.fetch = (_, { signal }) => new Promise((_answer, fail) => { signal.addEventListener('abort', () => fail(signal.reason)); });
+      window.setTimeout = (then) => setTimeout(then, 0);
+      try {
+        const asked = [get('/system/status'), get('/updates/check'), post('/upload/verify'), post('/factory-reset')];
+        const errors = await Promise.all(asked.map((answer) => answer.catch((error) => `${error.code}: ${error.message}`)));
+        return { errors, away };
+      } finally { Object.assign(window, { fetch, setTimeout }); }
+    });
+    const errors = [30, 180, 600, 600].map((seconds) => `NO_ANSWER: No answer within ${seconds} s.`);
+    assert.deepEqual(told, { errors, away: [] });
+    await live(page);
+  });
+
   test('what happened while the connection was broken is asked for from where it broke, and told once', async () => {
     const { browser, device } = world;
     const page = await open(browser, device);

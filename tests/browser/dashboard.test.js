@@ -18,21 +18,26 @@ const hour = (ahead) => `${String((new Date().getUTCHours() + ahead) % 24).padSt
 /** Neither is open while the tests run. */
 const WINDOWS = [['night', 'update', 3, 5], ['calibration', 'service', 8, 10]].map(([name, kind, from, to]) => `[[safety.windows]]\nname = "${name}"\nkind = "${kind}"\nzone = "UTC"\nweekly = "daily ${hour(from)}-${hour(to)}"\n`).join('\n');
 
-/** What needs the PIN by default, and a restore, which then asks for it when the gateway does. */
-const PIN = '\n[pin]\nrequire_for = ["rollback", "factory_reset", "override", "deploy_unverified", "restore"]\n';
+/** What needs the PIN by default, an install and a restore, which then ask for it when the gateway does. */
+const PIN = '\n[pin]\nrequire_for = ["rollback", "factory_reset", "override", "deploy_unverified", "install", "restore"]\n';
+/** For all of it: a busy machine takes minutes. Each wait in the tests has its own limit. */
+const TIMEOUT = 1_200_000;
 
 const world = {};
 
-before(async () => {
-  [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 3_000_000, countdown: COUNTDOWN, safety: WINDOWS + PIN }), launch()]);
-});
+// A device that is still on keeps this program, too.
+setTimeout(() => process.exit(1), TIMEOUT + 60_000).unref();
 
-after(async () => {
-  await world.browser?.close();
-  await world.device?.stop();
-});
+describe('the dashboard', { concurrency: 1, timeout: TIMEOUT }, () => {
+  before(async () => {
+    [world.device, world.browser] = await Promise.all([start({ size: 16, bytesPerSecond: 3_000_000, countdown: COUNTDOWN, safety: WINDOWS + PIN }), launch()]);
+  });
 
-describe('the dashboard', { concurrency: 1 }, () => {
   for (const tests of [arriving, attacks, safety, updating, operating, looking, resetting]) { tests(world); }
-  after(() => assert.deepEqual(complaints, [], 'pages complained'));
+
+  after(async () => {
+    await world.browser?.close();
+    await world.device?.stop();
+    assert.deepEqual(complaints, [], 'pages complained');
+  });
 });

@@ -34,9 +34,25 @@ export default function operating(world) {
     await page.getByRole('button', { name: 'Upload and verify' }).click();
     await page.getByRole('alert').getByText('equals sign').first().waitFor();
     await page.getByLabel('Description').fill(description);
+    // While it is on its way, somebody looks at something else: it goes on, its progress and the way to stop it are there again.
+    let release;
+    const released = new Promise((go) => { release = go; });
+    const sent = (url) => url.pathname === '/api/v1/ota/upload';
+    await page.route(sent, async (asked) => { if (asked.request().method() === 'POST') { await released; } await asked.continue(); });
     await page.getByRole('button', { name: 'Upload and verify' }).click();
+    const stop = page.getByRole('button', { name: 'Stop', exact: true });
+    await stop.waitFor();
+    await view(page, 'overview');
+    assert.equal(await page.evaluate(() => window.dispatchEvent(new Event('beforeunload', { cancelable: true }))), false, 'the browser leaves the page without asking');
+    await view(page, 'upload');
+    await page.getByRole('progressbar', { name: 'Upload' }).waitFor();
+    await stop.waitFor();
+    release();
     const row = page.locator('[data-file="rootfs-v5.0.5.squashfs"]');
     await row.getByText('Signature valid, fits this gateway').waitFor();
+    await stop.waitFor({ state: 'detached' });
+    await page.unroute(sent);
+    assert.equal(await page.evaluate(() => window.dispatchEvent(new Event('beforeunload', { cancelable: true }))), true, 'the browser asks though nothing is under way');
     assert.equal(await row.locator('p.text').textContent(), description);
     await picture(page, 'upload', 'dashboard-upload');
     await row.getByRole('button', { name: 'Deploy' }).click();
@@ -46,12 +62,17 @@ export default function operating(world) {
     await dialog.waitFor({ state: 'detached' });
     await page.locator('#job-id').getByText('DEP-').waitFor();
     await page.getByText('Waits for the next update window.').waitFor();
+    const job = async () => (await device.api('/updates/jobs?limit=1')).body.jobs[0];
+    const { deployment_id, kind, status, version, install } = await job();
+    assert.match(deployment_id, /^DEP-/);
+    assert.deepEqual([kind, status, version, install.strategy], ['deployment', 'scheduled', 'v5.1.0-custom', 'maintenance_window']);
     await row.locator('[data-key^="deploy-"][aria-disabled="true"]').waitFor();
     await page.locator('#job').getByRole('button', { name: 'Cancel' }).click();
     const cancel = page.getByRole('dialog', { name: /Cancel OTA-JOB-/ });
     await cancel.getByLabel('Reason').fill(hostile('reason'));
     await cancel.getByRole('button', { name: 'Cancel the job' }).click();
     await page.locator('#job-badge').getByText('Cancelled').waitFor();
+    assert.deepEqual([(await job()).status, (await job()).cancel_reason], ['cancelled', hostile('reason')]);
     // What the job had switched off is on again.
     await row.locator('[data-key^="deploy-"]:not([aria-disabled])').waitFor();
     await page.locator('#job').getByRole('button', { name: 'Dismiss' }).click();
@@ -153,6 +174,12 @@ export default function operating(world) {
     await dialog.getByRole('button', { name: 'Make it' }).click();
     const shown = page.getByRole('dialog', { name: 'Token wall-screen' });
     const token = await shown.locator('#new-token').textContent();
+    // Over plain http a browser has no clipboard.
+    await page.evaluate(() => Object.defineProperty(navigator, 'clipboard', { value: undefined, configurable: true }));
+    await record(page);
+    await shown.getByRole('button', { name: 'Copy' }).click();
+    await told(page, 'notifications', /The token is selected/);
+    assert.equal((await page.evaluate(() => String(getSelection()))).trim(), token);
     await shown.getByRole('button', { name: 'Close' }).first().click();
     await shown.waitFor({ state: 'detached' });
     await page.getByRole('row', { name: /wall-screen/ }).waitFor();

@@ -2,7 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { accessible, picture, record, told, until, view } from './page.js';
+import { accessible, open, picture, record, told, until, view } from './page.js';
 
 export default function safety(world) {
   test('a violation lights up within a second with what to do', async () => {
@@ -44,6 +44,15 @@ export default function safety(world) {
     assert.ok(points < 60, `${points} points for five quiet minutes`);
   });
 
+  test('a plot has a scale of two marks at least, whatever its highest value', async () => {
+    const poor = await world.page.evaluate(async () => {
+      const { ticks } = await import('/ui/charts.js');
+      const highest = [0.4e6, 4e6, 4.4e6, 5.2e6, 9.9e6, 1, 0.12, 123];
+      return highest.filter((high) => { const marks = ticks(0, high * 1.12, 2); return marks.length < 2 || marks[0] !== 0 || marks.at(-1) > high * 1.13; });
+    });
+    assert.deepEqual(poor, []);
+  });
+
   test('the override asks for PIN, reason and consent, tells a wrong PIN, counts down, and ends on demand', async () => {
     const { page, device } = world;
     await view(page, 'safety');
@@ -74,8 +83,27 @@ export default function safety(world) {
     await page.getByText('Emergency security update').first().waitFor();
     await accessible(page, 'active override');
     await picture(page, 'safety', 'dashboard-safety');
+    const override = async () => (await device.api('/safety/status')).body.override;
+    assert.deepEqual((await override()).constraints_overridden, ['crane_motion']);
+    // Above every other view its clock runs, and nothing else is touched: neither the focus, nor what a screen reader would tell again.
+    await view(page, 'overview');
+    await page.locator('.banner[data-key="override"]').getByRole('link', { name: 'End it' }).focus();
+    await page.evaluate(() => {
+      window.touched = [];
+      const running = (node) => (node instanceof Element ? node : node.parentElement)?.closest('[role=timer]');
+      const watcher = new MutationObserver((changes) => { window.touched.push(...changes.filter((change) => !running(change.target)).map((change) => change.target.textContent)); });
+      for (const id of ['banners', 'link-word']) { watcher.observe(document.getElementById(id), { childList: true, subtree: true, characterData: true }); }
+    });
+    for (let second = 0; second < 2; second += 1) {
+      const clock = await page.locator('.banner [role=timer]').textContent();
+      await page.waitForFunction((was) => document.querySelector('.banner [role=timer]').textContent !== was, clock);
+    }
+    assert.deepEqual(await page.evaluate(() => [document.activeElement.textContent, window.touched]), ['End it', []]);
+    await page.keyboard.press('Enter');
+    await page.locator('body[data-view="safety"]').waitFor();
     await page.getByRole('button', { name: 'End the override now' }).click();
     await page.locator('#safety-light[data-status="held"]').waitFor();
+    assert.equal(await override(), undefined, 'the device still has the override');
     device.sensor('crane_motion', 'stopped\n');
     await page.locator('#safety-light[data-status="ok"]').waitFor();
     const audit = await device.api('/audit?action=safety.override');
@@ -94,6 +122,27 @@ export default function safety(world) {
     await until(() => rows.count(), (count) => count === 10, 'openings');
     assert.match(await rows.first().textContent(), /night.*Update.*in \d+ (h|hours?|min)/i);
     assert.match(await rows.nth(1).textContent(), /calibration.*Service/i);
+  });
+
+  test('on a day that the clocks change, windows stand at the hours of the clock on the wall', async () => {
+    const page = await open(world.browser, { url: 'about:blank' }, { timezoneId: 'Europe/Berlin' });
+    await page.clock.setFixedTime('2026-10-24T10:00:00Z');
+    await page.goto(world.device.url);
+    const drawn = await page.evaluate(async () => {
+      const { agenda, strip } = await import('/ui/windows.js');
+      const drawing = strip(agenda({ windows: [
+        { name: 'morning', kind: 'update', opens_at: '2026-10-25T10:00:00+01:00', closes_at: '2026-10-25T12:00:00+01:00' },
+        { name: 'night', kind: 'update', opens_at: '2026-10-25T23:00:00+01:00', closes_at: '2026-10-26T01:00:00+01:00' },
+      ] }), 1000);
+      const number = (node, name) => Number(node.getAttribute(name));
+      const days = [...drawing.querySelectorAll('.band-back')];
+      return days.flatMap((day, n) => [...drawing.querySelectorAll('.window')].filter((one) => Math.abs(number(one, 'y') - number(day, 'y')) < 5).map((one) => {
+        const hour = (x) => Math.round(((x - number(day, 'x')) / number(day, 'width')) * 24);
+        return [n, hour(number(one, 'x')), hour(number(one, 'x') + number(one, 'width'))];
+      }));
+    });
+    assert.deepEqual(drawn, [[1, 10, 12], [1, 23, 24], [2, 0, 1]]);
+    await page.context().close();
   });
 
   test('a strip that shows fewer days than it has room for says where it ends', async () => {
@@ -130,8 +179,13 @@ export default function safety(world) {
     const ends = async () => (await device.api('/safety/inhibitors')).body.inhibitors[0].expires_at;
     const before = await ends();
     await picture(page, 'safety-inhibitor', 'dashboard-inhibitor');
+    // The list is drawn anew; what somebody types beside it stays.
+    await page.getByText('Hold updates back', { exact: true }).click();
+    await page.getByLabel('Reason').fill('half a sentence');
     await page.getByRole('button', { name: /^Renew the inhibitor of Quay 7/ }).click();
     await page.waitForFunction(async (was) => (await (await fetch('/api/v1/ota/safety/inhibitors')).json()).inhibitors[0].expires_at > was, before);
+    await page.locator('[data-key^="renew-"]:not([aria-busy])').waitFor();
+    assert.equal(await page.getByLabel('Reason').inputValue(), 'half a sentence');
     await page.getByRole('button', { name: /^Release the inhibitor of Quay 7/ }).click();
     await row.waitFor({ state: 'detached' });
     await page.locator('#safety-light[data-status="ok"]').waitFor();
