@@ -49,9 +49,9 @@ async function backlog() {
   if (!page) { return; }
   last = page.next;
   for (const message of page.events) { if (message.type !== 'progress_update') { note(message); } }
-  const announced = page.events.findLast((message) => message.event === 'reboot_scheduled');
+  const announced = page.events.findLast((message) => ['reboot_scheduled', 'factory_reset_waiting'].includes(message.event));
   const pending = state.status.factory_reset || (state.status.system_status === 'reboot_pending' && !state.job?.waiting_for);
-  if (announced && pending) { countDown(announced); }
+  if (announced?.event === 'reboot_scheduled' && pending) { countDown(announced); }
   changed('events');
 }
 
