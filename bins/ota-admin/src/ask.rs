@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{self, BufRead as _, IsTerminal as _, Read as _},
+    io::{self, BufRead as _, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -33,14 +33,17 @@ pub(crate) struct PinArgs {
 
 impl PinArgs {
     /// The PIN: from the file, else typed without echo.
-    pub(crate) fn read(&self, prompt: &str) -> Result<Secret, Failure> {
-        if let Some(path) = &self.pin_file {
-            return pin_in(path);
-        }
-        if !io::stdin().is_terminal() {
-            return Err(Failure::Usage("there is no terminal to ask for the PIN: give --pin-file".into()));
-        }
-        typed(prompt)
+    pub(crate) fn read(&self, out: &Output, prompt: &str) -> Result<Secret, Failure> {
+        pin(self.pin_file.as_deref(), "--pin-file", out, prompt)
+    }
+}
+
+/// The PIN in `file`, else typed without echo; `option` is how the file is named.
+pub(crate) fn pin(file: Option<&Path>, option: &str, out: &Output, prompt: &str) -> Result<Secret, Failure> {
+    match file {
+        Some(path) => pin_in(path),
+        None if out.is_answered() => typed(prompt),
+        None => Err(Failure::Usage(format!("there is no terminal to ask for the PIN: give {option}"))),
     }
 }
 
@@ -138,14 +141,16 @@ pub(crate) fn yes(out: &mut Output, question: &str) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::output::Format;
 
     #[test]
     fn the_pin_is_the_first_line_of_its_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs::write(file.path(), "9471\n").unwrap();
         let args = PinArgs { pin_file: Some(file.path().into()) };
-        assert_eq!(args.read("").unwrap().expose(), "9471");
+        let (out, _) = Output::captured(Format::Table);
+        assert_eq!(args.read(&out, "").unwrap().expose(), "9471");
         fs::write(file.path(), "\n").unwrap();
-        assert_eq!(args.read("").unwrap_err().exit().number(), 2);
+        assert_eq!(args.read(&out, "").unwrap_err().exit().number(), 2);
     }
 }

@@ -1,6 +1,6 @@
 //! The command line: global options and the list of commands. Arguments of a command stand in its own file.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
@@ -29,11 +29,20 @@ impl Cli {
     pub(crate) fn read(
         words: impl IntoIterator<Item = impl Into<OsString> + Clone>,
     ) -> Result<Self, clap::Error> {
-        let matches = Self::command().try_get_matches_from(words)?;
+        let is_empty = |name: &OsStr| std::env::var_os(name).is_some_and(|value| value.is_empty());
+        let matches = without_empty(Self::command(), is_empty).try_get_matches_from(words)?;
         let mut cli = Self::from_arg_matches(&matches)?;
         cli.connection.trace(&matches);
         Ok(cli)
     }
+}
+
+/// The same command line with the variables that are empty left out: they count as absent, and clap would read their values.
+fn without_empty(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) -> clap::Command {
+    command.mut_args(|option| {
+        let is_absent = option.get_env().is_some_and(&is_empty);
+        if is_absent { option.env(None::<&str>) } else { option }
+    })
 }
 
 /// What is to be done.
@@ -130,5 +139,17 @@ impl Command {
     /// Whether the command is run as a profile says. Those that keep the profiles are not, nor those that packages are built with.
     pub(crate) const fn heeds_profile(&self) -> bool {
         !matches!(self, Self::Profile(_) | Self::Completions(_) | Self::Manual(_))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_variable_is_no_value_of_its_option_and_another_one_still_is() {
+        let command = without_empty(Cli::command(), |name| name != "OTA_URL");
+        let variables = command.get_arguments().filter_map(|option| option.get_env());
+        assert_eq!(variables.collect::<Vec<_>>(), ["OTA_URL"]);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{ArgMatches, parser::ValueSource};
-use ota_client::{BaseUrl, Client, Identity, Options, Token, Trust};
+use ota_client::{BaseUrl, Client, ClientError, Identity, Options, TlsRefusal, Token, Trust};
 
 use crate::{
     exit::Failure,
@@ -208,4 +208,52 @@ fn note_readers(path: &Path, what: &str, out: &mut Output) -> Result<(), Failure
         out.note(&format!("others can read the {what} {}; chmod 600 it", path.display()))?;
     }
     Ok(())
+}
+
+/// What to do when something else than a gateway's answer came, or nothing.
+pub(crate) fn next_step(error: &ClientError) -> Option<&'static str> {
+    if let Some(refusal) = error.tls() {
+        return Some(match refusal {
+            TlsRefusal::Untrusted => {
+                "name the authority of its certificate with --ca (OTA_CA); one that the gateway made for itself is tls.pem in its \
+                 state folder: copy that file"
+            }
+            TlsRefusal::OtherName => {
+                "use a name in --url that the certificate is for; for one that the gateway makes for itself, http.hosts names them"
+            }
+            TlsRefusal::OutOfTime => {
+                "compare the clocks of both machines; if they are right, renew the gateway's certificate"
+            }
+            TlsRefusal::ClientCertificate => {
+                "the gateway wants a certificate that it believes: name it with --client-cert, its key with --client-key"
+            }
+            TlsRefusal::Plain => "what answers there does not speak TLS: is it http:// in --url?",
+        });
+    }
+    match error {
+        ClientError::Setup(_) => {
+            Some("install the system's ca-certificates, or name the gateway's authority with --ca (OTA_CA)")
+        }
+        ClientError::NotAGateway { .. } => Some(
+            "a proxy or another service answers there: is --url (OTA_URL, or that of the profile) right?",
+        ),
+        // What a server that speaks TLS answers to plain HTTP is no HTTP.
+        ClientError::Broken { url, .. } if url.starts_with("http://") => {
+            Some("is the gateway running, and does it speak TLS there? Then it is https:// in --url")
+        }
+        ClientError::Unreachable { .. }
+        | ClientError::TimedOut { .. }
+        | ClientError::Broken { .. }
+        | ClientError::Answer { .. }
+        | ClientError::TooLarge { .. }
+        | ClientError::Stream { .. }
+        | ClientError::StreamEnded { .. } => {
+            Some("is the gateway running, and is --url (OTA_URL, or that of the profile) right?")
+        }
+        ClientError::Api(_)
+        | ClientError::File { .. }
+        | ClientError::Sink(_)
+        | ClientError::Encode(_)
+        | ClientError::Tls(_) => None,
+    }
 }

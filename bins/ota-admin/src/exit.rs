@@ -59,6 +59,12 @@ pub(crate) enum Failure {
     /// The user pressed Ctrl-C.
     #[error("interrupted{0}")]
     Interrupted(String),
+    /// A signal ended what owned the terminal.
+    #[error("ended by signal {signal}")]
+    Killed {
+        /// Its number.
+        signal: u8,
+    },
     /// The user did not want to wait any longer.
     #[error("not done after {seconds} s{next}")]
     TimedOut {
@@ -144,6 +150,8 @@ pub(crate) enum Exit {
     Interrupted,
     /// What the command of `inhibit` ended with.
     Command(u8),
+    /// A signal, as a shell has it.
+    Killed(u8),
 }
 
 impl Exit {
@@ -164,6 +172,7 @@ impl Exit {
             Self::TimedOut => 124,
             Self::Interrupted => 130,
             Self::Command(code) => code,
+            Self::Killed(signal) => 128 + signal,
         }
     }
 }
@@ -194,6 +203,7 @@ impl Failure {
             Self::TimedOut { .. } => Exit::TimedOut,
             Self::Interrupted(_) => Exit::Interrupted,
             Self::Command { code } => Exit::Command(*code),
+            Self::Killed { signal } => Exit::Killed(*signal),
         }
     }
 }
@@ -210,9 +220,11 @@ fn client(error: &ClientError) -> Exit {
         | ClientError::TooLarge { .. }
         | ClientError::Stream { .. }
         | ClientError::StreamEnded { .. } => Exit::Unreachable,
-        ClientError::File { .. } | ClientError::Encode(_) | ClientError::Tls(_) | ClientError::Setup(_) => {
-            Exit::General
-        }
+        ClientError::File { .. }
+        | ClientError::Sink(_)
+        | ClientError::Encode(_)
+        | ClientError::Tls(_)
+        | ClientError::Setup(_) => Exit::General,
     }
 }
 

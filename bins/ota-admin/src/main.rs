@@ -11,6 +11,7 @@ mod follow;
 mod keep;
 mod output;
 mod profile;
+mod terminal;
 #[cfg(test)]
 mod tests;
 mod view;
@@ -40,6 +41,8 @@ fn main() -> ExitCode {
         Err(failure) if failure.is_closed_pipe() => ExitCode::SUCCESS,
         // The command has said what it had to say.
         Err(exit::Failure::Command { code }) => code.into(),
+        // Whoever sent the signal knows.
+        Err(failure @ exit::Failure::Killed { .. }) => failure.exit().into(),
         Err(failure) => {
             // Nothing is left to say it with when standard error is gone, too.
             let _ = out.fail(&failure);

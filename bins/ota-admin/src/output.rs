@@ -10,7 +10,7 @@ use comfy_table::{ContentArrangement, Table, presets};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::exit::Failure;
+use crate::{connect, exit::Failure, terminal};
 
 /// How results are printed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
@@ -105,10 +105,15 @@ impl Output {
         self.verbatim(b"\x1b[?7h\x1b[?25h\x1b[?1049l")
     }
 
-    /// Draws over what the screen shows, without a flicker.
+    /// Rows that a live screen has, where the terminal says it. People make it larger and smaller.
+    pub(crate) fn rows(&self) -> Option<usize> {
+        self.screen.then(terminal::rows).flatten()
+    }
+
+    /// Draws over what the screen shows, without a flicker. No line feed follows the last line: it would scroll a full screen.
     pub(crate) fn frame(&mut self, text: &str) -> Result<(), Failure> {
-        let lines: String = plain(text).lines().map(|line| format!("{line}\x1b[K\n")).collect();
-        self.verbatim(format!("\x1b[H{lines}\x1b[J").as_bytes())
+        let lines: Vec<String> = plain(text).lines().map(|line| format!("{line}\x1b[K")).collect();
+        self.verbatim(format!("\x1b[H{}\x1b[J", lines.join("\n")).as_bytes())
     }
 
     /// Prints one result: `human` for people, the value itself for programs.
@@ -144,6 +149,14 @@ impl Output {
         Ok(self.results.flush()?)
     }
 
+    /// The same for text of a gateway: programs get it as it is, a terminal nothing that could steer it.
+    pub(crate) fn foreign(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if self.screen {
+            return self.verbatim(plain(&String::from_utf8_lossy(bytes)).as_bytes());
+        }
+        self.verbatim(bytes)
+    }
+
     /// Says something beside the result.
     pub(crate) fn note(&mut self, text: &str) -> Result<(), Failure> {
         Ok(writeln!(self.messages, "{NOTE}note:{NOTE:#} {}", plain(text))?)
@@ -163,7 +176,7 @@ impl Output {
     /// Says why the run failed, and what can be done about it.
     pub(crate) fn fail(&mut self, failure: &Failure) -> io::Result<()> {
         if self.format != Format::Table {
-            return writeln!(self.messages, "{}", failure_document(failure));
+            return writeln!(self.messages, "{}", escaped(&failure_document(failure).to_string()));
         }
         writeln!(self.messages, "{ERROR}error:{ERROR:#} {}", plain(&chain(failure)))?;
         for line in advice(failure) {
@@ -173,22 +186,46 @@ impl Output {
     }
 
     fn text(&mut self, text: &str) -> Result<(), Failure> {
-        self.document(plain(text).trim_end_matches('\n'))
+        self.line(plain(text).trim_end_matches('\n'))
     }
 
-    fn document(&mut self, text: &str) -> Result<(), Failure> {
+    fn document(&mut self, json: &str) -> Result<(), Failure> {
+        self.line(&escaped(json))
+    }
+
+    fn line(&mut self, text: &str) -> Result<(), Failure> {
         writeln!(self.results, "{text}")?;
         Ok(self.results.flush()?)
     }
 }
 
+/// Whether a character steers a terminal or turns the direction of writing. Line feeds are what lines are made of.
+fn is_hidden(c: char) -> bool {
+    (c.is_control() && c != '\n')
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// The text without control characters (line feeds stay) and without those that turn the direction of writing.
 pub(crate) fn plain(text: &str) -> String {
-    let hidden = |c: char| {
-        (c.is_control() && c != '\n')
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    text.chars().map(|c| if hidden(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_hidden(c) { '\u{fffd}' } else { c }).collect()
+}
+
+/// The same document with those characters as JSON has them: they stand in strings only, and serde_json escapes but a few.
+fn escaped(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_hidden(c) {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// The text on one line.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace('\n', " ")
 }
 
 /// A table with a header, as wide as it needs to be, narrower on a terminal.
@@ -196,8 +233,25 @@ pub(crate) fn table<const N: usize>(
     header: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
+    laid_out(ContentArrangement::Dynamic, header, rows)
+}
+
+/// The same with one line a row, however long it is: a live screen has few lines, and cuts them.
+pub(crate) fn flat_table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let rows = rows.into_iter().map(|row| row.map(|cell| one_line(&cell)));
+    laid_out(ContentArrangement::Disabled, header, rows)
+}
+
+fn laid_out<const N: usize>(
+    arrangement: ContentArrangement,
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
     let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(arrangement);
     table.set_header(header);
     for row in rows {
         table.add_row(row.map(|cell| plain(&cell)));
@@ -235,12 +289,7 @@ fn advice(failure: &Failure) -> Vec<String> {
         _ => return Vec::new(),
     };
     let Some(api) = error.api() else {
-        return match failure.exit() {
-            crate::exit::Exit::Unreachable => {
-                vec!["is the gateway running, and is --url (OTA_URL, or that of the profile) right?".into()]
-            }
-            _ => Vec::new(),
-        };
+        return connect::next_step(error).into_iter().map(str::to_owned).collect();
     };
     let mut lines: Vec<String> = api.details.as_object().into_iter().flatten().filter_map(detail).collect();
     // The order of a JSON object means nothing; ours does not change from run to run.
@@ -286,4 +335,50 @@ fn failure_document(failure: &Failure) -> Value {
     document["error"] = json!(true);
     document["exit_code"] = json!(failure.exit().number());
     document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// To a terminal, as it gets it.
+    fn at_a_terminal(format: Format) -> (Output, crate::tests::Seen) {
+        let (out, seen) = Output::captured(format);
+        (Output { results: Box::new(seen.results.clone()), screen: true, ..out }, seen)
+    }
+
+    #[test]
+    fn text_of_a_gateway_reaches_a_program_as_it_is_and_a_terminal_without_what_steers_it() {
+        let told = "ota_up{note=\"\u{1b}[2J\u{9b}2J\u{202e}\"} 1\n";
+        let (mut out, seen) = at_a_terminal(Format::Table);
+        out.foreign(told.as_bytes()).unwrap();
+        assert_eq!(seen.results(), "ota_up{note=\"\u{fffd}[2J\u{fffd}2J\u{fffd}\"} 1\n");
+        let (mut out, seen) = at_a_terminal(Format::Table);
+        out.screen = false;
+        out.foreign(told.as_bytes()).unwrap();
+        assert_eq!(seen.results(), told);
+    }
+
+    #[test]
+    fn a_document_means_the_same_and_holds_nothing_that_steers_a_terminal() {
+        let value = json!({"note": "\u{1b}[2J\u{7f}\u{9b}2J \u{202e}\u{2066} é\n"});
+        for format in [Format::Json, Format::Jsonl] {
+            let (mut out, seen) = at_a_terminal(format);
+            out.show(&value, |_| String::new()).unwrap();
+            assert!(!seen.results().contains(is_hidden), "{:?}", seen.results());
+            assert_eq!(serde_json::from_str::<Value>(&seen.results()).unwrap(), value);
+        }
+        let (mut out, seen) = at_a_terminal(Format::Json);
+        out.fail(&Failure::Usage("\u{9b}2J".into())).unwrap();
+        let failure: Value = serde_json::from_str(&seen.messages()).unwrap();
+        assert_eq!(failure["message"], "\u{9b}2J");
+        assert!(!seen.messages().contains(is_hidden), "{:?}", seen.messages());
+    }
+
+    #[test]
+    fn the_last_line_of_a_frame_does_not_scroll_the_screen() {
+        let (mut out, seen) = at_a_terminal(Format::Table);
+        out.frame("one\ntwo").unwrap();
+        assert_eq!(seen.results(), "\x1b[Hone\x1b[K\ntwo\x1b[K\x1b[J");
+    }
 }

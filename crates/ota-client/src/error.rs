@@ -1,6 +1,6 @@
 //! What can go wrong between this program and a gateway: its refusals apart from everything else.
 
-use std::{fmt, time::Duration};
+use std::{error::Error, fmt, io, time::Duration};
 
 use http::StatusCode;
 use ota_core::ErrorCode;
@@ -61,7 +61,7 @@ impl fmt::Display for ApiError {
     }
 }
 
-impl std::error::Error for ApiError {}
+impl Error for ApiError {}
 
 /// Why a call did not bring its answer.
 #[derive(Debug, thiserror::Error)]
@@ -135,8 +135,11 @@ pub enum ClientError {
         /// The file.
         path: String,
         /// Why.
-        source: std::io::Error,
+        source: io::Error,
     },
+    /// What takes the answer could not: mostly a full disk.
+    #[error("cannot write what the gateway sends")]
+    Sink(#[source] io::Error),
     /// The request cannot be written as JSON.
     #[error("the request cannot be encoded")]
     Encode(#[source] serde_json::Error),
@@ -175,7 +178,7 @@ impl ClientError {
     }
 
     /// Whether the same call may succeed a little later without anybody acting: while a gateway reboots its port is
-    /// closed, its connections break, and a front end before it may answer in its place.
+    /// closed, its connections break, and a front end before it may answer in its place. A certificate that is not accepted stays so.
     #[must_use]
     pub fn may_pass(&self) -> bool {
         match self {
@@ -185,14 +188,26 @@ impl ClientError {
             | Self::TimedOut { .. }
             | Self::Broken { .. }
             | Self::Stream { .. }
-            | Self::StreamEnded { .. } => true,
+            | Self::StreamEnded { .. } => self.tls().is_none(),
             Self::Answer { .. }
             | Self::TooLarge { .. }
             | Self::File { .. }
+            | Self::Sink(_)
             | Self::Encode(_)
             | Self::Tls(_)
             | Self::Setup(_) => false,
         }
+    }
+
+    /// What was wrong with the encryption, where that is why nobody answered.
+    #[must_use]
+    pub fn tls(&self) -> Option<TlsRefusal> {
+        let source: &(dyn Error + 'static) = match self {
+            Self::Unreachable { source, .. } | Self::Broken { source, .. } => source,
+            Self::Stream { source, .. } => &**source,
+            _ => return None,
+        };
+        TlsRefusal::of(tls_error(source)?)
     }
 
     /// This error and its sources in one line.
@@ -200,6 +215,64 @@ impl ClientError {
     pub fn chain(&self) -> String {
         ota_core::error::chain(self)
     }
+}
+
+/// Why an encrypted connection did not come about, told apart by what there is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsRefusal {
+    /// No authority that is believed vouches for the gateway's certificate.
+    Untrusted,
+    /// The gateway's certificate is for other names.
+    OtherName,
+    /// The gateway's certificate has run out or does not hold yet, by the clock here.
+    OutOfTime,
+    /// The gateway wants a certificate of the client's, or another one than was shown.
+    ClientCertificate,
+    /// What answers does not speak TLS.
+    Plain,
+}
+
+impl TlsRefusal {
+    fn of(error: &rustls::Error) -> Option<Self> {
+        use rustls::{AlertDescription as Alert, CertificateError as Bad, InvalidMessage};
+
+        match error {
+            rustls::Error::InvalidCertificate(Bad::NotValidForName | Bad::NotValidForNameContext { .. }) => {
+                Some(Self::OtherName)
+            }
+            rustls::Error::InvalidCertificate(
+                Bad::Expired | Bad::ExpiredContext { .. } | Bad::NotValidYet | Bad::NotValidYetContext { .. },
+            ) => Some(Self::OutOfTime),
+            rustls::Error::InvalidCertificate(_) => Some(Self::Untrusted),
+            // What the other side says of a certificate is about ours.
+            rustls::Error::AlertReceived(
+                Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA,
+            ) => Some(Self::ClientCertificate),
+            rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType) => Some(Self::Plain),
+            _ => None,
+        }
+    }
+}
+
+/// What the TLS library said, somewhere below `error`. What an `io::Error` wraps is not its source: that is skipped there.
+fn tls_error(error: &(dyn Error + 'static)) -> Option<&rustls::Error> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(found);
+        }
+        next = match error.downcast_ref::<io::Error>() {
+            Some(wrapping) => wrapping.get_ref().map(|inner| inner as &(dyn Error + 'static)),
+            None => error.source(),
+        };
+    }
+    None
 }
 
 /// Sorts a failure of the HTTP library.
@@ -252,5 +325,16 @@ mod tests {
         assert!(matches!(error, ClientError::NotAGateway { status: 502, .. }), "{error:?}");
         assert!(error.may_pass());
         assert!(!refused(404, "{}").may_pass());
+    }
+
+    #[test]
+    fn a_certificate_that_the_gateway_wants_is_found_below_what_io_wraps() {
+        let said = |alert| io::Error::other(io::Error::other(rustls::Error::AlertReceived(alert)));
+        let found = |error: &io::Error| tls_error(error).and_then(TlsRefusal::of);
+        let wanted = said(rustls::AlertDescription::CertificateRequired);
+        assert_eq!(found(&wanted), Some(TlsRefusal::ClientCertificate));
+        // A gateway that ends for its reboot says so, and comes back.
+        assert_eq!(found(&said(rustls::AlertDescription::CloseNotify)), None);
+        assert_eq!(found(&io::ErrorKind::ConnectionReset.into()), None);
     }
 }

@@ -167,9 +167,8 @@ impl Client {
             let refused = tokio::time::timeout(self.options.timeout, answer::<Value>(&url, response)).await;
             return refused.map_err(late)?.map(drop);
         }
-        let failed = |source| ClientError::File { path: "the file that is written".into(), source };
         while let Some(bytes) = self.in_time(&url, response.chunk()).await? {
-            sink(&bytes).map_err(failed)?;
+            sink(&bytes).map_err(ClientError::Sink)?;
         }
         Ok(())
     }

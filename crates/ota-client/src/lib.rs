@@ -15,7 +15,7 @@ mod token;
 pub mod ws;
 
 pub use base_url::{BadBaseUrl, BaseUrl};
-pub use error::{ApiError, ClientError};
+pub use error::{ApiError, ClientError, TlsRefusal};
 pub use http::{Client, Options, Sink};
 pub use provider::install_crypto_provider;
 pub use requests::UploadFile;

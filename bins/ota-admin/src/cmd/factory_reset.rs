@@ -33,7 +33,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     if confirmation != RESET_CONFIRMATION {
         return Err(Failure::Usage(format!("the sentence is not exactly \"{RESET_CONFIRMATION}\"")));
     }
-    let pin = Some(args.pin.read("PIN: ")?);
+    let pin = Some(args.pin.read(&context.out, "PIN: ")?);
     let request = FactoryResetRequest { pin, backup_settings: args.backup_settings, confirmation };
     let answer = client.factory_reset(&request).await?;
     context.out.show(&answer, text)

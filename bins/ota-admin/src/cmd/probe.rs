@@ -4,7 +4,7 @@ use ota_api::ws::EventsQuery;
 use serde_json::{Value, json};
 
 use super::{Context, watch};
-use crate::exit::Failure;
+use crate::{exit::Failure, output::Format};
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Events {
@@ -25,10 +25,10 @@ pub(crate) async fn health(context: &mut Context) -> Result<(), Failure> {
     context.out.show(&both, |_| format!("answers: {}\ncan install: {}", alive.status, ready.status))
 }
 
-/// The text of `/metrics`, as it is in every format.
+/// The text of `/metrics`, the same in every format.
 pub(crate) async fn metrics(context: &mut Context) -> Result<(), Failure> {
     let text = context.client()?.metrics().await?;
-    context.out.verbatim(&text)
+    context.out.foreign(&text)
 }
 
 /// The OpenAPI document of the gateway.
@@ -40,6 +40,7 @@ pub(crate) async fn openapi(context: &mut Context) -> Result<(), Failure> {
 /// What is still in the ring, oldest first.
 pub(crate) async fn events(args: Events, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
+    let since = args.since;
     let page = match args {
         Events { since: Some(_), limit: Some(_) } => {
             client.events(&EventsQuery { since: args.since, limit: args.limit }).await?
@@ -51,5 +52,11 @@ pub(crate) async fn events(args: Events, context: &mut Context) -> Result<(), Fa
             page
         }
     };
-    context.out.show(&page, |page| page.events.iter().map(|event| watch::line(event) + "\n").collect())
+    if let Some(since) = since.filter(|_| page.missed > 0 && context.out.format() == Format::Table) {
+        context.out.note(&format!("{} events after {since} are gone", page.missed))?;
+    }
+    context.out.show(&page, |page| match page.events.as_slice() {
+        [] => "no events".into(),
+        events => events.iter().map(|event| watch::line(event) + "\n").collect(),
+    })
 }

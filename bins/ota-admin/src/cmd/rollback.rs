@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
-    let pin = Some(args.pin.read("PIN: ")?);
+    let pin = Some(args.pin.read(&context.out, "PIN: ")?);
     let request = RollbackRequest { target_version: args.target_version, reason: args.reason, pin };
     let started = client.rollback(&request).await?;
     if !args.wait {

@@ -36,7 +36,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let request = match args.what {
         What::On { reason, duration, acknowledge_risks, pin } => OverrideRequest {
             enable: true,
-            pin: Some(pin.read("PIN: ")?),
+            pin: Some(pin.read(&context.out, "PIN: ")?),
             reason: Some(reason),
             duration: Some(duration),
             acknowledge_risks,

@@ -66,7 +66,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         }
         What::Restore { id, identity_file, pin, yes } => {
             if !yes && !ask::yes(&mut context.out, &format!("Replace settings by those of {id}?"))? {
-                return Err(Failure::Usage("not restored".into()));
+                return Err(Failure::Interrupted("; nothing was put back".into()));
             }
             let identity = identity_file.as_deref().map(identity_in).transpose()?;
             let send = async |pin| {

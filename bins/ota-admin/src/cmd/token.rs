@@ -1,15 +1,15 @@
 //! `ota-admin token`: access tokens of the gateway. The first one is made on the device by `ota-gatewayd token create`.
 
 use std::{
-    fs::OpenOptions,
-    io::Write as _,
+    fs::{self, File, OpenOptions},
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use anyhow::Context as _;
 use ota_api::{
-    auth::{CreateTokenRequest, TokenInfo},
+    auth::{CreateTokenRequest, CreatedToken, TokenInfo},
     words::Role,
 };
 use ota_core::ports;
@@ -74,13 +74,19 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let client = context.client()?;
     match args.what {
         What::Create { name, role, expires_in, to } => {
-            if let Some(taken) = to.as_deref().filter(|path| path.exists()) {
-                return Err(Failure::Usage(format!("{} exists already", taken.display())));
-            }
             let request = CreateTokenRequest { name, role: role.into(), expires_in };
-            let made = client.create_token(&request).await?;
-            let Some(path) = to else { return context.out.show(&made, |m| m.token.expose().into()) };
-            keep(&path, made.token.expose())?;
+            let Some(path) = to else {
+                let made = client.create_token(&request).await?;
+                return context.out.show(&made, |m| m.token.expose().into());
+            };
+            // Before there is a token: a secret that has no place to go is lost.
+            let mut file = new_file(&path)?;
+            let made = client.create_token(&request).await.map_err(Failure::from);
+            let kept = made.and_then(|made| keep(&mut file, &path, &made).map(|()| made));
+            if kept.is_err() {
+                let _ = fs::remove_file(&path);
+            }
+            let made = kept?;
             context
                 .out
                 .show(&made.info, |info| format!("{} ({}) is in {}", info.name, info.role, path.display()))
@@ -96,11 +102,23 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     }
 }
 
-fn keep(path: &Path, secret: &str) -> anyhow::Result<()> {
-    let named = || format!("cannot write {}", path.display());
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).with_context(named)?;
-    file.write_all(format!("{secret}\n").as_bytes()).and_then(|()| file.sync_all()).with_context(named)
+/// A file that nobody else can read, and that was not there before.
+fn new_file(path: &Path) -> Result<File, Failure> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(Failure::Usage(format!("{} exists already", path.display())))
+        }
+        opened => Ok(opened.with_context(|| format!("cannot write {}", path.display()))?),
+    }
+}
+
+fn keep(file: &mut File, path: &Path, made: &CreatedToken) -> Result<(), Failure> {
+    let written = writeln!(file, "{}", made.token.expose()).and_then(|()| file.sync_all());
+    let lost = || {
+        let name = &made.info.name;
+        format!("cannot write {}; nobody has the secret now: `ota-admin token revoke {name}`", path.display())
+    };
+    Ok(written.with_context(lost)?)
 }
 
 fn rows(tokens: &[TokenInfo]) -> String {
@@ -142,5 +160,17 @@ mod tests {
         for bad in ["", "d", "0s", "1y", "-1d", "99999999999999999999d", "18446744073709551615d"] {
             assert!(seconds(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_kept_is_told_with_how_to_take_its_token_away() {
+        let made = serde_json::json!({"token": "0123abcd", "name": "ci", "role": "viewer",
+            "created_at": "2025-03-15T10:30:45Z"});
+        let made: CreatedToken = serde_json::from_value(made).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut unwritable = File::open(file.path()).unwrap();
+        let Err(Failure::Local(error)) = keep(&mut unwritable, file.path(), &made) else { panic!() };
+        let told = format!("{error:#}");
+        assert!(told.contains("`ota-admin token revoke ci`") && !told.contains("0123abcd"), "{told}");
     }
 }

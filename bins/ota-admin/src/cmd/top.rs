@@ -1,18 +1,21 @@
 //! `ota-admin top`: the gateway on one live screen, or as a stream of documents for programs.
 //!
-//! Asks a few endpoints every interval and draws what they say; owns no state of the gateway. A gateway that is away is shown as
-//! away, with what was known last.
+//! Asks a few endpoints every interval and draws what they say; owns no state of the gateway. A gateway that goes away is shown as
+//! away, with what was known last. Whatever ends it gives the terminal back as it was.
 
 use std::{collections::VecDeque, time::Duration};
 
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, raise};
 use ota_api::{safety::SafetyStatus, system::SystemStatus, updates::ProgressResponse, ws::EventPage};
 use ota_client::{Client, ClientError};
 use serde::Serialize;
+use tokio::signal::unix::{self, SignalKind};
 
 use super::{Context, status::next, watch};
 use crate::{
     exit::Failure,
-    output::{facts, plain, table},
+    output::{Output, facts, flat_table, one_line},
 };
 
 /// Speeds that the curve shows.
@@ -52,45 +55,106 @@ struct Picture {
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
-    let screen = context.out.opens_screen();
-    if screen {
-        context.out.screen_on()?;
+    let mut picture = Picture::default();
+    // Who does not answer at first is told of in a line and by the exit code, before there is a screen.
+    picture.look(&client).await?;
+    if !context.out.opens_screen() {
+        return look_on(&client, &args, picture, &mut context.out, None).await;
     }
-    let shown = tokio::select! {
-        shown = look_on(&client, &args, context, screen) => shown,
-        _ = tokio::signal::ctrl_c() => Ok(()),
-    };
-    if screen {
-        context.out.screen_off()?;
-    }
-    shown
+    let signals = Signals::listen()?;
+    context.out.screen_on()?;
+    let shown = look_on(&client, &args, picture, &mut context.out, Some(signals)).await;
+    let given_back = context.out.screen_off();
+    shown.and(given_back)
 }
 
-async fn look_on(client: &Client, args: &Args, context: &mut Context, screen: bool) -> Result<(), Failure> {
-    let mut picture = Picture::default();
-    let mut left = args.count;
+/// Shows what is known, look after look; with `signals` on a screen of its own.
+async fn look_on(
+    client: &Client,
+    args: &Args,
+    mut picture: Picture,
+    out: &mut Output,
+    mut signals: Option<Signals>,
+) -> Result<(), Failure> {
+    let mut looks = 1;
     loop {
-        if let Err(error) = picture.look(client).await {
-            // Not an answer that the next look could change: a wrong token, another program.
-            if !error.may_pass() {
-                return Err(error.into());
-            }
-            (picture.reachable, picture.why) = (false, Some(error.chain()));
-        }
-        if screen {
-            context.out.frame(&frame(&picture))?;
+        if signals.is_some() {
+            let text = frame(&picture, out.rows());
+            out.frame(&text)?;
         } else {
-            context.out.element(&picture, |picture| frame(picture) + "\n")?;
+            out.element(&picture, |picture| frame(picture, None) + "\n")?;
         }
-        left = left.map(|n| n.saturating_sub(1));
-        if left == Some(0) {
+        if args.count.is_some_and(|count| looks >= count) {
             return Ok(());
         }
-        tokio::time::sleep(Duration::from_secs(args.interval)).await;
+        let next = async {
+            tokio::time::sleep(Duration::from_secs(args.interval)).await;
+            picture.look_again(client).await
+        };
+        tokio::select! {
+            looked = next => {
+                looked?;
+                looks += 1;
+            }
+            signal = signal_of(&mut signals) => stop(signal, out)?,
+        }
     }
+}
+
+/// What ends or stops a program that has taken the screen. Without one nobody listens, and a signal does what it always does.
+struct Signals {
+    interrupt: unix::Signal,
+    terminate: unix::Signal,
+    hang_up: unix::Signal,
+    suspend: unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Self, Failure> {
+        let listen = |kind| unix::signal(kind).context("listening to signals");
+        Ok(Self {
+            interrupt: listen(SignalKind::interrupt())?,
+            terminate: listen(SignalKind::terminate())?,
+            hang_up: listen(SignalKind::hangup())?,
+            suspend: listen(SignalKind::from_raw(Signal::SIGTSTP as i32))?,
+        })
+    }
+}
+
+/// The next one that comes.
+async fn signal_of(signals: &mut Option<Signals>) -> Signal {
+    let Some(signals) = signals else { return std::future::pending().await };
+    tokio::select! {
+        _ = signals.interrupt.recv() => Signal::SIGINT,
+        _ = signals.terminate.recv() => Signal::SIGTERM,
+        _ = signals.hang_up.recv() => Signal::SIGHUP,
+        _ = signals.suspend.recv() => Signal::SIGTSTP,
+    }
+}
+
+/// Stops with the screen given back and takes it again afterwards; every other signal is the end.
+fn stop(signal: Signal, out: &mut Output) -> Result<(), Failure> {
+    if signal != Signal::SIGTSTP {
+        return Err(Failure::Killed { signal: u8::try_from(signal as i32).unwrap_or_default() });
+    }
+    out.screen_off()?;
+    raise(Signal::SIGSTOP).context("stopping")?;
+    out.screen_on()
 }
 
 impl Picture {
+    /// One more look at a gateway that has answered before: that it is away is then something to show.
+    async fn look_again(&mut self, client: &Client) -> Result<(), ClientError> {
+        match self.look(client).await {
+            // Another answer is none that the next look could change: a wrong token, another program.
+            Err(error) if error.may_pass() => {
+                (self.reachable, self.why) = (false, Some(error.chain()));
+                Ok(())
+            }
+            looked => looked,
+        }
+    }
+
     async fn look(&mut self, client: &Client) -> Result<(), ClientError> {
         let status = client.status().await?;
         self.progress = match &status.active_job {
@@ -115,15 +179,15 @@ impl Picture {
         self.seen = Some(page.next);
         let told =
             page.events.iter().filter(|event| !matches!(event, ota_api::ws::Message::ProgressUpdate(_)));
-        self.events.extend(told.map(watch::line));
+        self.events.extend(told.map(|event| one_line(&watch::line(event))));
         while self.events.len() > EVENTS {
             self.events.pop_front();
         }
     }
 }
 
-/// The screen.
-fn frame(picture: &Picture) -> String {
+/// What is shown, in one line less than a screen has. The older events make way first, then the lines at the end.
+fn frame(picture: &Picture, rows: Option<usize>) -> String {
     let mut parts = Vec::new();
     if let Some(why) = &picture.why {
         parts.push(format!("AWAY: the gateway does not answer ({why}); what follows is what it said last"));
@@ -138,11 +202,23 @@ fn frame(picture: &Picture) -> String {
     if let Some(safety) = &picture.safety {
         parts.push(lights(safety));
     }
-    if !picture.events.is_empty() {
-        let lines: Vec<&str> = picture.events.iter().map(String::as_str).collect();
-        parts.push(format!("EVENTS\n{}", lines.join("\n")));
+    let text = parts.join("\n\n");
+    let mut lines: Vec<&str> = text.lines().collect();
+    let room = rows.map_or(usize::MAX, |rows| rows.saturating_sub(1));
+    // With them come an empty line and their heading.
+    let newest = picture.events.len().min(room.saturating_sub(lines.len() + 2));
+    if newest > 0 {
+        lines.extend(["", "EVENTS"]);
+        lines.extend(picture.events.iter().skip(picture.events.len() - newest).map(String::as_str));
     }
-    parts.join("\n\n")
+    let hidden = lines.len().saturating_sub(room);
+    if hidden == 0 {
+        return lines.join("\n");
+    }
+    lines.truncate(room.saturating_sub(1));
+    let more = format!("({} more lines on a taller screen)", hidden + 1);
+    lines.push(&more);
+    lines.join("\n")
 }
 
 fn head(status: &SystemStatus) -> String {
@@ -176,7 +252,7 @@ fn slots(status: &SystemStatus) -> String {
         let version = slot.version.clone().unwrap_or_else(|| "unknown".into());
         Some([slot.name.to_string(), role.into(), version, slot.state.to_string(), next(slot, status).into()])
     });
-    table(["SLOT", "ROLE", "VERSION", "STATE", "NEXT"], rows)
+    flat_table(["SLOT", "ROLE", "VERSION", "STATE", "NEXT"], rows)
 }
 
 fn job(progress: &ProgressResponse, speeds: &VecDeque<u64>) -> String {
@@ -240,14 +316,17 @@ fn lights(safety: &SafetyStatus) -> String {
     }
     let light = |c: &ota_api::safety::Constraint| {
         let status = if c.overridden { format!("{} (overridden)", c.status) } else { c.status.to_string() };
-        [c.name.clone(), status, c.reading.clone(), plain(&c.message)]
+        [c.name.clone(), status, c.reading.clone(), c.message.clone()]
     };
-    let lights = table(["CONSTRAINT", "STATUS", "READING", "MESSAGE"], safety.constraints.iter().map(light));
+    let lights =
+        flat_table(["CONSTRAINT", "STATUS", "READING", "MESSAGE"], safety.constraints.iter().map(light));
     format!("{}\n{lights}", facts(rows))
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -261,5 +340,42 @@ mod tests {
     fn a_curve_reaches_from_the_floor_to_the_greatest_speed() {
         assert_eq!(curve(&VecDeque::from([0, 50, 100])), "▁▄█");
         assert_eq!(curve(&VecDeque::from([u64::MAX, 0])), "█▁");
+    }
+
+    /// A gateway with that many constraints, and events `1` to `8`.
+    fn busy(constraints: usize) -> Picture {
+        let crane = json!({"name": "crane", "status": "violated", "message": "moves\nsince noon", "reading": "moving",
+            "severity": "warning", "overridable": true, "overridden": false, "blocks": ["write"], "resolution": "Wait"});
+        let safety = json!({"update_allowed": false, "constraints": vec![crane; constraints],
+            "maintenance_window": {"active": false, "next_window": null}});
+        let events = (1..=8).map(|number| format!("event {number}")).collect();
+        Picture { safety: serde_json::from_value(safety).unwrap(), events, ..Picture::default() }
+    }
+
+    #[test]
+    fn a_frame_fits_its_screen_and_the_older_events_make_way_first() {
+        let whole = frame(&busy(3), None);
+        let lines: Vec<&str> = whole.lines().collect();
+        // Sums, the heading of the constraints, three of them, an empty line, the heading of the events, eight of them.
+        assert_eq!(lines.len(), 15, "{whole}");
+        assert!(lines[2].ends_with("moves since noon"), "{whole}");
+        assert_eq!(frame(&busy(3), Some(16)), whole);
+
+        let short = frame(&busy(3), Some(11));
+        assert_eq!(short.lines().count(), 10, "{short}");
+        assert_eq!(short.lines().skip(6).collect::<Vec<_>>(), ["EVENTS", "event 6", "event 7", "event 8"]);
+        assert!(!frame(&busy(3), Some(8)).contains("EVENTS"), "no heading without events");
+
+        let cut = frame(&busy(30), Some(24));
+        assert_eq!(cut.lines().count(), 23, "{cut}");
+        assert!(cut.starts_with("Updates") && cut.ends_with("\n(10 more lines on a taller screen)"), "{cut}");
+    }
+
+    #[test]
+    fn a_gateway_that_went_away_is_shown_as_away_above_what_it_said_last() {
+        let why = Some("connection refused".into());
+        let text = frame(&Picture { why, ..busy(1) }, None);
+        assert!(text.starts_with("AWAY: the gateway does not answer (connection refused)"), "{text}");
+        assert!(text.contains("moves since noon"), "{text}");
     }
 }

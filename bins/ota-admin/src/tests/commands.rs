@@ -1,8 +1,12 @@
 //! What each command asks for and prints.
 
-use std::fs;
+use std::{fs, net::SocketAddr};
 
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpListener,
+};
 
 use super::{
     fake::{Answer, Fake},
@@ -131,6 +135,38 @@ async fn a_closed_port_and_a_missing_token_have_their_own_exit_codes() {
     let unauthorized = run(&["--url", &fake.url(), "status"]).await;
     assert_eq!(unauthorized.exit, 4);
     assert!(unauthorized.err.contains("OTA_TOKEN_FILE"), "{}", unauthorized.err);
+}
+
+/// A server that answers one connection with these bytes, whatever it is asked.
+async fn answering(bytes: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.write_all(bytes).await.unwrap();
+        let _ = stream.shutdown().await;
+    });
+    address
+}
+
+#[tokio::test]
+async fn what_does_not_speak_as_the_url_says_is_told_with_what_to_write_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = run(&["keygen", "code-signing", "--dir", folder.path().to_str().unwrap()]).await;
+    assert_eq!(made.exit, 0, "{}", made.err);
+    let ca = folder.path().join("ca.pem").display().to_string();
+    let plain = answering(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+    let refused = run(&["--url", &format!("https://{plain}"), "--ca", &ca, "status"]).await;
+    assert_eq!((refused.exit, refused.err.contains("is it http:// in --url?")), (3, true), "{}", refused.err);
+    // A fatal alert of TLS.
+    let encrypted = answering(b"\x15\x03\x03\x00\x02\x02\x32").await;
+    let refused = run(&["--url", &format!("http://{encrypted}"), "status"]).await;
+    assert_eq!((refused.exit, refused.err.contains("it is https:// in --url")), (3, true), "{}", refused.err);
+    let proxy = Fake::start().await;
+    proxy.on("GET system/status", [Answer::Refusal(401, json!("who are you?"))]);
+    let refused = run(&["--url", &proxy.url(), "status"]).await;
+    assert_eq!((refused.exit, refused.err.contains("a proxy or another")), (4, true), "{}", refused.err);
 }
 
 #[tokio::test]
@@ -379,6 +415,24 @@ async fn a_new_token_is_shown_once_or_kept_in_a_private_file() {
 }
 
 #[tokio::test]
+async fn a_token_is_made_only_when_its_secret_has_a_place_and_the_place_is_left_empty_without_one() {
+    let fake = Fake::start().await;
+    let refusal = json!({"error": true, "code": "FORBIDDEN", "name": "FORBIDDEN", "message": "no"});
+    fake.on("POST auth/tokens", [Answer::Refusal(403, refusal)]);
+    let folder = tempfile::tempdir().unwrap();
+    let url = fake.url();
+    let create = async |file: &str| {
+        let to = folder.path().join(file).display().to_string();
+        run(&["--url", &url, "token", "create", "ci", "--role", "viewer", "--to", &to]).await
+    };
+    let nowhere = create("nowhere/ci.token").await;
+    assert_eq!((nowhere.exit, fake.requests().len()), (1, 0), "{}", nowhere.err);
+    let refused = create("ci.token").await;
+    assert_eq!((refused.exit, fake.requests().len()), (4, 1), "{}", refused.err);
+    assert!(!folder.path().join("ci.token").exists());
+}
+
+#[tokio::test]
 async fn tokens_are_listed_and_revoked_by_name() {
     let fake = Fake::start().await;
     fake.answers(
@@ -443,10 +497,40 @@ async fn top_draws_the_gateway_and_goes_on_while_it_is_away() {
     let lines = super::run(&["--url", &url, "-o", "jsonl", "top", "--count", "1"]).await;
     let line: Value = serde_json::from_str(&lines.out).unwrap();
     assert_eq!((&line["reachable"], &line["status"]["gateway"]["model"]), (&json!(true), &json!("IGW-5000")));
+    fake.on("GET system/status", [Answer::Ok(status()), Answer::Refusal(502, Value::Null)]);
+    let away = super::run(&["--url", &url, "-o", "jsonl", "top", "--count", "2"]).await;
+    let looks: Vec<Value> = away.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(away.exit, 0, "{}", away.err);
+    let reachable: Vec<_> = looks.iter().map(|look| &look["reachable"]).collect();
+    assert_eq!(reachable, [true, false], "{}", away.out);
+    assert_eq!(looks[1]["status"]["gateway"]["model"], "IGW-5000", "what it said last");
+}
+
+#[tokio::test]
+async fn top_ends_at_once_where_nobody_answers_its_first_look() {
     let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let url = format!("http://{nobody}");
-    let away = super::run(&["--url", &url, "top", "--count", "1"]).await;
-    assert!(away.exit == 0 && away.out.starts_with("AWAY"), "{}", away.out);
+    let run = run(&["--url", &format!("http://{nobody}"), "top", "--count", "2"]).await;
+    assert_eq!((run.exit, run.out.as_str()), (3, ""), "{}", run.err);
+}
+
+#[tokio::test]
+async fn metrics_are_the_gateways_text() {
+    let fake = Fake::start().await;
+    fake.answers("GET /metrics", json!("# HELP"));
+    let run = run(&["--url", &fake.url(), "metrics"]).await;
+    assert_eq!((run.exit, run.out.as_str()), (0, "\"# HELP\""), "{}", run.err);
+}
+
+#[tokio::test]
+async fn events_say_that_there_are_none_and_how_many_are_gone() {
+    let fake = Fake::start().await;
+    fake.answers("GET events", json!({"events": [], "next": 7, "missed": 5}));
+    let url = fake.url();
+    let run = run(&["--url", &url, "events", "--since", "2"]).await;
+    assert_eq!((run.exit, run.out.as_str()), (0, "no events\n"));
+    assert!(run.err.contains("5 events after 2 are gone"), "{}", run.err);
+    let lines = super::run(&["--url", &url, "-o", "jsonl", "events", "--since", "2"]).await;
+    assert_eq!((lines.err.as_str(), lines.out.contains(r#""missed":5"#)), ("", true), "{}", lines.out);
 }
 
 /// So many events in a page, from number `first` on.

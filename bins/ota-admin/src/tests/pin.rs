@@ -1,4 +1,4 @@
-//! The PIN that a gateway wants only sometimes, where nobody can be asked for it. At a terminal: `tests/flows/scripts.rs`.
+//! The PIN where nobody can be asked for it. At a terminal: `tests/flows/scripts.rs`.
 
 use serde_json::{Value, json};
 
@@ -6,6 +6,34 @@ use super::{
     fake::{Answer, Fake},
     run,
 };
+
+#[tokio::test]
+async fn without_a_terminal_a_pin_that_is_always_wanted_is_missed_before_anything_is_sent() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), "9471\n").unwrap();
+    let file = file.path().to_str().unwrap();
+    for (command, option) in [
+        ("rollback", "--pin-file"),
+        ("override on --reason why --duration 60 --acknowledge-risks", "--pin-file"),
+        ("pin set", "--pin-file"),
+        ("pin set --first", "--new-pin-file"),
+        ("pin set --pin-file PIN", "--new-pin-file"),
+    ] {
+        let fake = Fake::start().await;
+        let url = fake.url();
+        let words = command.split(' ').map(|word| if word == "PIN" { file } else { word });
+        let missed = run(&["--url", &url].into_iter().chain(words).collect::<Vec<_>>()).await;
+        assert_eq!((missed.exit, fake.requests().len()), (2, 0), "{command}: {}", missed.err);
+        assert!(missed.err.ends_with(&format!(": give {option}\n")), "{command}: {}", missed.err);
+    }
+}
+
+#[test]
+fn the_present_pin_of_a_gateway_without_one_is_refused_and_not_passed_over() {
+    let words = ["ota-admin", "pin", "set", "--first", "--pin-file", "old", "--new-pin-file", "new"];
+    let refused = crate::cli::Cli::read(words).unwrap_err();
+    assert!(refused.to_string().contains("--pin-file"), "{refused}");
+}
 
 /// Commands whose PIN depends on the gateway, and what each sends.
 const COMMANDS: [(&str, &str); 3] = [

@@ -9,7 +9,7 @@ use tokio::{
 };
 
 use crate::{
-    Client, ClientError, Identity, Options, Trust, install_crypto_provider,
+    Client, ClientError, Identity, Options, TlsRefusal, Trust, install_crypto_provider,
     ws::{EventStream, Patience},
 };
 
@@ -73,7 +73,7 @@ async fn a_server_that_wants_a_certificate_is_shown_the_named_one_and_lets_nobod
     client(port, Some(trust(&pem)), None).check().await.unwrap_err();
     // A certificate to show is no reason to believe the server.
     let error = client(port, None, Some(ada)).check().await.unwrap_err();
-    assert!(error.chain().contains("certificate"), "{}", error.chain());
+    assert_eq!((error.tls(), error.may_pass()), (Some(TlsRefusal::Untrusted), false), "{}", error.chain());
 }
 
 #[tokio::test]
@@ -90,4 +90,39 @@ async fn the_named_authority_is_believed_and_the_systems_are_not_enough() {
     let error = client_of(None).check().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreachable { .. }), "{error:?}");
     assert!(error.chain().contains("certificate"), "{}", error.chain());
+    assert_eq!((error.tls(), error.may_pass()), (Some(TlsRefusal::Untrusted), false));
+}
+
+#[tokio::test]
+async fn a_certificate_for_another_name_is_told_from_one_that_nobody_vouches_for() {
+    let (port, pem) = server(None).await;
+    let options = Options::new(format!("https://127.0.0.1:{port}").parse().unwrap());
+    let client = Client::new(Options { trust: Some(trust(&pem)), ..options }).unwrap();
+    let asked = client.check().await.unwrap_err();
+    let streamed = EventStream::open(&client, None, Patience::default()).await.unwrap_err();
+    for error in [asked, streamed] {
+        let why = (error.tls(), error.may_pass());
+        assert_eq!(why, (Some(TlsRefusal::OtherName), false), "{}", error.chain());
+    }
+}
+
+#[tokio::test]
+async fn a_port_without_tls_is_told_from_a_closed_one() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answering = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await.unwrap();
+        let _ = stream.shutdown().await;
+    });
+    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let options = Options::new(format!("https://127.0.0.1:{port}").parse().unwrap());
+    let client = Client::new(Options { trust: Some(trust(&made.cert.pem())), ..options }).unwrap();
+    let error = client.check().await.unwrap_err();
+    assert_eq!((error.tls(), error.may_pass()), (Some(TlsRefusal::Plain), false), "{}", error.chain());
+    // The port is closed now.
+    answering.await.unwrap();
+    let error = client.check().await.unwrap_err();
+    assert_eq!((error.tls(), error.may_pass()), (None, true), "{}", error.chain());
 }
