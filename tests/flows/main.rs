@@ -35,6 +35,7 @@ mod space;
 mod spec;
 mod stack;
 mod stalls;
+mod terminal;
 mod trials;
 mod unwritable;
 mod update;

@@ -104,7 +104,11 @@ impl<'a> View<'a> {
 }
 
 fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stderr());
+    bar_on(ProgressDrawTarget::stderr())
+}
+
+fn bar_on(target: ProgressDrawTarget) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(1000), target);
     // The template is constant and well formed; the default look would do, too.
     let style = ProgressStyle::with_template("{prefix:12} [{bar:30}] {percent:>3} %  {wide_msg}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
@@ -176,8 +180,79 @@ fn thousandths(share: f64) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use indicatif::TermLike;
+
     use super::*;
     use crate::tests::progress;
+
+    /// A terminal of 60 columns that keeps what is written and forgets where.
+    #[derive(Clone, Debug, Default)]
+    struct Paper(Arc<Mutex<Vec<String>>>);
+
+    impl Paper {
+        fn keep(&self, text: &str) {
+            self.0.lock().unwrap().extend(Some(text.trim_end().to_owned()).filter(|text| !text.is_empty()));
+        }
+    }
+
+    impl TermLike for Paper {
+        fn width(&self) -> u16 {
+            60
+        }
+
+        fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn write_line(&self, text: &str) -> io::Result<()> {
+            self.keep(text);
+            Ok(())
+        }
+
+        fn write_str(&self, text: &str) -> io::Result<()> {
+            self.keep(text);
+            Ok(())
+        }
+
+        fn clear_line(&self) -> io::Result<()> {
+            Ok(())
+        }
+
+        fn flush(&self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_bar_says_where_a_job_is_and_is_cut_to_the_terminal() {
+        let (mut out, seen) = Output::captured(Format::Table);
+        let paper = Paper::default();
+        let bar = bar_on(ProgressDrawTarget::term_like(Box::new(paper.clone())));
+        let mut view = View { bar: Some(bar.clone()), ..View::new(&mut out, Scale::Whole) };
+        view.show(&progress("downloading", 50.0)).unwrap();
+        bar.force_draw();
+        let drawn = paper.0.lock().unwrap().last().cloned().unwrap();
+        insta::assert_snapshot!(drawn);
+        view.end();
+        assert_eq!((seen.results(), seen.messages()), (String::new(), String::new()));
+    }
 
     #[test]
     fn the_whole_scale_grows_from_phase_to_phase() {

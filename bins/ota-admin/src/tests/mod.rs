@@ -8,6 +8,7 @@ mod pin;
 mod profiles;
 mod release;
 mod safety;
+mod shown;
 mod update;
 mod user_data;
 mod verdict;
