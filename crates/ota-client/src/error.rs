@@ -260,7 +260,7 @@ impl TlsRefusal {
     }
 }
 
-/// What the TLS library said, somewhere below `error`. What an `io::Error` wraps is not its source: that is skipped there.
+/// What the TLS library said, somewhere below `error`. The source of an `io::Error` is that of what it wraps, which itself would be missed.
 fn tls_error(error: &(dyn Error + 'static)) -> Option<&rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
