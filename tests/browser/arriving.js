@@ -2,7 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { BUDGET, accessible, listen, metered, live, logIn, open, picture, until } from './page.js';
+import { BUDGET, accessible, listen, metered, live, logIn, open, picture, until, view } from './page.js';
 
 /** The tests of the crates run beside these and take the machine for moments; the page itself has to make it in one of so many. */
 const TRIES = 5;

@@ -261,7 +261,7 @@ impl TlsRefusal {
 }
 
 /// What the TLS library said, somewhere below `error`. The source of an `io::Error` is that of what it wraps, which itself would be missed.
-fn tls_error(error: &(dyn Error + 'static)) -> Option<&rustls::Error> {
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
     let mut next = Some(error);
     while let Some(error) = next {
         if let Some(found) = error.downcast_ref::<rustls::Error>() {
