@@ -19,7 +19,7 @@ pub struct Options {
     pub base: BaseUrl,
     /// Who asks; without it only the open probes answer.
     pub token: Option<Token>,
-    /// Longest wait for one whole answer. Uploads have no limit as a whole, only for a stalled connection.
+    /// Longest wait for one whole answer. Uploads have no limit as a whole, only on each silence; a verification has one of its own.
     pub timeout: Duration,
     /// Authorities instead of those of the operating system.
     pub trust: Option<Trust>,

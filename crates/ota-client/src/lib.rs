@@ -18,6 +18,6 @@ pub use base_url::{BadBaseUrl, BaseUrl};
 pub use error::{ApiError, ClientError, TlsRefusal};
 pub use http::{Client, Options, Sink};
 pub use provider::install_crypto_provider;
-pub use requests::UploadFile;
+pub use requests::{UploadFile, Watch};
 pub use tls::{BadIdentity, BadTrust, Identity, Trust};
 pub use token::{BadToken, Token};

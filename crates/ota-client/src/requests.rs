@@ -2,8 +2,18 @@
 //!
 //! Every method fails with [`ClientError::Api`] when the gateway refuses, and with the transport's errors otherwise.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
+use futures_util::stream::try_unfold;
 use http::Method;
 use ota_api::{
     audit::{AuditPage, AuditQuery, AuditVerdict},
@@ -27,8 +37,16 @@ use ota_api::{
     windows::{WindowList, WindowsQuery},
     ws::{EventPage, EventsQuery},
 };
-use reqwest::multipart::{Form, Part};
+use reqwest::{
+    Body,
+    multipart::{Form, Part},
+};
 use serde_json::Value;
+use tokio::{
+    fs::File,
+    io::AsyncReadExt as _,
+    time::{Instant, timeout},
+};
 
 use crate::{
     Client, ClientError,
@@ -38,6 +56,12 @@ use crate::{
 
 /// Longest wait for a verification: an hour for an image of many GiB on a slow medium.
 const VERIFICATION: Duration = Duration::from_secs(3600);
+/// How often an upload is looked at.
+const LOOK: Duration = Duration::from_millis(100);
+/// Bytes of the image that are read at once.
+const PIECE: usize = 64 * 1024;
+/// Bytes a second that a slow medium of a gateway takes.
+const SLOW_MEDIUM: u64 = 4 << 20;
 /// Events of a page when all are wanted: the most that a gateway gives at a time.
 const EVENTS: u32 = 1000;
 
@@ -310,17 +334,56 @@ pub struct UploadFile {
     pub sha256: Option<String>,
 }
 
+/// Hears of an upload: how many bytes of the image are on their way, and how many it has.
+pub type Watch<'a> = &'a mut (dyn FnMut(u64, u64) + Send);
+
 /// Own images.
 impl Client {
-    /// `POST upload`: streams the file; memory stays constant.
+    /// `POST upload`: streams the file; memory stays constant. There is no limit on the time as a whole, but
+    /// `Options::timeout` on each silence: no byte of the image moves, or all have gone and no answer comes in the time that a
+    /// slow medium needs to take them.
     ///
     /// # Errors
-    /// [`ClientError::File`] when a file cannot be opened; otherwise as every method here.
+    /// [`ClientError::File`] when a file cannot be opened; [`ClientError::TimedOut`] after such a silence; otherwise as every method here.
     pub async fn upload(&self, file: &UploadFile) -> Result<UploadResponse, ClientError> {
+        self.upload_watched(file, &mut |_, _| {}).await
+    }
+
+    /// The same; `watch` hears how far it is, the last time when the gateway has taken it.
+    ///
+    /// # Errors
+    /// As [`upload`](Self::upload).
+    pub async fn upload_watched(
+        &self,
+        file: &UploadFile,
+        watch: Watch<'_>,
+    ) -> Result<UploadResponse, ClientError> {
         let url = self.base().endpoint(["upload"]);
-        let request = self.request(Method::POST, url.clone()).multipart(form(file).await?);
-        let response = request.send().await.map_err(|e| transport(&url, e))?;
-        answer(&url, response).await
+        let sent = Arc::new(AtomicU64::new(0));
+        let (form, total) = form(file, &sent).await?;
+        let request = self.request(Method::POST, url.clone()).multipart(form);
+        let mut work = pin!(async {
+            let response = request.send().await.map_err(|e| transport(&url, e))?;
+            answer(&url, response).await
+        });
+        let patience = self.options.timeout;
+        let (mut before, mut moved) = (0, Instant::now());
+        loop {
+            let outcome = timeout(LOOK.min(patience), &mut work).await;
+            let now = sent.load(Ordering::Relaxed);
+            if now != before {
+                (before, moved) = (now, Instant::now());
+                watch(now, total);
+            }
+            if let Ok(outcome) = outcome {
+                return outcome;
+            }
+            // All is on its way: before it answers, the gateway writes to its medium what it still has in memory.
+            let writing = if now < total { 0 } else { total / SLOW_MEDIUM };
+            if moved.elapsed() >= patience + Duration::from_secs(writing) {
+                return Err(ClientError::TimedOut { url: url.to_string() });
+            }
+        }
     }
 
     /// `POST upload/verify`. Takes as long as the gateway needs to read the whole image.
@@ -347,8 +410,9 @@ impl Client {
     }
 }
 
-/// The parts of an upload; text first, so that the gateway knows the version before the bytes come.
-async fn form(file: &UploadFile) -> Result<Form, ClientError> {
+/// The parts of an upload; text first, so that the gateway knows the version before the bytes come. And the length of the image,
+/// whose bytes are counted as they go.
+async fn form(file: &UploadFile, sent: &Arc<AtomicU64>) -> Result<(Form, u64), ClientError> {
     let mut form = Form::new().text("version", file.version.clone());
     if let Some(description) = &file.description {
         form = form.text("description", description.clone());
@@ -367,9 +431,29 @@ async fn form(file: &UploadFile) -> Result<Form, ClientError> {
             form = form.part(name, part(path).await?);
         }
     }
-    Ok(form.part("file", part(&file.image).await?))
+    let (image, length) = counted(&file.image, sent).await?;
+    Ok((form.part("file", image), length))
 }
 
-async fn part(path: &std::path::Path) -> Result<Part, ClientError> {
-    Part::file(path).await.map_err(|source| ClientError::File { path: path.display().to_string(), source })
+async fn part(path: &Path) -> Result<Part, ClientError> {
+    Part::file(path).await.map_err(|source| unreadable(path, source))
+}
+
+/// A file as a part whose bytes are counted, and its length.
+async fn counted(path: &Path, sent: &Arc<AtomicU64>) -> Result<(Part, u64), ClientError> {
+    let file = File::open(path).await.map_err(|source| unreadable(path, source))?;
+    let length = file.metadata().await.map_err(|source| unreadable(path, source))?.len();
+    let pieces = try_unfold((file.take(length), Arc::clone(sent)), |(mut file, sent)| async move {
+        let mut piece = vec![0; PIECE];
+        let read = file.read(&mut piece).await?;
+        piece.truncate(read);
+        sent.fetch_add(read as u64, Ordering::Relaxed);
+        Ok::<_, io::Error>((read > 0).then_some((piece, (file, sent))))
+    });
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    Ok((Part::stream_with_length(Body::wrap_stream(pieces), length).file_name(name), length))
+}
+
+fn unreadable(path: &Path, source: io::Error) -> ClientError {
+    ClientError::File { path: path.display().to_string(), source }
 }

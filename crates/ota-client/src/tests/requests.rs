@@ -1,6 +1,6 @@
 //! Requests: where they go, what they carry, how refusals come back.
 
-use std::{future::Future, time::Duration};
+use std::{future::Future, path::Path, time::Duration};
 
 use ota_api::{
     audit::AuditQuery,
@@ -184,6 +184,50 @@ async fn an_upload_streams_the_file_after_its_labels() {
     };
     let error = Fake::start().await.client().upload(&missing).await.unwrap_err();
     assert!(matches!(error, ClientError::File { .. }), "{error:?}");
+}
+
+/// An image of so many bytes, without anything beside it.
+fn image(folder: &Path, bytes: u64) -> UploadFile {
+    let image = folder.join("image.bin");
+    std::fs::File::create(&image).unwrap().set_len(bytes).unwrap();
+    UploadFile {
+        image,
+        version: "v1.0.0".into(),
+        description: None,
+        signature: Vec::new(),
+        checksums: None,
+        checksums_signature: Vec::new(),
+        sha256: None,
+    }
+}
+
+#[tokio::test]
+async fn who_watches_an_upload_hears_of_more_and_more_bytes_until_all_have_gone() {
+    let fake = Fake::start().await;
+    fake.answers(409, REFUSAL);
+    let folder = tempfile::tempdir().unwrap();
+    let size = 3 << 20;
+    let mut heard = Vec::new();
+    let mut watch = |sent: u64, total: u64| heard.push((sent, total));
+    let refused = fake.client().upload_watched(&image(folder.path(), size), &mut watch).await;
+    assert!(matches!(refused, Err(ClientError::Api(_))), "{refused:?}");
+    assert!(heard.is_sorted() && heard.last() == Some(&(size, size)), "{heard:?}");
+}
+
+#[tokio::test]
+async fn an_upload_to_a_peer_that_takes_nothing_or_never_answers_is_given_up() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut options = Options::new(format!("http://{}", silent.local_addr().unwrap()).parse().unwrap());
+    options.timeout = Duration::from_millis(200);
+    let client = Client::new(options).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    // The short one goes into the buffers of the connection as a whole, the long one does not.
+    for size in [11, 64 << 20] {
+        let file = image(folder.path(), size);
+        let upload = tokio::time::timeout(Duration::from_secs(20), client.upload(&file)).await;
+        let error = upload.expect("it waits for ever").unwrap_err();
+        assert!(matches!(error, ClientError::TimedOut { .. }), "{error:?}");
+    }
 }
 
 #[tokio::test]
