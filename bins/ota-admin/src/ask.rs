@@ -12,7 +12,7 @@ use ota_api::auth::Secret;
 use ota_client::ClientError;
 use ota_core::ErrorCode;
 
-use crate::{exit::Failure, output::Output};
+use crate::{exit::Failure, follow::Limit, output::Output};
 
 /// Most that is read of a PIN file.
 const PIN_MAX: u64 = 1024;
@@ -21,7 +21,7 @@ const PIN_MAX: u64 = 1024;
 const WITHOUT_A_TERMINAL: &str =
     "Give the PIN with --pin-file FILE (/dev/fd/N for a descriptor); it is asked for at a terminal";
 /// What an interrupted question for the PIN says.
-pub(crate) const NOT_TYPED: &str = "; no PIN was typed";
+const NOT_TYPED: &str = "; no PIN was typed";
 
 /// Where the PIN comes from.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -63,10 +63,11 @@ impl OptionalPin {
 }
 
 /// What `send` gives with the PIN that is given. Where none is and the gateway wants one, it is asked for at the terminal and the
-/// same request is sent once more: the gateway looks at the PIN before it begins anything.
+/// same request is sent once more: the gateway looks at the PIN before it begins anything. `limit` stands still while it is typed.
 pub(crate) async fn with_pin<T>(
     given: Option<Secret>,
     out: &Output,
+    limit: &mut Limit,
     send: impl AsyncFn(Option<Secret>) -> Result<T, ClientError>,
 ) -> Result<T, Failure> {
     let is_given = given.is_some();
@@ -78,7 +79,8 @@ pub(crate) async fn with_pin<T>(
                 refusal.suggested_actions.insert(0, WITHOUT_A_TERMINAL.into());
                 return Err(ClientError::Api(refusal).into());
             }
-            Ok(send(Some(typed("The gateway wants the PIN for this. PIN: ")?)).await?)
+            let pin = limit.aside(|| typed("The gateway wants the PIN for this. PIN: "))?;
+            Ok(send(Some(pin)).await?)
         }
         outcome => Ok(outcome?),
     }

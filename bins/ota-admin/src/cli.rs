@@ -2,7 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 
-use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum as _};
 
 use crate::{cmd, connect::Connection, exit, output::Format};
 
@@ -43,6 +43,23 @@ fn without_empty(command: clap::Command, is_empty: impl Fn(&OsStr) -> bool) -> c
         let is_absent = option.get_env().is_some_and(&is_empty);
         if is_absent { option.env(None::<&str>) } else { option }
     })
+}
+
+/// The format that a command line asks for, also where it cannot be read as a whole; otherwise that of the environment.
+pub(crate) fn format_in(words: &[OsString], variable: Option<&str>) -> Option<Format> {
+    let typed = words.iter().map_while(|word| word.to_str()).take_while(|word| *word != "--");
+    let mut format = variable;
+    let mut is_value = false;
+    for word in typed {
+        if std::mem::replace(&mut is_value, false) {
+            format = Some(word);
+        } else if matches!(word, "-o" | "--output") {
+            is_value = true;
+        } else if let Some(value) = word.strip_prefix("--output=").or_else(|| word.strip_prefix("-o")) {
+            format = Some(value.trim_start_matches('='));
+        }
+    }
+    format.and_then(|format| Format::from_str(format, false).ok())
 }
 
 /// What is to be done.
@@ -151,5 +168,21 @@ mod tests {
         let command = without_empty(Cli::command(), |name| name != "OTA_URL");
         let variables = command.get_arguments().filter_map(|option| option.get_env());
         assert_eq!(variables.collect::<Vec<_>>(), ["OTA_URL"]);
+    }
+
+    #[test]
+    fn the_format_is_found_in_a_line_that_cannot_be_read() {
+        let check = |line: &str, variable, expected| {
+            let words: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            assert_eq!(format_in(&words, variable), expected, "{line}");
+        };
+        check("ota-admin -o json download", None, Some(Format::Json));
+        check("ota-admin download --output=jsonl", None, Some(Format::Jsonl));
+        check("ota-admin -ojson statuss", None, Some(Format::Json));
+        check("ota-admin statuss", Some("json"), Some(Format::Json));
+        check("ota-admin -o table statuss", Some("json"), Some(Format::Table));
+        check("ota-admin -o yaml status", None, None);
+        check("ota-admin inhibit --fast -- jq -o json", None, None);
+        check("ota-admin download", None, None);
     }
 }

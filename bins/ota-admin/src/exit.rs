@@ -1,6 +1,6 @@
 //! What a run can fail with, and the exit code of each. Documented in `docs/cli.md` and at the end of `--help`.
 
-use std::{fmt, io, process::ExitCode};
+use std::{fmt, io};
 
 use ota_client::{ApiError, ClientError};
 use ota_core::{ErrorCode, job::JobStatus};
@@ -27,6 +27,7 @@ Exit codes:
        23 job not found        24 busy                25 maintenance window
   124  not done within --wait-timeout; a job that was started goes on at the gateway
   130  interrupted; a job that was started goes on at the gateway
+  141  nobody reads the lines of a job any more; it goes on at the gateway
     N  of `inhibit`: what the command ended with, 128 and the signal when one ended it";
 
 /// Why a run did not do what it was asked for.
@@ -58,7 +59,7 @@ pub(crate) enum Failure {
     },
     /// The user pressed Ctrl-C.
     #[error("interrupted{0}")]
-    Interrupted(String),
+    Interrupted(Left),
     /// A signal ended what owned the terminal.
     #[error("ended by signal {signal}")]
     Killed {
@@ -66,19 +67,66 @@ pub(crate) enum Failure {
         signal: u8,
     },
     /// The user did not want to wait any longer.
-    #[error("not done after {seconds} s{next}")]
+    #[error("not done after {seconds} s{left}")]
     TimedOut {
         /// How long it was waited.
         seconds: u64,
-        /// What becomes of the job, and how to go on with it.
+        /// What is left behind.
+        left: Left,
+    },
+    /// Who read the lines about a job went away before it was done.
+    #[error("nobody reads the lines any more{0}")]
+    Unread(Left),
+    /// The gateway did not come back while a job was followed.
+    #[error("the gateway stayed away for {seconds} s")]
+    StayedAway {
+        /// Name of the job.
+        job: String,
+        /// How long it was waited for.
+        seconds: u64,
+        /// The last try.
+        source: Box<ClientError>,
+    },
+    /// `update` ended before its installation was accepted.
+    #[error("{failure}")]
+    NotInstalled {
+        /// Why.
+        failure: Box<Failure>,
+        /// Name of the job.
+        job: String,
+        /// How to go on with it.
         next: String,
     },
+    /// Who reads the result has enough of it.
+    #[error("nobody reads the result")]
+    Closed,
     /// The result could not be printed.
     #[error("cannot print the result")]
     Output(#[from] io::Error),
     /// Something on this machine.
     #[error(transparent)]
     Local(#[from] anyhow::Error),
+}
+
+/// What is left behind when nobody waits any more: its job, and in words what becomes of it.
+#[derive(Debug, Default)]
+pub(crate) struct Left {
+    /// Name of the job, when there is one.
+    pub(crate) job: Option<String>,
+    /// The rest of the sentence, from its semicolon on.
+    pub(crate) next: String,
+}
+
+impl fmt::Display for Left {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.next)
+    }
+}
+
+impl From<&str> for Left {
+    fn from(next: &str) -> Self {
+        Self { job: None, next: next.into() }
+    }
 }
 
 /// A job that ended otherwise than in success.
@@ -148,6 +196,8 @@ pub(crate) enum Exit {
     TimedOut,
     /// Ctrl-C.
     Interrupted,
+    /// The reader of a job's lines went away: 128 and the number of SIGPIPE.
+    Unread,
     /// What the command of `inhibit` ended with.
     Command(u8),
     /// A signal, as a shell has it.
@@ -171,28 +221,38 @@ impl Exit {
             Self::Ota(code) => 10 + code.number(),
             Self::TimedOut => 124,
             Self::Interrupted => 130,
+            Self::Unread => 141,
             Self::Command(code) => code,
             Self::Killed(signal) => 128 + signal,
         }
     }
 }
 
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        exit.number().into()
-    }
-}
-
 impl Failure {
-    /// Whether the reader of the result went away.
-    pub(crate) fn is_closed_pipe(&self) -> bool {
-        matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    /// Name of the job that it is about, when there is one.
+    pub(crate) fn job(&self) -> Option<&str> {
+        match self {
+            Self::Interrupted(left) | Self::Unread(left) | Self::TimedOut { left, .. } => left.job.as_deref(),
+            Self::StayedAway { job, .. } | Self::NotInstalled { job, .. } => Some(job),
+            Self::Job(ended) => Some(&ended.job),
+            Self::Client(_)
+            | Self::Release(_)
+            | Self::Usage(_)
+            | Self::Verdict(_)
+            | Self::NothingToDo
+            | Self::Command { .. }
+            | Self::Closed
+            | Self::Output(_)
+            | Self::Local(_) => None,
+        }
     }
 
     /// The exit code of this failure.
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => client(error),
+            Self::StayedAway { source, .. } => client(source),
+            Self::NotInstalled { failure, .. } => failure.exit(),
             Self::Release(ReleaseError::BadName { .. } | ReleaseError::Options(_)) | Self::Usage(_) => {
                 Exit::Usage
             }
@@ -202,6 +262,7 @@ impl Failure {
             Self::NothingToDo => Exit::NothingToDo,
             Self::TimedOut { .. } => Exit::TimedOut,
             Self::Interrupted(_) => Exit::Interrupted,
+            Self::Unread(_) | Self::Closed => Exit::Unread,
             Self::Command { code } => Exit::Command(*code),
             Self::Killed { signal } => Exit::Killed(*signal),
         }
@@ -278,6 +339,7 @@ mod tests {
             NothingToDo,
             TimedOut,
             Interrupted,
+            Unread,
         ];
         for exit in all {
             let row = format!("\n{:>5}  ", exit.number());

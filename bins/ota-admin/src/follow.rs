@@ -5,11 +5,11 @@ use std::time::Duration;
 use ota_api::{updates::ProgressResponse, words::JobStatus};
 use ota_client::Client;
 use ota_core::ErrorCode;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::{
     cmd::Context,
-    exit::{Failure, JobEnded},
+    exit::{Failure, JobEnded, Left},
     view::{Scale, View},
 };
 
@@ -20,14 +20,12 @@ pub(crate) struct Pace {
     pub(crate) poll: Duration,
     /// Give up after this long without an answer.
     pub(crate) give_up: Duration,
-    /// Look no longer than this, whatever the job does; no limit when `None`.
-    pub(crate) limit: Option<Duration>,
 }
 
 impl Default for Pace {
-    /// Twice a second; ten minutes for a reboot; as long as the job takes.
+    /// Twice a second; ten minutes for a reboot.
     fn default() -> Self {
-        Self { poll: Duration::from_millis(500), give_up: Duration::from_secs(600), limit: None }
+        Self { poll: Duration::from_millis(500), give_up: Duration::from_secs(600) }
     }
 }
 
@@ -37,6 +35,64 @@ pub(crate) struct Patience {
     /// With --wait: seconds to wait at most; then the job goes on alone and the exit code is 124.
     #[arg(long, value_name = "SECONDS", requires = "wait", value_parser = clap::value_parser!(u64).range(1..))]
     wait_timeout: Option<u64>,
+}
+
+impl Patience {
+    /// From now on.
+    pub(crate) fn start(self) -> Limit {
+        Limit::start(self.wait_timeout)
+    }
+}
+
+/// How long a command waits at most, from its beginning. Following and reading end with it. A request that changes something is not
+/// cut off: without its answer nobody knew what the gateway does now.
+#[derive(Debug, Default)]
+pub(crate) struct Limit {
+    seconds: u64,
+    end: Option<Instant>,
+}
+
+impl Limit {
+    /// So many seconds from now on; none when `None`.
+    pub(crate) fn start(seconds: Option<u64>) -> Self {
+        // What no clock can tell is no limit.
+        let end = seconds.and_then(|seconds| Instant::now().checked_add(Duration::from_secs(seconds)));
+        Self { seconds: seconds.unwrap_or_default(), end }
+    }
+
+    /// What the user answers; the time until then does not count.
+    pub(crate) fn aside<T>(&mut self, question: impl FnOnce() -> T) -> T {
+        let asked = Instant::now();
+        let answer = question();
+        self.end = self.end.and_then(|end| end.checked_add(asked.elapsed()));
+        answer
+    }
+
+    /// The outcome of `work`, unless the limit comes first: then what is `left` behind.
+    ///
+    /// # Errors
+    /// That of `work`; [`Failure::TimedOut`].
+    pub(crate) async fn bound<T, E>(
+        &self,
+        left: Left,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Failure>
+    where
+        Failure: From<E>,
+    {
+        let Some(end) = self.end else { return Ok(work.await?) };
+        match timeout_at(end, work).await {
+            Ok(outcome) => Ok(outcome?),
+            Err(_) => Err(Failure::TimedOut { seconds: self.seconds, left }),
+        }
+    }
+}
+
+/// A job that is left alone.
+fn alone(job: &str) -> Left {
+    let next =
+        format!("; job {job} goes on at the gateway (ota-admin progress {job}, ota-admin cancel {job})");
+    Left { job: Some(job.into()), next }
 }
 
 /// How far a job is followed.
@@ -58,13 +114,12 @@ pub(crate) async fn wait_for(
     client: &Client,
     job: &str,
     goal: Goal,
-    patience: Patience,
+    limit: &Limit,
     context: &mut Context,
 ) -> Result<ProgressResponse, Failure> {
-    let pace = Pace { limit: patience.wait_timeout.map(Duration::from_secs), ..context.pace };
     let scale = if goal == Goal::Downloaded { Scale::Phase } else { Scale::Whole };
     let mut view = View::new(&mut context.out, scale);
-    let end = follow(client, job, goal, pace, &mut view).await;
+    let end = follow(client, job, goal, context.pace, limit, &mut view).await;
     view.end();
     end
 }
@@ -77,38 +132,33 @@ pub(crate) fn line(end: &ProgressResponse) -> String {
 /// Follows `job` until its goal; gives its last state.
 ///
 /// # Errors
-/// [`Failure::Job`] when it ends otherwise; [`Failure::Client`] when the gateway refuses or stays away too long;
-/// [`Failure::Interrupted`] on Ctrl-C; [`Failure::TimedOut`] when `pace.limit` is over.
+/// [`Failure::Job`] when it ends otherwise; [`Failure::Client`] when the gateway refuses; [`Failure::StayedAway`] when it does
+/// not come back; [`Failure::Interrupted`] on Ctrl-C; [`Failure::TimedOut`] when `limit` is over; [`Failure::Unread`] when nobody
+/// reads the lines any more.
 pub(crate) async fn follow(
     client: &Client,
     job: &str,
     goal: Goal,
     pace: Pace,
+    limit: &Limit,
     view: &mut View<'_>,
 ) -> Result<ProgressResponse, Failure> {
-    unless_interrupted(job, pace.limit, look_until(client, job, goal, pace, view)).await
+    let looks = limit.bound(alone(job), look_until(client, job, goal, pace, view));
+    match unless_interrupted(job, looks).await {
+        // How the job ends is not known yet: this is no success.
+        Err(Failure::Closed) => Err(Failure::Unread(alone(job))),
+        outcome => outcome,
+    }
 }
 
-/// The outcome of `work` on `job`, unless Ctrl-C or the end of our patience comes first: then the job goes on without us.
+/// The outcome of `work` on `job`, unless Ctrl-C comes first: then the job goes on without us.
 pub(crate) async fn unless_interrupted<T>(
     job: &str,
-    limit: Option<Duration>,
     work: impl Future<Output = Result<T, Failure>>,
 ) -> Result<T, Failure> {
-    let next =
-        format!("; job {job} goes on at the gateway (ota-admin progress {job}, ota-admin cancel {job})");
-    let out_of_patience = async {
-        match limit {
-            Some(limit) => sleep(limit).await,
-            None => std::future::pending().await,
-        }
-    };
     tokio::select! {
         outcome = work => outcome,
-        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(next)),
-        () = out_of_patience => {
-            Err(Failure::TimedOut { seconds: limit.unwrap_or_default().as_secs(), next })
-        }
+        _ = tokio::signal::ctrl_c() => Err(Failure::Interrupted(alone(job))),
     }
 }
 
@@ -130,6 +180,10 @@ async fn look_until(
                 }
             }
             Err(error) if error.may_pass() && heard.elapsed() < pace.give_up => view.away(&error.chain())?,
+            Err(error) if error.may_pass() => {
+                let (job, seconds) = (job.into(), heard.elapsed().as_secs());
+                return Err(Failure::StayedAway { job, seconds, source: Box::new(error) });
+            }
             Err(error) => return Err(error.into()),
         }
         sleep(pace.poll).await;
@@ -164,4 +218,39 @@ fn ended(progress: &ProgressResponse) -> Failure {
         actions: failure.map(|failure| failure.suggested_actions.clone()).unwrap_or_default(),
         request_id: failure.and_then(|failure| failure.request_id.clone()),
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_limit_counts_from_its_start_and_stands_still_while_something_is_asked() {
+        let mut limit = Limit::start(Some(1));
+        let end = limit.end.unwrap();
+        let asked = Duration::from_millis(10);
+        limit.aside(|| {
+            let begun = Instant::now();
+            while begun.elapsed() < asked {
+                std::hint::spin_loop();
+            }
+        });
+        assert!(limit.end.unwrap() >= end + asked);
+
+        let over = Limit { seconds: 7, end: Some(Instant::now()) };
+        let never = std::future::pending::<Result<(), Failure>>();
+        let failure = over.bound(alone("OTA-JOB-8821X"), never).await.unwrap_err();
+        assert_eq!((failure.exit().number(), failure.job()), (124, Some("OTA-JOB-8821X")));
+        assert!(
+            failure.to_string().starts_with("not done after 7 s; job OTA-JOB-8821X goes on"),
+            "{failure}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_limit_that_no_clock_can_tell_is_none() {
+        let limit = Limit::start(Some(u64::MAX));
+        let answer = limit.bound(Left::default(), std::future::ready(Ok::<_, Failure>(7))).await;
+        assert_eq!((limit.end, answer.unwrap()), (None, 7));
+    }
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::exit::Failure;
+use crate::{exit::Failure, output::Output, view::Waiting};
 
 /// A file that is being written, under another name until it is whole.
 pub(crate) struct Kept {
@@ -19,6 +19,7 @@ pub(crate) struct Kept {
     file: File,
     bytes: u64,
     whole: bool,
+    waiting: Waiting,
 }
 
 /// What was written.
@@ -29,8 +30,8 @@ pub(crate) struct Written {
 }
 
 impl Kept {
-    /// Starts `path`, which must not exist.
-    pub(crate) fn start(path: &Path) -> Result<Self, Failure> {
+    /// Starts `path`, which must not exist. A moving line at the terminal says how much has come.
+    pub(crate) fn start(path: &Path, out: &Output) -> Result<Self, Failure> {
         if path.symlink_metadata().is_ok() {
             return Err(Failure::Usage(format!("{} exists already", path.display())));
         }
@@ -39,11 +40,13 @@ impl Kept {
         let part = PathBuf::from(part);
         let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
         let file = file.with_context(|| format!("cannot write {}", part.display()))?;
-        Ok(Self { path: path.into(), part, file, bytes: 0, whole: false })
+        let waiting = Waiting::new(out, format!("receiving {}", path.display()));
+        Ok(Self { path: path.into(), part, file, bytes: 0, whole: false, waiting })
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.bytes += bytes.len() as u64;
+        self.waiting.moved(self.bytes);
         self.file.write_all(bytes)
     }
 

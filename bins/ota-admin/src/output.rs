@@ -7,6 +7,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
+use ota_client::ApiError;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -145,8 +146,7 @@ impl Output {
 
     /// Prints text that is the same in every format (completions).
     pub(crate) fn verbatim(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        self.results.write_all(bytes)?;
-        Ok(self.results.flush()?)
+        unless_closed(self.results.write_all(bytes).and_then(|()| self.results.flush()))
     }
 
     /// The same for text of a gateway: programs get it as it is, a terminal nothing that could steer it.
@@ -159,12 +159,12 @@ impl Output {
 
     /// Says something beside the result.
     pub(crate) fn note(&mut self, text: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.messages, "{NOTE}note:{NOTE:#} {}", plain(text))?)
+        unless_unheard(writeln!(self.messages, "{NOTE}note:{NOTE:#} {}", plain(text)))
     }
 
     /// A line about what is going on.
     pub(crate) fn progress(&mut self, text: &str) -> Result<(), Failure> {
-        Ok(writeln!(self.messages, "{}", plain(text))?)
+        unless_unheard(writeln!(self.messages, "{}", plain(text)))
     }
 
     /// Asks a question whose answer the user types on the same line.
@@ -179,7 +179,9 @@ impl Output {
             return writeln!(self.messages, "{}", escaped(&failure_document(failure).to_string()));
         }
         writeln!(self.messages, "{ERROR}error:{ERROR:#} {}", plain(&chain(failure)))?;
-        for line in advice(failure) {
+        let actions = advice(failure).into_iter().map(|action| format!("- {action}"));
+        let request = request_id(failure).map(|id| format!("request id: {id}"));
+        for line in details(failure).into_iter().chain(actions).chain(request) {
             writeln!(self.messages, "  {}", plain(&line))?;
         }
         Ok(())
@@ -194,8 +196,23 @@ impl Output {
     }
 
     fn line(&mut self, text: &str) -> Result<(), Failure> {
-        writeln!(self.results, "{text}")?;
-        Ok(self.results.flush()?)
+        unless_closed(writeln!(self.results, "{text}").and_then(|()| self.results.flush()))
+    }
+}
+
+/// Who reads the results may have enough of them; the command says what that means.
+fn unless_closed(outcome: io::Result<()>) -> Result<(), Failure> {
+    outcome.map_err(|error| match error.kind() {
+        io::ErrorKind::BrokenPipe => Failure::Closed,
+        _ => error.into(),
+    })
+}
+
+/// What nobody listens to is not said, and nothing is given up for it.
+fn unless_unheard(outcome: io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => Ok(outcome?),
     }
 }
 
@@ -273,6 +290,7 @@ pub(crate) fn facts<'a>(rows: impl IntoIterator<Item = (&'a str, String)>) -> St
 fn chain(failure: &Failure) -> String {
     match failure {
         Failure::Client(error) => error.chain(),
+        Failure::NotInstalled { failure, .. } => chain(failure),
         Failure::Local(error) => format!("{error:#}"),
         other => ota_core::error::chain(other),
     }
@@ -282,29 +300,56 @@ fn chain(failure: &Failure) -> String {
 fn advice(failure: &Failure) -> Vec<String> {
     let error = match failure {
         Failure::Client(error) => error,
-        Failure::Job(ended) => {
-            let request = ended.request_id.iter().map(|id| format!("request id: {id}"));
-            return ended.actions.iter().map(|action| format!("- {action}")).chain(request).collect();
+        Failure::Job(ended) => return ended.actions.clone(),
+        Failure::StayedAway { job, .. } => {
+            return vec![
+                "a new version that does not come up is left by the boot loader after its tries: the previous one runs then"
+                    .into(),
+                format!("`ota-admin progress {job}` tells how the job stands once the gateway answers"),
+            ];
+        }
+        Failure::NotInstalled { failure, next, .. } => {
+            return advice(failure).into_iter().chain([next.clone()]).collect();
         }
         _ => return Vec::new(),
     };
     let Some(api) = error.api() else {
         return connect::next_step(error).into_iter().map(str::to_owned).collect();
     };
-    let mut lines: Vec<String> = api.details.as_object().into_iter().flatten().filter_map(detail).collect();
-    // The order of a JSON object means nothing; ours does not change from run to run.
-    lines.sort_unstable();
-    lines.extend(api.suggested_actions.iter().map(|action| format!("- {action}")));
+    let mut lines = api.suggested_actions.clone();
     if api.status == 401 {
-        lines.push("- name a token with --token-file, OTA_TOKEN or OTA_TOKEN_FILE, or in a profile".into());
+        lines.push("name a token with --token-file, OTA_TOKEN or OTA_TOKEN_FILE, or in a profile".into());
     }
     if let Some(wait) = api.retry_after {
-        lines.push(format!("- try again in {} s", wait.as_secs()));
-    }
-    if !api.request_id.is_empty() {
-        lines.push(format!("request id: {}", api.request_id));
+        lines.push(format!("try again in {} s", wait.as_secs()));
     }
     lines
+}
+
+/// The gateway's refusal, when it is one.
+fn refusal(failure: &Failure) -> Option<&ApiError> {
+    match failure {
+        Failure::Client(error) => error.api(),
+        Failure::NotInstalled { failure, .. } => refusal(failure),
+        _ => None,
+    }
+}
+
+/// What the gateway says beside the message.
+fn details(failure: &Failure) -> Vec<String> {
+    let all = refusal(failure).and_then(|api| api.details.as_object());
+    let mut lines: Vec<String> = all.into_iter().flatten().filter_map(detail).collect();
+    // The order of a JSON object means nothing; ours does not change from run to run.
+    lines.sort_unstable();
+    lines
+}
+
+/// Name of the request in the gateway's log and audit.
+fn request_id(failure: &Failure) -> Option<&str> {
+    match failure {
+        Failure::Job(ended) => ended.request_id.as_deref(),
+        failure => refusal(failure).map(|api| api.request_id.as_str()).filter(|id| !id.is_empty()),
+    }
 }
 
 /// A detail that fits on a line; lists and objects are in the JSON output.
@@ -316,22 +361,22 @@ fn detail((name, value): (&String, &Value)) -> Option<String> {
     }
 }
 
-/// The failure as a document: the gateway's envelope when there is one, always with `exit_code`.
+/// The failure as a document: the gateway's envelope when there is one, always with `exit_code` and with what can be done.
 fn failure_document(failure: &Failure) -> Value {
-    let mut document = match failure {
-        Failure::Client(error) if error.api().is_some() => {
-            serde_json::to_value(error.api()).unwrap_or_else(|_| json!({}))
-        }
-        Failure::Job(ended) => json!({
+    let mut document = match (refusal(failure), failure) {
+        (Some(api), _) => serde_json::to_value(api).unwrap_or_else(|_| json!({})),
+        (None, Failure::Job(ended)) => json!({
             "code": ended.code.map(|code| code.to_string()),
-            "job_id": ended.job,
             "status": ended.status.as_str(),
-            "message": ended.why,
-            "suggested_actions": ended.actions,
+            "message": if ended.why.is_empty() { ended.to_string() } else { ended.why.clone() },
             "request_id": ended.request_id,
         }),
-        other => json!({"message": chain(other)}),
+        (None, other) => json!({"message": chain(other)}),
     };
+    if let Some(job) = failure.job() {
+        document["job_id"] = json!(job);
+    }
+    document["suggested_actions"] = json!(advice(failure));
     document["error"] = json!(true);
     document["exit_code"] = json!(failure.exit().number());
     document
@@ -340,6 +385,7 @@ fn failure_document(failure: &Failure) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exit::{JobEnded, Left};
 
     /// To a terminal, as it gets it.
     fn at_a_terminal(format: Format) -> (Output, crate::tests::Seen) {
@@ -380,5 +426,35 @@ mod tests {
         let (mut out, seen) = at_a_terminal(Format::Table);
         out.frame("one\ntwo").unwrap();
         assert_eq!(seen.results(), "\x1b[Hone\x1b[K\ntwo\x1b[K\x1b[J");
+    }
+
+    #[test]
+    fn a_document_of_a_failure_has_its_words_its_job_and_what_to_do() {
+        let cancelled = JobEnded {
+            job: "OTA-JOB-8821X".into(),
+            status: ota_core::job::JobStatus::Cancelled,
+            code: None,
+            why: String::new(),
+            actions: Vec::new(),
+            request_id: None,
+        };
+        let document = failure_document(&Box::new(cancelled).into());
+        assert_eq!(document["message"], "job OTA-JOB-8821X was cancelled");
+        assert_eq!((&document["job_id"], &document["exit_code"]), (&json!("OTA-JOB-8821X"), &json!(9)));
+
+        let left = Left { job: Some("OTA-JOB-8821X".into()), next: "; it goes on".into() };
+        let interrupted = Failure::NotInstalled {
+            failure: Box::new(Failure::Interrupted(left)),
+            job: "OTA-JOB-8821X".into(),
+            next: "install it".into(),
+        };
+        let document = failure_document(&interrupted);
+        assert_eq!(document["message"], "interrupted; it goes on");
+        assert_eq!((&document["job_id"], &document["exit_code"]), (&json!("OTA-JOB-8821X"), &json!(130)));
+        assert_eq!(document["suggested_actions"], json!(["install it"]));
+
+        let unauthorized = ApiError { status: 401, code: "UNAUTHORIZED".into(), ..ApiError::default() };
+        let document = failure_document(&ota_client::ClientError::Api(Box::new(unauthorized)).into());
+        assert!(document["suggested_actions"][0].as_str().unwrap().contains("OTA_TOKEN_FILE"), "{document}");
     }
 }

@@ -1,12 +1,17 @@
 //! How a running job is shown: one moving bar on a terminal, else a line whenever something changed.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::time::Duration;
+
+use indicatif::{HumanBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use ota_api::{updates::ProgressResponse, words::JobStatus};
 
 use crate::{
     exit::Failure,
     output::{Format, Output, plain},
 };
+
+/// How often a line moves on which nothing else changes.
+const TICK: Duration = Duration::from_millis(200);
 
 /// What the bar's length stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +45,7 @@ struct Said {
 impl<'a> View<'a> {
     /// A bar where somebody watches, lines otherwise.
     pub(crate) fn new(out: &'a mut Output, scale: Scale) -> Self {
-        let bar = (out.is_watched() && out.format() == Format::Table).then(bar);
+        let bar = moves(out).then(bar);
         Self { out, scale, bar, reached: 0.0, said: None, away: false }
     }
 
@@ -101,6 +106,90 @@ impl<'a> View<'a> {
         }
         Ok(())
     }
+}
+
+/// How far a file is that is sent: as a job, a bar or a line with every tenth. Nothing for programs.
+pub(crate) struct Sending<'a> {
+    out: &'a mut Output,
+    name: String,
+    bar: Option<ProgressBar>,
+    /// Tenths that the last line said.
+    said: u64,
+}
+
+impl<'a> Sending<'a> {
+    /// Of the file `name`.
+    pub(crate) fn new(out: &'a mut Output, name: String) -> Self {
+        let bar = moves(out).then(bar);
+        if let Some(bar) = &bar {
+            bar.set_prefix("sending");
+            bar.set_message(plain(&name));
+        }
+        Self { out, name, bar, said: 0 }
+    }
+
+    /// Shows that `sent` of `total` bytes are on their way.
+    pub(crate) fn show(&mut self, sent: u64, total: u64) {
+        let share = sent.saturating_mul(1000).checked_div(total).unwrap_or(1000).min(1000);
+        let text = format!("{}, {} of {}", self.name, HumanBytes(sent), HumanBytes(total));
+        if let Some(bar) = &self.bar {
+            bar.set_position(share);
+            bar.set_message(plain(&text));
+        } else if self.out.format() == Format::Table && share / 100 > self.said {
+            self.said = share / 100;
+            // Nothing is given up because nobody can be told how far it is.
+            let _ = self.out.progress(&format!("{:<12} {:>3} %  {text}", "sending", self.said * 10));
+        }
+    }
+
+    /// Takes the bar away, so that what follows stands on clean lines.
+    pub(crate) fn end(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+/// A moving line at a terminal while an answer is waited for whose end nobody knows; nothing elsewhere.
+pub(crate) struct Waiting {
+    what: String,
+    line: Option<ProgressBar>,
+}
+
+impl Waiting {
+    /// What is done meanwhile.
+    pub(crate) fn new(out: &Output, what: String) -> Self {
+        let what = plain(&what);
+        let line = moves(out).then(|| {
+            let line = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            let style = ProgressStyle::with_template("{spinner} {wide_msg} {elapsed}");
+            let line = line.with_style(style.unwrap_or_else(|_| ProgressStyle::default_spinner()));
+            line.set_message(what.clone());
+            line.enable_steady_tick(TICK);
+            line
+        });
+        Self { what, line }
+    }
+
+    /// Shows how many bytes have come.
+    pub(crate) fn moved(&self, bytes: u64) {
+        if let Some(line) = &self.line {
+            line.set_message(format!("{}, {}", self.what, HumanBytes(bytes)));
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some(line) = &self.line {
+            line.finish_and_clear();
+        }
+    }
+}
+
+/// Whether progress moves: somebody watches, and no program reads.
+fn moves(out: &Output) -> bool {
+    out.is_watched() && out.format() == Format::Table
 }
 
 fn bar() -> ProgressBar {
@@ -271,6 +360,22 @@ mod tests {
         let at: Vec<f64> = walk.iter().map(|(s, p)| position(Scale::Whole, &progress(s, *p))).collect();
         assert!(at.is_sorted(), "{at:?}");
         assert_eq!(at.last(), Some(&1.0));
+    }
+
+    #[test]
+    fn a_file_that_is_sent_is_told_with_every_tenth_and_to_people_only() {
+        for (format, lines) in [(Format::Table, 3), (Format::Json, 0), (Format::Jsonl, 0)] {
+            let (mut out, seen) = Output::captured(format);
+            let mut view = Sending::new(&mut out, "image.bin".into());
+            for sent in [0, 5, 10, 19, 50, 51, 100] {
+                view.show(sent << 20, 100 << 20);
+            }
+            view.end();
+            let told = seen.messages();
+            assert_eq!((told.lines().count(), seen.results().as_str()), (lines, ""), "{told}");
+            let last = "sending      100 %  image.bin, 100.00 MiB of 100.00 MiB\n";
+            assert!(lines == 0 || told.ends_with(last), "{told}");
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
-    let mut kept = Kept::start(&args.file)?;
+    let mut kept = Kept::start(&args.file, &context.out)?;
     client.debug_bundle(&mut |bytes| kept.write(bytes)).await?;
     context.out.show(&kept.finish()?, |done| format!("{} ({} bytes)", done.file, done.bytes))
 }

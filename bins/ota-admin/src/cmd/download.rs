@@ -59,12 +59,13 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         priority: args.priority.map(Priority::from),
         verify_signature: true,
     };
+    let limit = args.patience.start();
     let started = client.download(&request).await?;
     if !args.wait {
         return context.out.show(&started, |s| {
             format!("{} {} (about {}): {}", s.job_id, s.status, s.estimated_duration, s.message)
         });
     }
-    let end = wait_for(&client, &started.job_id, Goal::Downloaded, args.patience, context).await?;
+    let end = wait_for(&client, &started.job_id, Goal::Downloaded, &limit, context).await?;
     context.out.show(&end, |p| format!("{} {}: install it with `ota-admin install {0}`", p.job_id, p.status))
 }

@@ -1,6 +1,7 @@
 //! `ota-admin inhibit -- COMMAND`: holds updates back while a command runs.
 
 use std::{
+    convert::Infallible,
     os::unix::process::ExitStatusExt as _,
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -67,14 +68,15 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
             let keep = keep(&client, &request, &mut lease, &mut context.out);
             tokio::select! {
                 ended = attend(child, signals) => ended,
-                failure = keep => Err(failure),
+                never = keep => match never {},
             }
         }
         Err(error) => Err(error),
     };
-    // Whatever became of the command: nobody holds updates back any more. A lease that cannot be given back runs out.
+    // Whatever became of the command: nobody holds updates back any more. A lease that cannot be given back runs out, and the
+    // command's exit code is ours also where that cannot be said.
     if let Err(error) = client.release_inhibitor(lease).await {
-        context.out.note(&format!("inhibitor {lease} was not given back: {}", error.chain()))?;
+        let _ = context.out.note(&format!("inhibitor {lease} was not given back: {}", error.chain()));
     }
     match exit_code(ended?) {
         0 => Ok(()),
@@ -125,9 +127,9 @@ async fn attend(mut child: Child, mut signals: Signals) -> Result<ExitStatus, Fa
     }
 }
 
-/// Renews the lease for ever: at a third of its time, so that one renewal may be lost and there is time for more. Ends when
-/// nothing can be said any more.
-async fn keep(client: &Client, request: &InhibitRequest, lease: &mut u64, out: &mut Output) -> Failure {
+/// Renews the lease for ever, also when nobody hears what is said: at a third of its time, so that one renewal may be lost and
+/// there is time for more.
+async fn keep(client: &Client, request: &InhibitRequest, lease: &mut u64, out: &mut Output) -> Infallible {
     let period = Duration::from_secs(request.ttl) / 3;
     let again = RETRY.min(period / 2);
     let (mut pause, mut lost) = (period, false);
@@ -137,17 +139,17 @@ async fn keep(client: &Client, request: &InhibitRequest, lease: &mut u64, out: &
         let renewed = renewed.unwrap_or_else(|_| Err("no answer in time".into()));
         let said = match &renewed {
             Ok(id) if *id != *lease => {
-                Some("the gateway had let go of updates; they are held back again".into())
+                Some("the gateway had let go of updates; they are held back again".to_owned())
             }
-            Ok(_) if lost => Some("updates are still held back".into()),
+            Ok(_) if lost => Some("updates are still held back".to_owned()),
             Ok(_) => None,
             // The command matters more than the lease: it goes on, and so do the renewals.
             Err(why) => (!lost).then(|| format!("updates may not be held back any more: {why}")),
         };
         (pause, lost) = if renewed.is_ok() { (period, false) } else { (again, true) };
         *lease = renewed.unwrap_or(*lease);
-        if let Some(Err(failure)) = said.map(|said: String| out.note(&said)) {
-            return failure;
+        if let Some(said) = said {
+            let _ = out.note(&said);
         }
     }
 }

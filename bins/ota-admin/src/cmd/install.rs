@@ -22,6 +22,17 @@ pub(crate) enum StrategyArg {
     Immediate,
 }
 
+impl StrategyArg {
+    /// As it is typed.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Seamless => "seamless",
+            Self::MaintenanceWindow => "maintenance-window",
+            Self::Immediate => "immediate",
+        }
+    }
+}
+
 impl From<StrategyArg> for Strategy {
     fn from(arg: StrategyArg) -> Self {
         match arg {
@@ -65,13 +76,14 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         pin: None,
     };
     let send = async |pin| client.install(&InstallRequest { pin, ..request.clone() }).await;
-    let started = with_pin(args.pin.given()?, &context.out, send).await?;
+    let mut limit = args.patience.start();
+    let started = with_pin(args.pin.given()?, &context.out, &mut limit, send).await?;
     if !args.wait {
         return context.out.show(&started, |s| {
             format!("{} {} (about {}): {}", s.job_id, s.status, s.estimated_duration, s.message)
         });
     }
     let goal = if args.reboot_after { Goal::Ended } else { Goal::Installed };
-    let end = wait_for(&client, &started.job_id, goal, args.patience, context).await?;
+    let end = wait_for(&client, &started.job_id, goal, &limit, context).await?;
     context.out.show(&end, line)
 }

@@ -4,7 +4,7 @@ use ota_api::updates::ProgressResponse;
 
 use super::{Context, jobs::failure_rows};
 use crate::{
-    exit::Failure,
+    exit::{Failure, Left},
     follow::{Goal, Patience, wait_for},
     output::facts,
 };
@@ -22,9 +22,11 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
     let client = context.client()?;
-    let mut progress = client.progress(args.job.as_deref()).await?;
+    let limit = args.patience.start();
+    let left = Left { job: args.job.clone(), ..Left::default() };
+    let mut progress = limit.bound(left, client.progress(args.job.as_deref())).await?;
     if args.wait {
-        progress = wait_for(&client, &progress.job_id, Goal::Ended, args.patience, context).await?;
+        progress = wait_for(&client, &progress.job_id, Goal::Ended, &limit, context).await?;
     }
     context.out.show(&progress, text)
 }

@@ -79,7 +79,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         FormatArg::CsvOverrides => (ReportFormat::Csv, Some(ReportTable::Overrides)),
     };
     let query = ComplianceQuery { format: Some(format), table, ..query };
-    let mut kept = Kept::start(file)?;
+    let mut kept = Kept::start(file, &context.out)?;
     client.compliance_text(&query, &mut |bytes| kept.write(bytes)).await?;
     context.out.show(&kept.finish()?, |done| format!("{} ({} bytes)", done.file, done.bytes))
 }

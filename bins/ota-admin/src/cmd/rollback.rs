@@ -30,10 +30,11 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let client = context.client()?;
     let pin = Some(args.pin.read(&context.out, "PIN: ")?);
     let request = RollbackRequest { target_version: args.target_version, reason: args.reason, pin };
+    let limit = args.patience.start();
     let started = client.rollback(&request).await?;
     if !args.wait {
         return context.out.show(&started, |s| format!("{} {}: {}", s.job_id, s.status, s.message));
     }
-    let end = wait_for(&client, &started.job_id, Goal::Ended, args.patience, context).await?;
+    let end = wait_for(&client, &started.job_id, Goal::Ended, &limit, context).await?;
     context.out.show(&end, line)
 }

@@ -16,6 +16,7 @@ use super::Context;
 use crate::{
     ask::{self, OptionalPin, with_pin},
     exit::Failure,
+    follow::Limit,
     output::table,
 };
 
@@ -73,7 +74,7 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
                 let request = RestoreSnapshotRequest { identity: identity.clone(), pin };
                 client.restore_snapshot(&id, &request).await
             };
-            let done = with_pin(pin.given()?, &context.out, send).await?;
+            let done = with_pin(pin.given()?, &context.out, &mut Limit::default(), send).await?;
             context.out.show(&done, |done| format!("{}: {}", done.status, done.message))
         }
     }

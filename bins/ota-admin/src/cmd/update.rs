@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use ota_api::{
     auth::Secret,
+    system::SystemStatus,
     updates::{DownloadRequest, InstallRequest, UpdateInfo},
     words::Strategy,
 };
@@ -14,10 +15,13 @@ use serde::Serialize;
 use super::{Context, check, install::StrategyArg};
 use crate::{
     ask::{self, OptionalPin, with_pin},
-    exit::Failure,
-    follow::{Goal, Pace, follow, unless_interrupted},
+    exit::{Failure, Left},
+    follow::{Goal, Limit, Pace, follow, unless_interrupted},
     view::{Scale, View},
 };
+
+/// What an early end says.
+const NOTHING: &str = "; nothing was started";
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct Args {
@@ -36,7 +40,7 @@ pub(crate) struct Args {
     /// Seconds that the gateway may stay away, for its reboot.
     #[arg(long, value_name = "SECONDS", default_value = "600", value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) reboot_timeout: u64,
-    /// Seconds to wait at most for all of it; then the job goes on alone and the exit code is 124.
+    /// Seconds to wait at most for all of it, without questions; then the job goes on alone and the exit code is 124.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..))]
     pub(crate) wait_timeout: Option<u64>,
     #[command(flatten)]
@@ -55,38 +59,37 @@ struct Updated {
 }
 
 pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure> {
+    let mut limit = Limit::start(args.wait_timeout);
     let client = context.client()?;
     // Before the download: a file that cannot be read is told now, and a descriptor is read once.
     let pin = args.pin.given()?;
-    let before = client.status().await?.partitions.active.and_then(|slot| slot.version);
-    let update = choose(client.check().await?.updates, &args)?;
+    let before =
+        limit.bound(NOTHING.into(), client.status()).await?.partitions.active.and_then(|slot| slot.version);
+    let update = choose(limit.bound(NOTHING.into(), client.check()).await?.updates, &args)?;
     if !args.yes {
         let from = before.as_deref().unwrap_or("an unknown version");
         let question = format!("Update from {from} to {} and reboot the gateway?", update.version);
-        if !ask::yes(&mut context.out, &question)? {
-            return Err(Failure::Interrupted("; nothing was started".into()));
+        if !limit.aside(|| ask::yes(&mut context.out, &question))? {
+            return Err(Failure::Interrupted(NOTHING.into()));
         }
     }
-    let limit = args.wait_timeout.map(Duration::from_secs);
-    let pace = Pace { give_up: Duration::from_secs(args.reboot_timeout), limit, ..context.pace };
+    let pace = Pace { give_up: Duration::from_secs(args.reboot_timeout), ..context.pace };
     let started = client.download(&download(&update)).await?;
+    let job = &started.job_id;
     let mut view = View::new(&mut context.out, Scale::Whole);
-    let work = drive(&client, &started.job_id, (args.strategy.into(), pin), pace, &mut view);
-    let end = unless_interrupted(&started.job_id, pace.limit, work).await;
+    let begun = begin(&client, job, (args.strategy.into(), pin), pace, &mut limit, &mut view).await;
+    let end = match begun {
+        Ok(()) => follow(&client, job, Goal::Ended, pace, &limit, &mut view).await,
+        Err(failure) => Err(not_installed(failure, job, args.strategy)),
+    };
     view.end();
-    if let Err(failure) = end {
-        if leaves_the_download(&failure) {
-            let job = &started.job_id;
-            let next =
-                format!("job {job} stays: `ota-admin install {job} --reboot-after --wait` goes on with it");
-            context.out.note(&next)?;
-        }
-        return Err(failure);
-    }
+    end?;
+    // It is confirmed: that the gateway does not say where in time makes no failure of it.
+    let place = limit.bound(Left::default(), client.status()).await.ok();
     let updated = Updated {
         status: "confirmed",
+        partition: place.and_then(|status| running(&status, &update)),
         job_id: started.job_id,
-        partition: running(&client, &update).await,
         update_id: update.id,
         version: update.version,
         previous_version: before,
@@ -97,14 +100,17 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     })
 }
 
-/// Whether the image is there and its installation was refused, or nobody typed the PIN for it.
-fn leaves_the_download(failure: &Failure) -> bool {
-    match failure {
-        Failure::Client(error) => error.api().is_some(),
-        Failure::Interrupted(why) => why == ask::NOT_TYPED,
-        Failure::Usage(_) => true,
-        _ => false,
+/// The download goes on or stays as it is, and installing it is a request that nobody sends any more.
+fn not_installed(failure: Failure, job: &str, strategy: StrategyArg) -> Failure {
+    if matches!(failure, Failure::Job(_)) {
+        return failure;
     }
+    let next = format!(
+        "the gateway does not install job {job} by itself: once it is downloaded, \
+         `ota-admin install {job} --reboot-after --wait --strategy {}` does",
+        strategy.word()
+    );
+    Failure::NotInstalled { failure: Box::new(failure), job: job.into(), next }
 }
 
 fn download(update: &UpdateInfo) -> DownloadRequest {
@@ -117,14 +123,16 @@ fn download(update: &UpdateInfo) -> DownloadRequest {
     }
 }
 
-async fn drive(
+/// Waits for the download and asks for the installation.
+async fn begin(
     client: &Client,
     job: &str,
     (strategy, pin): (Strategy, Option<Secret>),
     pace: Pace,
+    limit: &mut Limit,
     view: &mut View<'_>,
 ) -> Result<(), Failure> {
-    follow(client, job, Goal::Downloaded, pace, view).await?;
+    follow(client, job, Goal::Downloaded, pace, limit, view).await?;
     let request = InstallRequest {
         job_id: job.into(),
         strategy: Some(strategy),
@@ -133,13 +141,12 @@ async fn drive(
         pin: None,
     };
     let send = async |pin| client.install(&InstallRequest { pin, ..request.clone() }).await;
-    with_pin(pin, view.step_aside(), send).await?;
-    follow(client, job, Goal::Ended, pace, view).await.map(drop)
+    unless_interrupted(job, with_pin(pin, view.step_aside(), limit, send)).await.map(drop)
 }
 
 /// The partition that runs the new version, when the gateway says so.
-async fn running(client: &Client, update: &UpdateInfo) -> Option<String> {
-    let active = client.status().await.ok()?.partitions.active?;
+fn running(status: &SystemStatus, update: &UpdateInfo) -> Option<String> {
+    let active = status.partitions.active.as_ref()?;
     // With or without a leading v: the same version.
     let version = |text: &str| text.parse::<Version>().ok();
     let runs = version(active.version.as_deref()?)? == version(&update.version)?;

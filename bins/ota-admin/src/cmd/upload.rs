@@ -6,7 +6,7 @@ use ota_api::{
     upload::{DeployRequest, UploadList, VerifyRequest, VerifyResponse},
     words::Partition,
 };
-use ota_client::UploadFile;
+use ota_client::{Client, UploadFile};
 use ota_core::Slot;
 
 use super::{Context, install::StrategyArg};
@@ -15,6 +15,7 @@ use crate::{
     exit::Failure,
     follow::{Goal, Patience, line, wait_for},
     output::table,
+    view::{Sending, Waiting},
 };
 
 #[derive(Clone, Debug, clap::Args)]
@@ -111,15 +112,18 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         } => {
             let file =
                 UploadFile { image, version, description, signature, checksums, checksums_signature, sha256 };
-            let sent = client.upload(&file).await?;
+            let mut view = Sending::new(&mut context.out, file.image.display().to_string());
+            let sent = client.upload_watched(&file, &mut |sent, total| view.show(sent, total)).await;
+            view.end();
+            let sent = sent?;
             if !verify {
                 return context
                     .out
                     .show(&sent, |s| format!("{} {} {}", s.file.name, s.status, s.file.checksum));
             }
-            context.out.show(&client.verify(&request(sent.file.name)).await?, verdict)
+            verified(&client, sent.file.name, context).await
         }
-        What::Verify { name } => context.out.show(&client.verify(&request(name)).await?, verdict),
+        What::Verify { name } => verified(&client, name, context).await,
         What::Deploy(args) => deploy(args, context).await,
         What::Remove { name } => {
             let done = client.remove_upload(&name).await?;
@@ -128,8 +132,12 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     }
 }
 
-fn request(filename: String) -> VerifyRequest {
-    VerifyRequest { filename, verify_signature: true, check_compatibility: true }
+async fn verified(client: &Client, filename: String, context: &mut Context) -> Result<(), Failure> {
+    let waiting = Waiting::new(&context.out, format!("the gateway verifies {filename}"));
+    let request = VerifyRequest { filename, verify_signature: true, check_compatibility: true };
+    let found = client.verify(&request).await?;
+    drop(waiting);
+    context.out.show(&found, verdict)
 }
 
 async fn deploy(args: Deploy, context: &mut Context) -> Result<(), Failure> {
@@ -144,12 +152,13 @@ async fn deploy(args: Deploy, context: &mut Context) -> Result<(), Failure> {
         rollback_on_failure: !args.no_rollback_on_failure,
     };
     let send = async |pin| client.deploy(&DeployRequest { pin, ..request.clone() }).await;
-    let started = with_pin(args.pin.given()?, &context.out, send).await?;
+    let mut limit = args.patience.start();
+    let started = with_pin(args.pin.given()?, &context.out, &mut limit, send).await?;
     if !args.wait {
         return context.out.show(&started, |s| format!("{} ({}): {}", s.deployment_id, s.job_id, s.message));
     }
     let goal = if args.no_reboot { Goal::Installed } else { Goal::Ended };
-    let end = wait_for(&client, &started.job_id, goal, args.patience, context).await?;
+    let end = wait_for(&client, &started.job_id, goal, &limit, context).await?;
     context.out.show(&end, line)
 }
 

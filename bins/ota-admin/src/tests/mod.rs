@@ -95,7 +95,7 @@ async fn run_watched(
     watch: impl FnOnce(Seen),
 ) -> Run {
     let cli = Cli::read([&["ota-admin"], args].concat()).unwrap_or_else(|e| panic!("{e}"));
-    let pace = Pace { poll: Duration::from_millis(2), give_up: Duration::from_secs(20), limit: None };
+    let pace = Pace { poll: Duration::from_millis(2), give_up: Duration::from_secs(20) };
     let mut kept = None;
     let output = |format| {
         let (out, seen) = Output::captured(format);
@@ -104,13 +104,7 @@ async fn run_watched(
         out
     };
     let (mut out, outcome) = cmd::start(cli, environment, output, now, pace).await;
-    let exit = match outcome {
-        Ok(()) => 0,
-        Err(failure) => {
-            out.fail(&failure).unwrap();
-            failure.exit().number()
-        }
-    };
+    let exit = crate::end(&mut out, outcome);
     let seen = kept.unwrap();
     Run { exit, out: seen.results(), err: seen.messages() }
 }
