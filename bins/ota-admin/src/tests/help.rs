@@ -67,6 +67,39 @@ fn the_page_of_the_command_line_names_every_command_and_exit_code() {
     assert!(page.contains(codes), "docs/cli.md shows other exit codes");
 }
 
+/// Paths of the commands that have none below them.
+fn leaves(command: &clap::Command, path: &[&str], all: &mut Vec<String>) {
+    let mut below =
+        command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help").peekable();
+    if below.peek().is_none() {
+        all.push(path.join(" "));
+    }
+    for sub in below {
+        leaves(sub, &[path, &[sub.get_name()]].concat(), all);
+    }
+}
+
+#[test]
+fn the_page_says_of_every_command_what_programs_read_from_it() {
+    let page = include_str!("../../../../docs/cli.md");
+    let (_, table) = page.split_once("| with `-o jsonl` | lines | keys |\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let told: Vec<&str> = rows
+        .filter_map(|row| row.split('|').nth(1))
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .collect();
+    let mut all = Vec::new();
+    leaves(&Cli::command(), &[], &mut all);
+    assert!(all.len() > 50, "{all:?}");
+    let is_told = |leaf: &&String| {
+        told.iter().any(|command| {
+            command.strip_prefix(leaf.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+        })
+    };
+    let missing: Vec<&String> = all.iter().filter(|leaf| !is_told(leaf)).collect();
+    assert!(missing.is_empty(), "docs/cli.md does not say what {missing:?} print");
+}
+
 #[test]
 fn no_option_takes_a_pin_or_a_token_as_its_value() {
     fn check(command: &clap::Command) {

@@ -1,6 +1,6 @@
 //! Holding updates back, and what is told of windows, leases, forecasts and the speed limit.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -99,6 +99,37 @@ async fn a_renewal_that_is_lost_is_made_again_before_the_lease_runs_out() {
     assert_eq!(run.err.matches("may not be held back any more").count(), 1, "{}", run.err);
     assert!(run.err.contains("the store is busy") && run.err.contains("still held back"), "{}", run.err);
     assert_eq!(fake.tokens().len(), 4, "taken, renewed twice, given back: {:?}", fake.requests());
+}
+
+#[tokio::test]
+async fn a_command_goes_on_when_nobody_hears_that_its_lease_may_be_lost() {
+    let fake = Arc::new(Fake::start().await);
+    let busy = json!({"error": true, "code": "INTERNAL", "name": "INTERNAL", "message": "the store is busy"});
+    fake.on("POST safety/inhibitors", [Answer::Ok(lease(1)), Answer::Refusal(500, busy)])
+        .answers("DELETE safety/inhibitors", done());
+    let folder = tempfile::tempdir().unwrap();
+    let tried = folder.path().join("tried");
+    let script = format!(
+        "for _ in $(seq 3000); do [ ! -e '{}' ] || exit 7; sleep 0.02; done; exit 1",
+        tried.display()
+    );
+    let gateway = Arc::clone(&fake);
+    let watch = |seen: Seen| {
+        seen.messages.close();
+        tokio::spawn(async move {
+            // Taken, and renewed in vain twice: in between it was said.
+            while gateway.tokens().len() < 3 {
+                // tidy: waits for requests, which are written down and wake nobody
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            std::fs::write(tried, "").unwrap();
+        });
+    };
+    let environment = Environment { token: Some("s3cret".into()), ..Environment::default() };
+    let url = fake.url();
+    let args = ["--url", &url, "inhibit", "--ttl", "2", "--", "sh", "-c", &script];
+    let run = run_watched(&args, environment, NOW, watch).await;
+    assert_eq!(run.exit, 7);
 }
 
 #[tokio::test]

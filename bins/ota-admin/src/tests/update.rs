@@ -25,7 +25,7 @@ fn offer(versions: &[&str]) -> Value {
     json!({"available": !versions.is_empty(), "updates": versions.iter().map(update).collect::<Vec<_>>()})
 }
 
-async fn gateway(versions: &[&str], walk: impl IntoIterator<Item = Answer>) -> Fake {
+pub(super) async fn gateway(versions: &[&str], walk: impl IntoIterator<Item = Answer>) -> Fake {
     let fake = Fake::start().await;
     fake.on(
         "GET system/status",
@@ -127,6 +127,56 @@ async fn an_update_whose_installation_wants_a_pin_says_how_to_give_it_and_how_to
     assert_eq!(run.exit, 20, "{}", run.err);
     assert!(run.err.contains("ota-admin install OTA-JOB-8821X --reboot-after --wait"), "{}", run.err);
     assert!(run.err.contains("--pin-file"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn an_update_that_is_left_during_its_download_says_what_nobody_does_any_more() {
+    let fake = gateway(&["v5.0.5"], [Answer::Ok(progress_json("downloading", 30.0))]).await;
+    let url = fake.url();
+    let words =
+        ["--url", &url, "-o", "json", "update", "--yes", "--strategy", "immediate", "--wait-timeout", "1"];
+    let run = run(&words).await;
+    assert_eq!(run.exit, 124, "{}", run.err);
+    let document: Value = serde_json::from_str(run.err.lines().last().unwrap()).unwrap();
+    assert_eq!(document["job_id"], "OTA-JOB-8821X");
+    let next = document["suggested_actions"][0].as_str().unwrap();
+    let install = "ota-admin install OTA-JOB-8821X --reboot-after --wait --strategy immediate";
+    assert!(next.contains(install), "{next}");
+    assert!(!fake.requests().iter().any(|request| request.contains("updates/install")));
+}
+
+#[tokio::test]
+async fn an_installation_that_was_accepted_is_not_to_be_asked_for_again() {
+    let no = json!({"error": true, "code": "FORBIDDEN", "name": "FORBIDDEN", "message": "token revoked"});
+    let steps = [Answer::Ok(progress_json("downloaded", 100.0)), Answer::Refusal(403, no)];
+    let fake = gateway(&["v5.0.5"], steps).await;
+    let run = run(&["--url", &fake.url(), "update", "--yes"]).await;
+    assert_eq!(run.exit, 4, "{}", run.err);
+    assert!(!run.err.contains("ota-admin install"), "{}", run.err);
+}
+
+#[tokio::test]
+async fn a_gateway_that_stays_away_is_told_with_what_becomes_of_it_and_how_to_look() {
+    let steps = [("downloaded", 100.0), ("rebooting", 0.0)].map(|(s, p)| Answer::Ok(progress_json(s, p)));
+    let fake = gateway(&["v5.0.5"], steps.into_iter().chain([Answer::Off])).await;
+    let run = run(&["--url", &fake.url(), "update", "--yes", "--reboot-timeout", "1"]).await;
+    assert_eq!(run.exit, 3, "{}", run.err);
+    for told in ["the gateway stayed away for", "boot loader", "`ota-admin progress OTA-JOB-8821X`"] {
+        assert!(run.err.contains(told), "{told}: {}", run.err);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_holds_from_the_first_request_on() {
+    // It takes connections and never answers.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", silent.local_addr().unwrap());
+    for command in ["update --yes --wait-timeout 1", "progress OTA-JOB-8821X --wait --wait-timeout 1"] {
+        let words: Vec<&str> = ["--url", &url].into_iter().chain(command.split(' ')).collect();
+        let run = run(&words).await;
+        assert_eq!(run.exit, 124, "{command}: {}", run.err);
+        assert!(run.err.contains("not done after 1 s"), "{command}: {}", run.err);
+    }
 }
 
 #[tokio::test]
