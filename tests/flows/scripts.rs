@@ -70,7 +70,7 @@ sys.exit(0 if (ended, termios.tcgetattr(terminal)) == (-signal.SIGINT, before) e
 async fn admin(home: &Path, variables: &[(&str, &str)], words: &[&str]) -> Output {
     #[expect(clippy::disallowed_methods, reason = "what scripts run is run as they do")]
     let mut command = Command::new(binary("ota-admin"));
-    command.args(words).env_clear().env("HOME", home).envs(variables.iter().copied());
+    command.args(words).current_dir(home).env_clear().env("HOME", home).envs(variables.iter().copied());
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
@@ -239,51 +239,155 @@ fn ctrl_c_at_the_pin_ends_the_command_and_gives_the_terminal_back() {
     assert!(done.status.success(), "{}", said(&done));
 }
 
-/// A row of the table in docs/cli.md: the words of the command, whether it is one line, and the keys.
-fn promises() -> Vec<(String, bool, Vec<String>)> {
+#[test]
+fn a_verdict_stays_when_nobody_reads_it_and_what_is_printed_whole_may_be_left() {
+    let home = tempfile::tempdir().unwrap();
+    fs::write(home.path().join("image.bin"), [7; 4096]).unwrap();
+    fs::create_dir(home.path().join("keys")).unwrap();
+    for (command, code) in [("verify image.bin --keys keys", 16), ("completions bash", 0)] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        #[expect(clippy::disallowed_methods, reason = "what scripts run is run as they do")]
+        let mut admin = Command::new(binary("ota-admin"));
+        admin.args(command.split(' ')).current_dir(home.path()).env_clear().stdout(writer);
+        let ended = admin.output().unwrap();
+        assert_eq!(ended.status.code(), Some(code), "{command}: {}", said(&ended));
+    }
+}
+
+#[tokio::test]
+async fn a_command_line_that_cannot_be_read_is_a_failure_like_others() {
+    let home = tempfile::tempdir().unwrap();
+    for (variables, words) in
+        [(&[][..], &["-o", "json", "download"][..]), (&[("OTA_OUTPUT", "jsonl")], &["statuss"])]
+    {
+        let refused = admin(home.path(), variables, words).await;
+        let document: Value = serde_json::from_slice(&refused.stderr).unwrap();
+        assert_eq!((refused.status.code(), &document["exit_code"]), (Some(2), &Value::from(2)), "{document}");
+        assert!(refused.stdout.is_empty(), "{}", said(&refused));
+    }
+    let table = admin(home.path(), &[], &["download"]).await;
+    assert!(table.status.code() == Some(2) && said(&table).contains("Usage: ota-admin download"));
+}
+
+/// A row of the table in docs/cli.md: its commands, whether one line is printed, and the keys. Rows without a document are left out.
+fn promises() -> Vec<(Vec<String>, bool, Vec<String>)> {
     let page = fs::read_to_string(root().join("docs/cli.md")).unwrap();
     let (_, table) = page.split_once("| with `-o jsonl` | lines | keys |\n|---|---|---|\n").unwrap();
     let rows = table.lines().take_while(|line| line.starts_with('|'));
     let row = |line: &str| {
-        let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
-        let [command, lines, keys] = cells[..] else { panic!("{line}") };
-        let keys = keys.split(", ").map(|key| key.trim_matches('`').to_owned()).collect();
-        (command.trim_matches('`').to_owned(), lines == "one", keys)
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        let ["", commands, lines, keys, ""] = cells[..] else { panic!("{line}") };
+        let code = |cell: &str| cell.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        // Behind a semicolon stands what is there only sometimes.
+        let always = |cell: &str| cell.split(';').next().unwrap_or_default().to_owned();
+        let printed = !lines.starts_with("none");
+        printed.then(|| (code(commands), always(lines) == "one", code(&always(keys))))
     };
-    rows.map(row).collect()
+    rows.filter_map(row).collect()
+}
+
+/// Commands that this device is not brought into the state for: their answer is that of an operation.
+const AS_DOCUMENTED: [(&str, &str); 14] = [
+    ("download ID", "download"),
+    ("inhibitors --release ID", "release"),
+    ("install JOB", "install"),
+    ("pause", "pause"),
+    ("resume", "resume"),
+    ("confirm", "confirm"),
+    ("reject", "reject"),
+    ("rollback", "rollback"),
+    ("factory-reset", "factory_reset"),
+    ("override on", "switch_override"),
+    ("override off", "switch_override"),
+    ("pin set", "set_pin"),
+    ("upload deploy NAME", "deploy_upload"),
+    ("snapshot restore ID", "restore_snapshot"),
+];
+
+/// What cannot be done twice.
+const ONCE: [&str; 12] = [
+    "cancel",
+    "token create",
+    "token revoke",
+    "upload remove",
+    "audit export",
+    "report --file",
+    "debug-bundle",
+    "profile add",
+    "profile remove",
+    "keygen",
+    "sign",
+    "repo",
+];
+
+/// Fields of the answer of an operation.
+fn fields(document: &Value, operation: &str) -> Vec<String> {
+    let paths = document["paths"].as_object().unwrap().values();
+    let mut all = paths.flat_map(|path| path.as_object().unwrap().values());
+    let found = all.find(|found| found["operationId"] == operation).unwrap();
+    let mut answers = found["responses"].as_object().unwrap().iter();
+    let (_, answer) = answers.find(|(status, _)| status.starts_with('2')).unwrap();
+    let body = answer["content"]["application/json"].to_string();
+    let (_, schema) = body.split_once("#/components/schemas/").unwrap();
+    let schema = schema.split('"').next().unwrap();
+    document["components"]["schemas"][schema]["properties"].as_object().unwrap().keys().cloned().collect()
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn every_command_that_lists_or_follows_prints_the_json_lines_that_the_page_promises() {
+async fn every_command_prints_the_json_lines_that_the_page_promises() {
     let device = device(Offer::Small).await;
     let home = tempfile::tempdir().unwrap();
     crane(&device, home.path()).await;
-    let variables = [("OTA_PROFILE", "crane")];
-    let mut listed = Vec::new();
-    for (command, one, keys) in promises() {
-        listed.push(command.split(' ').next().unwrap().to_owned());
-        let job = device.newest().await.unwrap().map(|job| job.job_id).unwrap_or_default();
-        let command = command.replace("JOB", &job);
-        let words: Vec<&str> = ["-o", "jsonl"].into_iter().chain(command.split(' ')).collect();
-        let told = admin(home.path(), &variables, &words).await;
-        assert!(told.status.success(), "{command}: {}", said(&told));
-        let text = String::from_utf8(told.stdout.clone()).unwrap();
-        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert!(lines.len() == 1 || (!one && !lines.is_empty()), "{command}: {text}");
-        for key in &keys {
-            assert!(lines[lines.len() - 1].get(key).is_some(), "{command} has no {key}: {text}");
-        }
-        if one && !["cancel"].contains(&words[2]) {
-            let words: Vec<&str> = ["-o", "json"].into_iter().chain(command.split(' ')).collect();
-            let told = admin(home.path(), &variables, &words).await;
-            let document: Value = serde_json::from_slice(&told.stdout).unwrap();
-            let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
-            assert_eq!(names(&document), names(&lines[0]), "{command}");
-        }
+    let at = |name: &str| home.path().join(name);
+    for (from, to) in [
+        (&device.release.image, "rootfs.squashfs"),
+        (&device.release.image, "own.squashfs"),
+        (&device.release.signature(), "own.squashfs.p7s"),
+    ] {
+        fs::copy(from, at(to)).unwrap();
     }
-    for command in
-        ["check", "jobs", "audit", "watch", "update", "events", "top", "token", "upload", "snapshot"]
-    {
-        assert!(listed.iter().any(|listed| listed == command), "the page promises nothing of {command}");
+    fs::create_dir(at("trusted")).unwrap();
+    let variables = [("OTA_PROFILE", "crane"), ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")];
+    let openapi = fs::read_to_string(root().join("docs/api/openapi.json")).unwrap();
+    let openapi: Value = serde_json::from_str(&openapi).unwrap();
+    for (commands, one, keys) in promises() {
+        for command in commands {
+            if let Some((_, operation)) = AS_DOCUMENTED.iter().find(|(documented, _)| *documented == command)
+            {
+                let fields = fields(&openapi, operation);
+                let unknown: Vec<_> = keys.iter().filter(|key| !fields.contains(key)).collect();
+                assert!(unknown.is_empty() && !keys.is_empty(), "{command} has no {unknown:?}");
+                continue;
+            }
+            let job = device.newest().await.unwrap().map(|job| job.job_id).unwrap_or_default();
+            let filled = command.split(' ').map(|word| match word {
+                "JOB" => job.as_str(),
+                "OURS" => "crane",
+                "NEW" => "spare",
+                "URL" => device.api.url.as_str(),
+                word => word,
+            });
+            let typed: Vec<&str> = filled.collect();
+            let told = admin(home.path(), &variables, &[&["-o", "jsonl"], typed.as_slice()].concat()).await;
+            assert!(told.status.success(), "{command}: {}", said(&told));
+            if command.starts_with("keygen code-signing") {
+                fs::copy(at("ca/ca.pem"), at("trusted/ca.pem")).unwrap();
+            }
+            let text = String::from_utf8(told.stdout.clone()).unwrap();
+            let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+            assert!(lines.len() == 1 || (!one && !lines.is_empty()), "{command}: {text}");
+            assert!(!keys.is_empty(), "{command}");
+            for key in &keys {
+                assert!(lines[lines.len() - 1].get(key).is_some(), "{command} has no {key}: {text}");
+            }
+            if one && !ONCE.iter().any(|once| command.starts_with(once)) {
+                let told =
+                    admin(home.path(), &variables, &[&["-o", "json"], typed.as_slice()].concat()).await;
+                let document: Value = serde_json::from_slice(&told.stdout).unwrap();
+                let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+                assert_eq!(names(&document), names(&lines[0]), "{command}");
+            }
+        }
     }
 }
