@@ -243,6 +243,7 @@ impl Failure {
             | Self::Command { .. }
             | Self::Closed
             | Self::Output(_)
+            | Self::Killed { .. }
             | Self::Local(_) => None,
         }
     }
