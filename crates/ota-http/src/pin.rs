@@ -186,18 +186,23 @@ impl PinGate {
 
     /// For `/metrics`.
     pub(crate) async fn figures(&self) -> Result<PinFigures, Refusal> {
-        let tries = self.read::<PinTries>(TRIES).await?.unwrap_or_default();
-        let now = self.clock.monotonic();
         // Without waiting: a comparison may be under way.
-        let ended = self.lock.try_lock().is_ok_and(|lock| lock.is_some_and(|(_, until)| until <= now));
-        let failures = self.failures.load(Ordering::Relaxed);
-        Ok(PinFigures { failures, locked: tries.locked_until.is_some() && !ended })
+        let lock = self.lock.try_lock();
+        let tries = self.read::<PinTries>(TRIES).await?.unwrap_or_default();
+        let locked = match lock {
+            // Whoever looks first after a restart sets the lock running that was left, so that it ends also where nobody tries.
+            Ok(mut lock) => self.locked_for(&mut lock, &tries).is_some(),
+            Err(_) => tries.locked_until.is_some(),
+        };
+        Ok(PinFigures { failures: self.failures.load(Ordering::Relaxed), locked })
     }
 
     async fn compare(&self, pin: Option<&str>) -> Result<(), Refusal> {
         let mut lock = self.lock.lock().await;
         let tries = self.read::<PinTries>(TRIES).await?.unwrap_or_default();
-        self.refuse_while_locked(&mut lock, &tries)?;
+        if let Some(retry_after) = self.locked_for(&mut lock, &tries) {
+            return Err(Transport::TooManyRequests { what: "too many wrong PINs", retry_after }.into());
+        }
         let (Some(pin), Some(hash)) = (pin, self.read::<String>(HASH).await?) else {
             return Err(OtaError::InvalidPin { attempts_left: self.left(&tries) }.into());
         };
@@ -228,15 +233,12 @@ impl PinGate {
         if tries.locked_until.is_some() { 1 } else { self.policy.attempts_left(tries) }
     }
 
-    fn refuse_while_locked(
-        &self,
-        lock: &mut Option<(u32, Duration)>,
-        tries: &PinTries,
-    ) -> Result<(), Refusal> {
+    /// How long it is locked from now on. A lock that is not running yet begins now.
+    fn locked_for(&self, lock: &mut Option<(u32, Duration)>, tries: &PinTries) -> Option<Duration> {
         if tries.locked_until.is_none() {
             // Also when somebody unlocked it on the device.
             *lock = None;
-            return Ok(());
+            return None;
         }
         let now = self.clock.monotonic();
         let until = match *lock {
@@ -244,11 +246,7 @@ impl PinGate {
             _ => now + self.policy.lock_length(tries.locks),
         };
         *lock = Some((tries.locks, until));
-        if now < until {
-            let retry_after = until.saturating_sub(now);
-            return Err(Transport::TooManyRequests { what: "too many wrong PINs", retry_after }.into());
-        }
-        Ok(())
+        until.checked_sub(now).filter(|left| !left.is_zero())
     }
 
     async fn read<T: serde::de::DeserializeOwned + Send + 'static>(
@@ -310,6 +308,10 @@ mod tests {
         }
     }
 
+    async fn locked(gate: &PinGate) -> bool {
+        gate.figures().await.unwrap().locked
+    }
+
     #[tokio::test]
     async fn five_wrong_pins_lock_and_neither_restart_nor_clock_unlocks() {
         let device = Device::with_pin("4711");
@@ -329,6 +331,27 @@ mod tests {
         device.clock.advance(Duration::from_secs(600));
         assert_eq!(answer(&restarted, Some("4711")).await, "ok");
         assert_eq!(answer(&restarted, Some("0000")).await, "4 left");
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_a_restart_left_is_over_in_the_figures_when_it_is_and_the_gate_refuses_until_then() {
+        let device = Device::with_pin("4711");
+        let gate = device.gate();
+        for _ in 0..5 {
+            answer(&gate, Some("0000")).await;
+        }
+        assert!(locked(&gate).await);
+        device.clock.advance(Duration::from_secs(200));
+        let restarted = device.gate();
+        assert!(locked(&restarted).await);
+        device.clock.advance(Duration::from_secs(299));
+        assert!(locked(&restarted).await);
+        assert_eq!(answer(&restarted, Some("4711")).await, "locked 1", "in full, whoever looked meanwhile");
+        device.clock.advance(Duration::from_secs(1));
+        assert!(!locked(&restarted).await);
+        assert_eq!(answer(&restarted, Some("0000")).await, "0 left", "one try, and the next lock");
+        assert!(locked(&restarted).await);
+        assert_eq!(answer(&restarted, Some("4711")).await, "locked 600");
     }
 
     #[tokio::test]
