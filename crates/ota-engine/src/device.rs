@@ -8,8 +8,13 @@ use std::{
     thread,
 };
 
-/// A piece of blocking work.
-type Work = Box<dyn FnOnce() + Send>;
+use tracing::Span;
+
+/// A piece of blocking work, and the span of who asked for it.
+struct Work {
+    span: Span,
+    piece: Box<dyn FnOnce() + Send>,
+}
 
 /// The device thread. Dropping the last handle ends it after the work that was asked for.
 #[derive(Clone)]
@@ -25,7 +30,8 @@ impl Device {
     pub(crate) fn start() -> std::io::Result<Self> {
         let (queue, work) = mpsc::channel::<Work>();
         thread::Builder::new().name("device".into()).spawn(move || {
-            for piece in work {
+            for Work { span, piece } in work {
+                let _in_span = span.entered();
                 // A panic in an adapter must not take the thread along: the job then waits for a restart, visibly.
                 if std::panic::catch_unwind(std::panic::AssertUnwindSafe(piece)).is_err() {
                     tracing::error!(
@@ -37,10 +43,10 @@ impl Device {
         Ok(Self { queue: Arc::new(queue) })
     }
 
-    /// Asks for `work` after all that was asked for before.
+    /// Asks for `work`, inside of the caller's span, after all that was asked for before.
     pub(crate) fn run(&self, work: impl FnOnce() + Send + 'static) {
         // The thread ends only with the last sender, so it is there.
-        let _ = self.queue.send(Box::new(work));
+        let _ = self.queue.send(Work { span: Span::current(), piece: Box::new(work) });
     }
 
     /// The result of `work`, once its turn came; `None` when it panicked.

@@ -18,6 +18,7 @@ use ota_core::{
     safety::{SafetyStep, Severity},
 };
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use crate::{
     brake::Brake,
@@ -108,6 +109,11 @@ impl Runner {
         Report { epoch: self.epoch, outbox: self.outbox.clone() }
     }
 
+    /// The async work of the active job, in the span of what caused it.
+    fn begin(&mut self, work: impl Future<Output = ()> + Send + 'static) {
+        self.task = Some(tokio::spawn(work.in_current_span()).abort_handle());
+    }
+
     fn start_fetch(&mut self, job: &Job) {
         let report = self.launch();
         let shared = Arc::clone(&self.shared);
@@ -122,9 +128,13 @@ impl Runner {
             priority: job.priority,
         };
         let known = self.source;
-        let task = tokio::spawn(async move {
-            let observer =
-                FetchReport { shared: Arc::clone(&shared), report: report.clone(), told: Mutex::new(have) };
+        let work = async move {
+            let observer = FetchReport {
+                shared: Arc::clone(&shared),
+                report: report.clone(),
+                told: Mutex::new(have),
+                arrived: Mutex::default(),
+            };
             let outcome = match source_of(&shared, &order, known).await {
                 Ok(source) => source.fetch(&order, &observer).await,
                 Err(error) => Err(error),
@@ -136,8 +146,8 @@ impl Runner {
                     Input::FetchFailed(failure(&error))
                 }
             });
-        });
-        self.task = Some(task.abort_handle());
+        };
+        self.begin(work);
     }
 
     /// Long blocking work with progress.
@@ -156,10 +166,14 @@ impl Runner {
         self.tell_progress();
         self.device.run(move || {
             let now = || shared.ports.clock.monotonic();
-            let (began, mut stood_still) = (now(), Duration::ZERO);
+            let (began, mut stood_still, mut written) = (now(), Duration::ZERO, ByteCount::ZERO);
             let mut observer = |progress| {
                 match progress {
-                    WriteProgress::Written(bytes) => shared.live.at(operation, bytes),
+                    WriteProgress::Written(bytes) => {
+                        shared.moved.written(bytes.saturating_sub(written));
+                        written = bytes;
+                        shared.live.at(operation, bytes);
+                    }
                     WriteProgress::ReadBack(bytes) => shared.live.at(Operation::ReadingBack, bytes),
                 }
                 let asked = now();
@@ -182,7 +196,7 @@ impl Runner {
         let (shared, known) = (Arc::clone(&self.shared), job.clone());
         let work = blocking(move || Ok(shared.expected_work(&known))).await.unwrap_or(Duration::MAX);
         let work = if starts { work } else { Duration::ZERO };
-        tracing::info!(job = %job.id, ?work, "waits for an update window");
+        tracing::info!(?work, "waits for an update window");
         self.awaiting_window = Some(work);
         if !starts {
             self.tell_status(job);
@@ -209,22 +223,22 @@ impl Runner {
     fn go_back_again(&mut self, job: &Job) {
         let pause = GO_BACK_AGAIN * 2_u32.pow(self.undo_tries.min(6));
         self.undo_tries += 1;
-        tracing::error!(job = %job.id, ?pause, "the switch could not be undone; trying again");
+        tracing::error!(?pause, "the switch could not be undone; trying again");
         let report = self.launch();
         let (shared, device, job) = (Arc::clone(&self.shared), self.device.clone(), job.clone());
-        let task = tokio::spawn(async move {
+        let work = async move {
             tokio::time::sleep(pause).await;
             let outcome = device.ask(move || go_back(&shared, &job)).await;
             report.send(outcome.unwrap_or_else(|| Input::GoBackFailed(lost_work())));
-        });
-        self.task = Some(task.abort_handle());
+        };
+        self.begin(work);
     }
 
     /// Announces the reboot, waits, and asks safety right before the restart itself.
     fn reboot(&mut self, job: &Job, reason: RebootReason) {
         let report = self.launch();
         let (shared, device, job) = (Arc::clone(&self.shared), self.device.clone(), job.clone());
-        let task = tokio::spawn(async move {
+        let work = async move {
             let held = || reboot_held(&shared, &job);
             if let Some(held) = held() {
                 return report.send(held);
@@ -240,8 +254,8 @@ impl Runner {
             }
             let outcome = device.ask(move || restart(&shared, reason, &job)).await;
             report.send(outcome.unwrap_or_else(|| Input::RebootFailed(lost_work())));
-        });
-        self.task = Some(task.abort_handle());
+        };
+        self.begin(work);
     }
 
     fn check_health(&mut self, job: &Job) {
@@ -249,7 +263,7 @@ impl Runner {
         self.brake = Arc::default();
         let brake = Arc::clone(&self.brake);
         let (shared, device, job) = (Arc::clone(&self.shared), self.device.clone(), job.clone());
-        let task = tokio::spawn(async move {
+        let work = async move {
             let own = Arc::clone(&shared);
             let digest = device.ask(move || own_digest(&own, &job, &brake)).await;
             let outcome = match digest {
@@ -260,8 +274,8 @@ impl Runner {
                 }
             };
             report.send(outcome.map_or_else(Input::HealthFailed, |()| Input::HealthPassed));
-        });
-        self.task = Some(task.abort_handle());
+        };
+        self.begin(work);
     }
 
     /// Book-keeping that must not stop a job: a failure is logged, the record of the job is what counts.
@@ -269,7 +283,7 @@ impl Runner {
         let (shared, job) = (Arc::clone(&self.shared), job.clone());
         let done = self.device.ask(move || {
             work(&shared, &job).inspect_err(|error| {
-                tracing::error!(job = %job.id, error = error.chain(), "book-keeping failed");
+                tracing::error!(error = error.chain(), "book-keeping failed");
             })
         });
         let _ = done.await;
@@ -332,6 +346,8 @@ struct FetchReport {
     shared: Arc<Shared>,
     report: Report,
     told: Mutex<ByteCount>,
+    /// What has arrived, since that is told.
+    arrived: Mutex<Option<ByteCount>>,
 }
 
 impl FetchObserver for FetchReport {
@@ -344,6 +360,11 @@ impl FetchObserver for FetchReport {
     }
 
     fn arrived(&self, have: ByteCount) {
+        let mut arrived = self.arrived.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // What an earlier fetch left was counted by that.
+        if let Some(before) = arrived.replace(have) {
+            self.shared.moved.downloaded(have.saturating_sub(before));
+        }
         self.shared.live.at(Operation::Downloading, have);
     }
 }

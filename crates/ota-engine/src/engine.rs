@@ -24,6 +24,7 @@ use crate::{
     PendingReset, RollbackRequest, Subscription, SystemView, UserData,
     live::Live,
     runner::{Create, Message, Request, Runner, blocking},
+    totals::{Moved, Totals},
     vouch::{unchecked, unsigned},
 };
 
@@ -112,6 +113,7 @@ pub(crate) struct Shared {
     pub(crate) config: EngineConfig,
     pub(crate) bus: Arc<Bus>,
     pub(crate) live: Live,
+    pub(crate) moved: Moved,
     pub(crate) active: watch::Sender<Option<Job>>,
     pub(crate) releases: Mutex<Vec<(Release, usize)>>,
     /// One uploaded image is verified at a time.
@@ -169,6 +171,7 @@ impl Engine {
             config,
             bus,
             live: Live::default(),
+            moved: Moved::default(),
             active: watch::Sender::new(None),
             releases: Mutex::default(),
             examining: Arc::new(Semaphore::new(1)),
@@ -422,6 +425,14 @@ impl Engine {
         self.blocking(Shared::view).await?
     }
 
+    /// Sums for those who watch.
+    ///
+    /// # Errors
+    /// `Internal` when the store cannot be read.
+    pub async fn totals(&self) -> Result<Totals, EngineError> {
+        Ok(self.blocking(Shared::totals).await??)
+    }
+
     /// Every constraint as it stands.
     #[must_use]
     pub fn safety(&self) -> SafetyReport {
@@ -487,7 +498,7 @@ impl Engine {
     pub(crate) async fn request(&self, request: Request, by: &Actor) -> Result<Job, EngineError> {
         let (tell, told) = oneshot::channel();
         tracing::info!(actor = by.name, request = request.name(), "request");
-        self.send(Message::Request(request, by.request_id.clone(), tell))?;
+        self.send(Message::Request(request, by.request_id.clone(), tracing::Span::current(), tell))?;
         told.await.map_err(|_| Self::stopped())?
     }
 

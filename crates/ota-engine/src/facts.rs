@@ -116,7 +116,7 @@ impl Shared {
         self.ports.facts.set_slot(slot, &record)
     }
 
-    /// What the gateway did by itself. An audit that cannot be written stops no job that is under way; sensitive requests are refused
+    /// What the gateway did by itself, or for the request that last had its job go on. An audit that cannot be written stops no job that is under way; sensitive requests are refused
     /// meanwhile.
     pub(crate) fn audit_own(
         &self,
@@ -132,7 +132,7 @@ impl Shared {
             address: None,
             action: action.into(),
             outcome,
-            request_id: None,
+            request_id: job.and_then(|job| job.request_id.clone()),
             job: job.map(|job| job.id.clone()),
             reason,
         };

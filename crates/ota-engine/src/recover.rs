@@ -12,11 +12,12 @@ use ota_core::{
     release::{ImageKind, Release},
 };
 use tokio::sync::mpsc;
+use tracing::Instrument as _;
 
 use crate::{
     EngineError,
     engine::Shared,
-    runner::{Message, Runner, blocking},
+    runner::{Message, Runner, blocking, span_of},
 };
 
 impl Runner {
@@ -40,7 +41,9 @@ impl Runner {
         };
         let situation = situation(&job, &world);
         let new_boot = job.boot_id != runner.shared.ports.boot.boot_id();
-        tracing::info!(job = %job.id, state = job.state.name(), ?situation, new_boot, "job found after a start");
+        span_of(&job).in_scope(|| {
+            tracing::info!(state = job.state.name(), ?situation, new_boot, "job found after a start");
+        });
         if new_boot && situation == Situation::OnNewTrial && job.state == JobState::Rebooting {
             runner.rebooted_at = Some(job.updated);
         }
@@ -59,12 +62,13 @@ impl Runner {
         let (job, world) = blocking(move || Ok((shared.ports.journal.active()?, world(&shared)))).await?;
         let Some(job) = job else { return Ok(self) };
         let situation = situation(&job, &world);
-        tracing::error!(
-            job = %job.id,
-            state = job.state.name(),
-            ?situation,
-            "job found, and nothing can be recorded: it waits for the next start"
-        );
+        span_of(&job).in_scope(|| {
+            tracing::error!(
+                state = job.state.name(),
+                ?situation,
+                "job found, and nothing can be recorded: it waits for the next start"
+            );
+        });
         let undoing = matches!(job.state, JobState::Undoing { .. });
         let elsewhere =
             matches!(situation, Situation::Lost | Situation::OnNewTrial | Situation::OnNewConfirmed);
@@ -87,11 +91,17 @@ impl Runner {
         });
         match unnoted.await {
             Ok(Some(job)) => {
-                tracing::info!(job = %job.id, state = job.state.name(), "its end was not noted before the cut; noting it");
-                for effect in after_end(&job) {
-                    self.perform(effect, &job).await;
-                }
-                self.note_end(&job).await;
+                let noting = async {
+                    tracing::info!(
+                        state = job.state.name(),
+                        "its end was not noted before the cut; noting it"
+                    );
+                    for effect in after_end(&job) {
+                        self.perform(effect, &job).await;
+                    }
+                    self.note_end(&job).await;
+                };
+                noting.instrument(span_of(&job)).await;
             }
             Ok(None) => {}
             Err(error) => tracing::error!(?error, "the last job cannot be looked at"),

@@ -18,6 +18,7 @@ use tokio::{
     task::AbortHandle,
     time::MissedTickBehavior,
 };
+use tracing::{Instrument as _, Span};
 
 use crate::{
     EngineError, InstallRequest, JobRef, LiveProgress,
@@ -37,8 +38,8 @@ const RETRY: Duration = Duration::from_secs(1);
 
 /// What reaches the runner.
 pub(crate) enum Message {
-    /// Somebody asks for something, with the id of the request.
-    Request(Request, Option<String>, oneshot::Sender<Result<Job, EngineError>>),
+    /// Somebody asks for something, with the id of the request, in whose span it is decided.
+    Request(Request, Option<String>, Span, oneshot::Sender<Result<Job, EngineError>>),
     /// An effect had this outcome. `epoch` is the number of the launch it belongs to.
     Outcome { epoch: u64, input: Input },
     /// Somebody wants to be alone.
@@ -157,8 +158,8 @@ impl Runner {
             let before = self.standing();
             tokio::select! {
                 message = inbox.recv() => match message {
-                    Some(Message::Request(request, id, reply)) => {
-                        let answer = self.request(request, id).await;
+                    Some(Message::Request(request, id, span, reply)) => {
+                        let answer = self.request(request, id).instrument(span).await;
                         let _ = reply.send(answer);
                     }
                     Some(Message::Claim(who, reply)) => {
@@ -361,8 +362,10 @@ impl Runner {
 
     /// Tells the active job what nobody waits for an answer to. `false`: it could not be recorded, and has to be told again.
     pub(crate) async fn take(&mut self, input: Input) -> bool {
-        let name = input.name();
-        match self.feed(input).await {
+        let (name, span) = (input.name(), self.span());
+        let fed = self.feed(input).await;
+        let _in_span = span.entered();
+        match fed {
             Ok(_) => self.unrecorded = false,
             Err(FeedError::Refused(refused)) => tracing::warn!(%refused, "not taken"),
             Err(FeedError::Record(error)) => {
@@ -382,12 +385,20 @@ impl Runner {
         true
     }
 
-    /// Tells the active job `input`: decides, makes durable, performs.
+    /// Tells the active job `input`: decides, makes durable, performs. All of it, and the work that it begins, in the span of the job.
     pub(crate) async fn feed(&mut self, input: Input) -> Result<Job, FeedError> {
-        if let Some(arrived) = self.arrived_before(&input) {
-            self.advance(arrived).await?;
-        }
-        self.advance(input).await
+        let span = self.span();
+        let fed = async {
+            if let Some(arrived) = self.arrived_before(&input) {
+                self.advance(arrived).await?;
+            }
+            self.advance(input).await
+        };
+        fed.instrument(span).await
+    }
+
+    fn span(&self) -> Span {
+        self.active.as_ref().map_or_else(Span::none, span_of)
     }
 
     /// A download that is stopped keeps everything that has arrived; its record is to say that, not the last checkpoint.
@@ -412,7 +423,7 @@ impl Runner {
         }
         let changed = job.state.name() != next.state.name();
         if changed {
-            tracing::info!(job = %next.id, from = job.state.name(), to = next.state.name(), "job state");
+            tracing::info!(from = job.state.name(), to = next.state.name(), "job state");
         }
         if next.state.is_end() {
             self.end(&next, effects).await;
@@ -438,6 +449,7 @@ impl Runner {
             self.perform(effect, job).await;
         }
         self.note_end(job).await;
+        self.note(job, Shared::count_end).await;
         self.active = None;
         self.shared.active.send_replace(None);
         self.tell_status(job);
@@ -502,11 +514,16 @@ fn progress(job: &Job, live: LiveProgress, last: bool) -> Progress {
     }
 }
 
+/// What every line that is logged of a job carries, at any level: the job, and the request that last had it go on.
+pub(crate) fn span_of(job: &Job) -> Span {
+    tracing::error_span!("job", job = %job.id, request_id = job.request_id)
+}
+
 /// Blocking work with the engine's errors, inside of the caller's span. It runs to its end also when nobody waits for it any more.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
 ) -> Result<T, EngineError> {
-    let span = tracing::Span::current();
+    let span = Span::current();
     let work = move || span.in_scope(work);
     tokio::task::spawn_blocking(work).await.map_err(|e| EngineError::Internal { log: e.to_string() })?
 }

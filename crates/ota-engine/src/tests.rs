@@ -4,6 +4,7 @@ mod auto;
 mod floor;
 mod records;
 mod safety;
+mod totals;
 mod trust;
 mod user_data;
 
@@ -685,6 +686,11 @@ async fn a_job_names_the_request_that_made_it_and_then_the_one_that_had_it_insta
     gateway.engine().install(&by("req_3"), install()).await.unwrap();
     let failed = gateway.until(&job, JobStatus::Failed).await;
     assert_eq!(failed.request_id.as_deref(), Some("req_3"));
+    let records = ota_core::ports::AuditLog::records(&*gateway.journal, 0, 100).unwrap();
+    for (action, request) in [("job.downloaded", "req_1"), ("job.failed", "req_3")] {
+        let entry = records.iter().map(|record| &record.entry).find(|entry| entry.action == action).unwrap();
+        assert_eq!(entry.request_id.as_deref(), Some(request), "{entry:?}");
+    }
 }
 
 #[tokio::test]

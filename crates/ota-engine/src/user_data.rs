@@ -17,6 +17,7 @@ use ota_core::{
     safety::SafetyStep,
 };
 use tokio::sync::oneshot;
+use tracing::Instrument as _;
 
 use crate::{
     Actor, Engine, EngineError,
@@ -187,7 +188,7 @@ impl Shared {
         self.show_reset(Some(order), SCHEDULED.into());
         announce(&self, "factory_reset_scheduled", "Factory reset scheduled for next boot".into(), None);
         if self.ports.user_data.reboot_for_reset {
-            tokio::runtime::Handle::current().spawn(reboot_to_reset(self));
+            tokio::runtime::Handle::current().spawn(reboot_to_reset(self).in_current_span());
         }
         Ok(backup)
     }
@@ -296,9 +297,7 @@ async fn reboot_to_reset(shared: Arc<Shared>) {
             blocks = count_down(&shared, countdown, held).await;
         }
         let asked = Arc::clone(&shared);
-        if blocks.is_none()
-            && matches!(tokio::task::spawn_blocking(move || asked.restart_to_reset()).await, Ok(true))
-        {
+        if blocks.is_none() && matches!(blocking(move || Ok(asked.restart_to_reset())).await, Ok(true)) {
             return;
         }
         if let Some(blocks) = blocks.filter(|_| !told) {

@@ -107,6 +107,7 @@ impl ScriptedSource {
     async fn run(&self, order: &FetchOrder, observer: &dyn FetchObserver) -> Result<StagedImage, PortError> {
         let ((image, signatures), mut step) = self.begin(order)?;
         let mut have = self.state.with(|state| state.partial.get(&order.name).copied().unwrap_or(0));
+        observer.arrived(ByteCount(have as u64));
         loop {
             match &step {
                 FetchScript::FailAt(at, kind) if have as u64 >= *at => return Err(kind.clone().into()),

@@ -26,7 +26,7 @@ pub trait FetchObserver: Send + Sync {
     /// `have` of the image's bytes are durable in staging.
     fn durable(&self, have: ByteCount);
 
-    /// `have` of the image's bytes have arrived.
+    /// `have` of the image's bytes have arrived. First with what was there already.
     fn arrived(&self, have: ByteCount);
 }
 
