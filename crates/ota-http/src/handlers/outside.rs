@@ -17,6 +17,7 @@ use crate::{
     assets::Asset,
     extract::Answer,
     guard::{Access, Rule},
+    metrics::Format,
     router::{Routes, openapi},
     status::{Refusal, Transport},
 };
@@ -71,11 +72,13 @@ async fn readyz(State(app): State<App>) -> Result<Answer<Probe>, Refusal> {
     Err(Transport::Unavailable { reason: "not_ready", what: "the gateway is not ready".into() }.into())
 }
 
-/// Numbers for Prometheus.
-#[utoipa::path(get, path = "/metrics", tag = "outside", responses((status = 200, content_type = "text/plain", body = String)))]
-async fn metrics(State(app): State<App>) -> Response {
-    let body = crate::metrics::render(&app).await;
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], body).into_response()
+/// Numbers for Prometheus; as OpenMetrics for who accepts that by name.
+#[utoipa::path(get, path = "/metrics", tag = "outside", responses((status = 200, content(
+    (String = "text/plain"), (String = "application/openmetrics-text")))))]
+async fn metrics(State(app): State<App>, headers: HeaderMap) -> Response {
+    let format = Format::accepted(&headers);
+    let body = crate::metrics::render(&app, format).await;
+    ([(header::CONTENT_TYPE, format.media_type())], body).into_response()
 }
 
 /// This document.

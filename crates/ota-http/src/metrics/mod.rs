@@ -2,6 +2,7 @@
 //!
 //! Everything but the counters is asked for at the moment of the request: there is no second copy that could be stale.
 
+mod format;
 mod text;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,9 +13,10 @@ use ota_core::{
     ports::JobPage,
     safety::{ConstraintState, SafetyReport},
 };
-use ota_engine::{JobView, SystemView};
+use ota_engine::{JobView, SystemView, Totals};
 
 use crate::{app::App, bundle::ProcessFigures, pin::PinFigures};
+pub(crate) use format::Format;
 use text::Text;
 
 /// Jobs of the history that are counted by state.
@@ -44,6 +46,7 @@ struct Figures {
     view: Option<SystemView>,
     jobs: Option<JobPage>,
     active: Option<JobView>,
+    totals: Option<Totals>,
     safety: SafetyReport,
     audit: Option<u64>,
     pin: Option<PinFigures>,
@@ -51,23 +54,27 @@ struct Figures {
     events: u64,
 }
 
-/// Prometheus text format 0.0.4.
-pub(crate) async fn render(app: &App) -> String {
+/// All of it.
+pub(crate) async fn render(app: &App, format: Format) -> String {
     let diagnostics = std::sync::Arc::clone(&app.diagnostics);
     let figures = Figures {
         view: app.engine.status().await.ok(),
         jobs: app.engine.jobs(0, JOBS).await.ok(),
         active: app.engine.progress(None).await.ok(),
+        totals: app.engine.totals().await.ok(),
         safety: app.engine.safety(),
         audit: app.auditor.newest().await.ok(),
         pin: app.pin.figures().await.ok(),
         process: crate::app::blocking(move || diagnostics.process()).await.ok().flatten(),
         events: app.engine.bus().newest(),
     };
-    let mut text = Text::default();
+    let mut text = Text::new(format);
     server(&mut text, &app.metrics, &figures);
     gateway(&mut text, app, &figures);
     jobs(&mut text, &figures);
+    if let Some(sums) = &figures.totals {
+        totals(&mut text, sums);
+    }
     safety(&mut text, &figures.safety);
     if let Some(process) = &figures.process {
         process_figures(&mut text, process);
@@ -168,6 +175,27 @@ fn last_job(text: &mut Text, job: Option<&Job>) {
     job.into_iter().for_each(|job| end.sample(&[("state", state)], job.updated.as_secs()));
     let size = job.and_then(|job| job.image.as_ref()).map(|image| image.size.get());
     text.gauge_if("ota_last_job_image_bytes", "Length of the last ended job's image.", size);
+}
+
+fn totals(text: &mut Text, totals: &Totals) {
+    let (downloaded, written) = (totals.downloaded.get(), totals.written.get());
+    text.counter(
+        "ota_downloaded_bytes_total",
+        "Bytes of images that arrived from update servers.",
+        downloaded,
+    );
+    text.counter("ota_written_bytes_total", "Bytes of images that were written to slots.", written);
+    let mut ended = text.counters("ota_jobs_ended_total", "Jobs that ended.");
+    for (state, sum) in &totals.ended {
+        ended.sample(&[("state", state.as_str())], sum.jobs);
+    }
+    let mut took = text.counters(
+        "ota_job_duration_seconds_total",
+        "What the jobs that ended took together, each from the request to its end.",
+    );
+    for (state, sum) in &totals.ended {
+        took.sample(&[("state", state.as_str())], sum.took.as_secs_f64());
+    }
 }
 
 fn safety(text: &mut Text, report: &SafetyReport) {

@@ -1,10 +1,14 @@
-//! Prometheus' text format: each family once, with what it is before its samples.
+//! The text: each family once, with what it is before its samples.
 
 use std::fmt::{Display, Write as _};
 
+use super::Format;
+
 /// The text so far.
-#[derive(Default)]
-pub(super) struct Text(String);
+pub(super) struct Text {
+    out: String,
+    format: Format,
+}
 
 /// One family, which takes its samples.
 pub(super) struct Family<'a> {
@@ -13,6 +17,10 @@ pub(super) struct Family<'a> {
 }
 
 impl Text {
+    pub(super) const fn new(format: Format) -> Self {
+        Self { out: String::new(), format }
+    }
+
     pub(super) fn gauge(&mut self, name: &'static str, help: &str, value: impl Display) {
         self.gauges(name, help).sample(&[], value);
     }
@@ -37,12 +45,20 @@ impl Text {
     }
 
     fn family(&mut self, name: &'static str, kind: &str, help: &str) -> Family<'_> {
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-        Family { out: &mut self.0, name }
+        // There it is the sample of a counter that ends in `_total`, not the family.
+        let family = match self.format {
+            Format::Open if kind == "counter" => name.strip_suffix("_total").unwrap_or(name),
+            _ => name,
+        };
+        let _ = writeln!(self.out, "# HELP {family} {help}\n# TYPE {family} {kind}");
+        Family { out: &mut self.out, name }
     }
 
-    pub(super) fn done(self) -> String {
-        self.0
+    pub(super) fn done(mut self) -> String {
+        if self.format == Format::Open {
+            self.out.push_str("# EOF\n");
+        }
+        self.out
     }
 }
 
@@ -68,11 +84,28 @@ mod tests {
 
     #[test]
     fn a_label_may_hold_any_text() {
-        let mut text = Text::default();
+        let mut text = Text::new(Format::Plain);
         text.gauges("ota_x", "A help.").sample(&[("a", "q\"\\\n"), ("b", "")], 1.5);
         assert_eq!(
             text.done(),
             "# HELP ota_x A help.\n# TYPE ota_x gauge\nota_x{a=\"q\\\"\\\\\\n\",b=\"\"} 1.5\n"
+        );
+    }
+
+    #[test]
+    fn the_samples_of_a_counter_have_one_name_in_both_formats() {
+        let written = |format| {
+            let mut text = Text::new(format);
+            text.counter("ota_x_total", "A help.", 7);
+            text.done()
+        };
+        assert_eq!(
+            written(Format::Plain),
+            "# HELP ota_x_total A help.\n# TYPE ota_x_total counter\nota_x_total 7\n"
+        );
+        assert_eq!(
+            written(Format::Open),
+            "# HELP ota_x A help.\n# TYPE ota_x counter\nota_x_total 7\n# EOF\n"
         );
     }
 }
