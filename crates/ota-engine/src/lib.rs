@@ -37,7 +37,7 @@ pub use engine::{Engine, EngineConfig, GatewayIdentity, Ports, SecurityFloor};
 pub use error::EngineError;
 pub use examine::ExamineRequest;
 pub use explain::{ExplainRequest, Explanation, WindowView};
-pub use totals::{Ended, Totals};
+pub use totals::Totals;
 pub use user_data::{PendingReset, UserData};
 pub use view::{JobView, LiveProgress, SlotView, SystemView};
 

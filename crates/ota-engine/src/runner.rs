@@ -449,7 +449,6 @@ impl Runner {
             self.perform(effect, job).await;
         }
         self.note_end(job).await;
-        self.note(job, Shared::count_end).await;
         self.active = None;
         self.shared.active.send_replace(None);
         self.tell_status(job);

@@ -6,11 +6,11 @@ use ota_core::{
     JobId,
     error::PortError,
     job::Job,
-    ports::{JobJournal, JobPage},
+    ports::{EndedJobs, JobJournal, JobPage},
 };
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::{SqliteStore, StoreError};
+use crate::{SqliteStore, StoreError, ended};
 
 impl JobJournal for SqliteStore {
     fn ready(&self) -> Result<(), PortError> {
@@ -61,6 +61,10 @@ impl JobJournal for SqliteStore {
             }
         });
         Ok(JobPage { jobs: jobs.collect(), total })
+    }
+
+    fn ended(&self) -> Result<Vec<EndedJobs>, PortError> {
+        self.read(ended::ended)
     }
 
     fn reserve_events(&self, count: u64) -> Result<u64, PortError> {

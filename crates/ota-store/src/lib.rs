@@ -12,6 +12,7 @@
 mod anchor;
 mod audit;
 mod durable;
+mod ended;
 mod error;
 mod jobs;
 mod look;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     SqliteStore, StoreError,
     anchor::{AuditKey, Hash},
+    ended,
 };
 
 /// Where the cut is kept. In the settings, so that software that knows nothing of it can still open the store.
@@ -69,16 +70,14 @@ impl Found {
 }
 
 impl SqliteStore {
-    /// Removes the oldest ended jobs until `keep` jobs are left; how many went.
+    /// Removes the oldest ended jobs until `keep` jobs are left, all but their sum ([`JobJournal::ended`]); how many went.
+    ///
+    /// [`JobJournal::ended`]: ota_core::ports::JobJournal::ended
     ///
     /// # Errors
     /// `Unavailable`, `Io`.
     pub fn forget_jobs(&self, keep: u32) -> Result<usize, PortError> {
-        Ok(self.write(|tx| {
-            let sql = "DELETE FROM jobs WHERE ended = 1 AND ordinal NOT IN
-                       (SELECT ordinal FROM jobs ORDER BY ordinal DESC LIMIT ?1)";
-            tx.execute(sql, [keep]).map_err(StoreError::sql("forget old jobs"))
-        })?)
+        Ok(self.write(|tx| ended::forget(tx, keep))?)
     }
 
     /// The audit records that `cut` lets go: first, last, and the last one's hash. `None` when there are none, or when

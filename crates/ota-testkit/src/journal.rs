@@ -11,10 +11,10 @@ use std::{
 use ota_core::{
     JobId, OtaError, Sha256Digest, Slot, Timestamp,
     error::{PortError, PortErrorKind},
-    job::Job,
+    job::{Job, JobStatus},
     ports::{
-        AuditEntry, AuditLog, AuditRecord, JobJournal, JobPage, LastUpdate, Settings, SlotFacts, SlotRecord,
-        TokenRecord, Tokens,
+        AuditEntry, AuditLog, AuditRecord, EndedJobs, JobJournal, JobPage, LastUpdate, Settings, SlotFacts,
+        SlotRecord, TokenRecord, Tokens,
     },
 };
 
@@ -155,6 +155,17 @@ impl JobJournal for MemJournal {
         self.read(|state| JobPage {
             jobs: state.jobs.iter().rev().skip(skip).take(limit as usize).cloned().collect(),
             total: state.jobs.len() as u64,
+        })
+    }
+
+    fn ended(&self) -> Result<Vec<EndedJobs>, PortError> {
+        self.read(|state| {
+            let ended = |status: JobStatus| {
+                let jobs: Vec<_> = state.jobs.iter().filter(|job| job.state.status() == status).collect();
+                let took = jobs.iter().map(|job| job.updated.since(job.created)).sum();
+                EndedJobs { state: status, jobs: jobs.len() as u64, took }
+            };
+            JobStatus::ALL.into_iter().filter(|status| status.is_end()).map(ended).collect()
         })
     }
 

@@ -10,7 +10,8 @@ use ota_core::{
     error::{PortError, PortErrorKind},
     job::Job,
     ports::{
-        AuditEntry, AuditLog, AuditRecord, JobJournal, JobPage, LastUpdate, Settings, SlotFacts, SlotRecord,
+        AuditEntry, AuditLog, AuditRecord, EndedJobs, JobJournal, JobPage, LastUpdate, Settings, SlotFacts,
+        SlotRecord,
     },
 };
 use ota_testkit::MemJournal;
@@ -62,6 +63,10 @@ impl JobJournal for Ledger {
 
     fn page(&self, offset: u64, limit: u32) -> Result<JobPage, PortError> {
         self.read(|journal| journal.page(offset, limit))
+    }
+
+    fn ended(&self) -> Result<Vec<EndedJobs>, PortError> {
+        self.read(JobJournal::ended)
     }
 
     fn reserve_events(&self, count: u64) -> Result<u64, PortError> {

@@ -1,10 +1,15 @@
 //! What survives a power cut: jobs, slots, audit, tokens, settings. Each changing call is durable when it returns.
 
 use alloc::{string::String, vec::Vec};
+use core::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{ByteCount, JobId, Sha256Digest, Slot, Timestamp, Version, error::PortError, job::Job};
+use crate::{
+    ByteCount, JobId, Sha256Digest, Slot, Timestamp, Version,
+    error::PortError,
+    job::{Job, JobStatus},
+};
 
 /// Job records. Errors of all: `Unavailable` with `store_read_only` when this run writes nothing; `Io`.
 pub trait JobJournal: Send + Sync {
@@ -47,6 +52,12 @@ pub trait JobJournal: Send + Sync {
     /// See the trait.
     fn page(&self, offset: u64, limit: u32) -> Result<JobPage, PortError>;
 
+    /// All jobs that ever ended, also those that the history keeps no more; a state in which none did may be missing.
+    ///
+    /// # Errors
+    /// See the trait.
+    fn ended(&self) -> Result<Vec<EndedJobs>, PortError>;
+
     /// Reserves `count` event sequence numbers and returns the first; never given twice. In a run that writes nothing
     /// ([`ready`](Self::ready)) they go on after the recorded ones and are kept in memory: the next run may give them again.
     ///
@@ -62,6 +73,17 @@ pub struct JobPage {
     pub jobs: Vec<Job>,
     /// How many there are in all.
     pub total: u64,
+}
+
+/// The jobs that ended in one state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedJobs {
+    /// In which.
+    pub state: JobStatus,
+    /// How many.
+    pub jobs: u64,
+    /// How long they took together, from the request to the end of each.
+    pub took: Duration,
 }
 
 /// What is known of each slot, beside the boot environment.

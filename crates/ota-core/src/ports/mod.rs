@@ -27,8 +27,8 @@ pub use image::{
 };
 pub use inhibitors::{InhibitError, InhibitRequest, Inhibitors, MAX_INHIBITOR_TEXT, MOST_INHIBITORS};
 pub use journal::{
-    AuditEntry, AuditLog, AuditOutcome, AuditRecord, JobJournal, JobPage, LastUpdate, PinTries, Role,
-    Settings, SlotFacts, SlotRecord, SlotState, TokenRecord, Tokens,
+    AuditEntry, AuditLog, AuditOutcome, AuditRecord, EndedJobs, JobJournal, JobPage, LastUpdate, PinTries,
+    Role, Settings, SlotFacts, SlotRecord, SlotState, TokenRecord, Tokens,
 };
 pub use overrides::{OverrideGranted, OverrideRefused, SafetyOverrides};
 pub use safety::{HealthChecks, SafetyGate, SystemProbe};

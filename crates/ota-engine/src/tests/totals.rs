@@ -5,7 +5,7 @@ use crate::Totals;
 
 /// How many jobs ended in `state`, and how long they took together.
 fn ended(totals: &Totals, state: JobStatus) -> (u64, Duration) {
-    let (_, ended) = totals.ended.iter().find(|(known, _)| *known == state).unwrap();
+    let ended = totals.ended.iter().find(|sum| sum.state == state).unwrap();
     (ended.jobs, ended.took)
 }
 

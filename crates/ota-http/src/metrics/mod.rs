@@ -186,15 +186,15 @@ fn totals(text: &mut Text, totals: &Totals) {
     );
     text.counter("ota_written_bytes_total", "Bytes of images that were written to slots.", written);
     let mut ended = text.counters("ota_jobs_ended_total", "Jobs that ended.");
-    for (state, sum) in &totals.ended {
-        ended.sample(&[("state", state.as_str())], sum.jobs);
+    for sum in &totals.ended {
+        ended.sample(&[("state", sum.state.as_str())], sum.jobs);
     }
     let mut took = text.counters(
         "ota_job_duration_seconds_total",
         "What the jobs that ended took together, each from the request to its end.",
     );
-    for (state, sum) in &totals.ended {
-        took.sample(&[("state", state.as_str())], sum.took.as_secs_f64());
+    for sum in &totals.ended {
+        took.sample(&[("state", sum.state.as_str())], sum.took.as_secs_f64());
     }
 }
 

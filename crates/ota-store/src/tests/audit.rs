@@ -398,11 +398,20 @@ fn old_jobs_go_and_active_ones_stay() {
     for n in 1..=10 {
         let mut job = samples::job(n, samples::release("v2.0.0", b"x"));
         job.state = if n == 2 { JobState::Downloaded } else { JobState::Succeeded };
+        job.updated = job.created + std::time::Duration::from_secs(n);
         store.save(&job).unwrap();
     }
+    let ended = || {
+        let ended = store.ended().unwrap();
+        ended.into_iter().map(|sum| (sum.state.as_str(), sum.jobs, sum.took.as_secs())).collect::<Vec<_>>()
+    };
+    assert_eq!(ended(), [("succeeded", 9, 55 - 2)]);
     assert_eq!(store.forget_jobs(3).unwrap(), 6);
+    assert_eq!(ended(), [("succeeded", 9, 55 - 2)], "also those that were forgotten");
     let left: Vec<_> = store.page(0, 50).unwrap().jobs.iter().map(|job| job.id.to_string()).collect();
     let expected = [10, 9, 8, 2].map(|n| ota_core::JobId::from_number(n).to_string());
     assert_eq!(left, expected);
     assert_eq!(store.forget_jobs(3).unwrap(), 0);
+    assert_eq!(store.forget_jobs(1).unwrap(), 2);
+    assert_eq!(ended(), [("succeeded", 9, 55 - 2)]);
 }
