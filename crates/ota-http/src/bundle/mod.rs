@@ -137,7 +137,7 @@ async fn own_texts(app: &App, now: Timestamp) -> Result<Vec<(String, String)>, R
         status.as_ref().map_err(ToString::to_string).and_then(|view| pretty(&show::system(view))),
     );
     put("safety.json", pretty(&ota_api::safety::SafetyStatus::from(&app.engine.safety())));
-    let metrics = crate::metrics::render(app).await;
+    let metrics = crate::metrics::render(app, crate::metrics::Format::default()).await;
     put("metrics.txt", Ok(metrics));
     let jobs = app.engine.jobs(0, JOBS).await.map_err(|error| error.to_string());
     put(
