@@ -1,7 +1,7 @@
 //! `ota-gatewayd init`: writes a first configuration, with remarks, from options and, on a terminal, from questions.
 //!
 //! Owns what is asked and where the file goes; what stands in it is `text`. The configuration that packages ship is the same
-//! text without answers.
+//! text without answers; where nobody has touched it, it gives way.
 
 mod text;
 
@@ -9,12 +9,12 @@ use std::{
     fs,
     io::{BufRead, IsTerminal as _, Write},
     net::SocketAddr,
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, bail, ensure};
-use clap::ValueEnum;
+use clap::{Parser, ValueEnum};
 
 use crate::config::Config;
 
@@ -86,6 +86,13 @@ pub(crate) struct Args {
     no_questions: bool,
 }
 
+/// The options by themselves.
+#[derive(Parser)]
+struct Options {
+    #[command(flatten)]
+    args: Args,
+}
+
 /// As `ota_core::policy::Initiative`.
 #[derive(Clone, Copy, Debug, Default, ValueEnum)]
 pub(crate) enum Policy {
@@ -116,8 +123,8 @@ fn constraint(text: &str) -> Result<Constraint, String> {
 /// Writes the file; what to say about it.
 pub(crate) fn run(args: Args, config: &Path) -> anyhow::Result<String> {
     let to = args.to.clone().unwrap_or_else(|| config.to_path_buf());
-    let there = to != Path::new("-") && to.exists();
-    ensure!(args.force || !there, "{} is there already; --force replaces it", to.display());
+    let own = to != Path::new("-") && to.exists() && !is_as_shipped(&to);
+    ensure!(args.force || !own, "{} is there already; --force replaces it", to.display());
     let stdin = std::io::stdin();
     let asking = stdin.is_terminal() && !args.no_questions;
     let answers = if asking {
@@ -134,6 +141,17 @@ pub(crate) fn run(args: Args, config: &Path) -> anyhow::Result<String> {
     }
     write(&to, &text)?;
     Ok(next_steps(&to, &parsed))
+}
+
+/// What packages ship: the text without answers.
+fn shipped() -> String {
+    let args = Options::parse_from(["init"]).args;
+    text::render(&Args { name: Some("gateway".into()), ..args })
+}
+
+/// Whether a file is what a package has put there. It is no board's own, so it needs no `--force` to go.
+fn is_as_shipped(file: &Path) -> bool {
+    fs::read(file).is_ok_and(|found| found == shipped().as_bytes())
 }
 
 /// What is still to be done, in the order in which it is done.
@@ -158,7 +176,8 @@ fn next_steps(to: &Path, config: &Config) -> String {
     out
 }
 
-/// A whole file or none, for root and its group only: it may name where secrets are.
+/// A whole file or none, for its owner and the group of its folder only: it may name where secrets are, and in /etc/ota-gateway
+/// the group is that of the people who may check it.
 fn write(to: &Path, text: &str) -> anyhow::Result<()> {
     let dir = to.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(dir).with_context(|| format!("making {}", dir.display()))?;
@@ -170,8 +189,13 @@ fn write(to: &Path, text: &str) -> anyhow::Result<()> {
         .mode(0o640)
         .open(&fresh)
         .with_context(|| format!("writing {}", fresh.display()))?;
-    let put =
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&fresh, to));
+    // Without being root one gives a file to groups of one's own only; then the group is the writer's.
+    let _ = fs::metadata(dir).and_then(|folder| fchown(&file, None, Some(folder.gid())));
+    let put = file
+        .set_permissions(fs::Permissions::from_mode(0o640))
+        .and_then(|()| file.write_all(text.as_bytes()))
+        .and_then(|()| file.sync_all())
+        .and_then(|()| fs::rename(&fresh, to));
     if put.is_err() {
         let _ = fs::remove_file(&fresh);
     }

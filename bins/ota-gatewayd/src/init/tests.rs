@@ -1,17 +1,9 @@
 //! What is asked, what is written, and that it is read.
 
-use clap::Parser;
-
 use super::*;
 
-#[derive(Parser)]
-struct Command {
-    #[command(flatten)]
-    args: Args,
-}
-
 fn given(words: &[&str]) -> Args {
-    Command::parse_from(std::iter::once(&"init").chain(words)).args
+    Options::parse_from(std::iter::once(&"init").chain(words)).args
 }
 
 const BOARD: [&str; 8] =
@@ -23,15 +15,13 @@ fn unattended(args: Args) -> anyhow::Result<Args> {
 
 #[test]
 fn the_shipped_configuration_is_the_text_without_answers() {
-    let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/config/gateway.toml");
-    let mut args = given(&[]);
-    args.name = Some("gateway".into());
-    let made = text::render(&args);
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../dist/config/gateway.toml");
+    let made = shipped();
     #[expect(clippy::disallowed_methods, reason = "who changes the text says so by the environment")]
     if std::env::var("OTA_BLESS").is_ok() {
-        fs::write(&shipped, &made).unwrap();
+        fs::write(&file, &made).unwrap();
     }
-    let found = fs::read_to_string(&shipped).unwrap();
+    let found = fs::read_to_string(&file).unwrap();
     assert!(found == made, "dist/config/gateway.toml is stale: `cargo xtask pages` writes it");
     Config::parse(&made).unwrap().check().unwrap();
 }
@@ -100,7 +90,6 @@ fn a_person_is_asked_for_what_is_missing_only_and_an_empty_answer_takes_what_is_
 
 #[test]
 fn a_file_that_is_there_is_not_replaced_unless_asked_and_nobody_else_reads_the_new_one() {
-    use std::os::unix::fs::PermissionsExt as _;
     let dir = tempfile::tempdir().unwrap();
     let to = dir.path().join("etc/gateway.toml");
     let go = |force: bool| {
@@ -115,6 +104,31 @@ fn a_file_that_is_there_is_not_replaced_unless_asked_and_nobody_else_reads_the_n
     go(true).unwrap();
     Config::load(&to).unwrap();
     assert_eq!(fs::read_dir(to.parent().unwrap()).unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_package_has_put_there_gives_way_until_somebody_has_changed_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = dir.path().join("gateway.toml");
+    let go = || run(given(&[BOARD.as_slice(), &["--no-questions"]].concat()), &to);
+    fs::write(&to, shipped()).unwrap();
+    go().unwrap();
+    assert!(fs::read_to_string(&to).unwrap().contains("IGW-5000"));
+    let changed = format!("{}# by hand\n", shipped());
+    fs::write(&to, &changed).unwrap();
+    assert!(go().unwrap_err().to_string().contains("--force"));
+    assert_eq!(fs::read_to_string(&to).unwrap(), changed);
+}
+
+#[test]
+fn the_group_of_the_folder_may_read_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    // Root alone can make it another group's; for everybody else it stays their own.
+    let _ = std::os::unix::fs::chown(dir.path(), None, Some(4711));
+    let to = dir.path().join("gateway.toml");
+    run(given(&[BOARD.as_slice(), &["--no-questions"]].concat()), &to).unwrap();
+    let (folder, file) = (fs::metadata(dir.path()).unwrap(), fs::metadata(&to).unwrap());
+    assert_eq!((file.gid(), file.mode() & 0o777), (folder.gid(), 0o640));
 }
 
 #[test]

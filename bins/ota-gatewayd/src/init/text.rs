@@ -19,7 +19,8 @@ pub(super) fn render(args: &Args) -> String {
     };
     let mut out = format!(
         r#"# /etc/ota-gateway/gateway.toml: what this gateway is and what it may do.
-# `ota-gatewayd check-config` reads it and says what is wrong; docs/reference/configuration.md has every key.
+# `ota-gatewayd check-config` reads it and says what is wrong; every key stands in
+# /usr/share/doc/ota-gateway/reference/configuration.md.
 
 [gateway]
 name = {name}
@@ -127,7 +128,7 @@ fn source(out: &mut String, args: &Args) {
 
 fn safety(out: &mut String, args: &Args) {
     out.push_str(
-        "\n# Nothing is irreversible while a constraint is violated, stale or absent: docs/safety.md.\n",
+        "\n# Nothing is irreversible while a constraint is violated, stale or absent: /usr/share/doc/ota-gateway/safety.md.\n",
     );
     if args.constraint.is_empty() {
         out.push_str(
