@@ -37,11 +37,13 @@ pub(crate) fn suite() -> anyhow::Result<()> {
     fs::create_dir_all(&work)?;
     let built = |name: &str, suffix: &str| {
         let out = work.join(name);
-        dist::package(&dist::Args { development: true, out: Some(out), suffix: suffix.to_owned() })
+        let suffix = suffix.to_owned();
+        dist::package(&dist::Args { development: true, out: Some(out), suffix, ..dist::Args::default() })
     };
     let (old, again) = (built("old", "")?, built("again", "")?);
     ensure!(fs::read(&old)? == fs::read(&again)?, "the same sources gave another package");
     let new = built("new", "+upgrade1")?;
+    another_default(&work.join("new/root"), &new)?;
     for rest in ["old/root", "again", "new/root"] {
         fs::remove_dir_all(work.join(rest))?;
     }
@@ -53,6 +55,14 @@ pub(crate) fn suite() -> anyhow::Result<()> {
         .context("the life of the package (it needs root, loop devices and a cgroup2 file system)")?;
     println!("package: installed, started, upgraded, removed and purged; built twice with the same bytes");
     Ok(())
+}
+
+/// Packs a package again with another default configuration, as a next release has it: nobody is asked about the site's own.
+fn another_default(root: &Path, package: &Path) -> anyhow::Result<()> {
+    let shipped = root.join("usr/share/ota-gateway/gateway.toml");
+    let text = fs::read_to_string(&shipped).with_context(|| shipped.display().to_string())?;
+    fs::write(&shipped, text + "# Another remark.\n")?;
+    dist::pack(root, package, "-Znone")
 }
 
 /// Writes what the book shows for a board, a script for each block.
@@ -123,7 +133,7 @@ mod tests {
     #[test]
     fn every_block_of_the_book_for_a_board_is_run_by_the_story() {
         let blocks = shown().unwrap();
-        assert!(blocks.len() >= 11, "{:?}", blocks.keys());
+        assert!(blocks.len() >= 14, "{:?}", blocks.keys());
         for (name, commands) in &blocks {
             let run = STORY.lines().any(|line| line == format!("book {name}"));
             assert!(run, "{name} is not run:\n{commands}");
