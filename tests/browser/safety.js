@@ -170,7 +170,12 @@ export default function safety(world) {
     await page.getByText('Hold updates back', { exact: true }).click();
     await page.getByLabel('Who').fill('Quay 7 <b>crew</b>');
     await page.getByLabel('Reason').fill('calibration of the scale');
-    await page.getByLabel('For', { exact: true }).selectOption('900');
+    const minutes = page.getByLabel('For how many minutes');
+    await minutes.fill('240');
+    await page.getByRole('button', { name: 'Hold back' }).click();
+    // More than the gateway gives: it says how much that is.
+    await page.getByText('An inhibitor lasts from 1 s to 3600 s without a renewal').waitFor();
+    await minutes.fill('15');
     await page.getByRole('button', { name: 'Hold back' }).click();
     const row = page.getByRole('row', { name: /Quay 7 <b>crew<\/b>/ });
     await row.waitFor();

@@ -184,7 +184,7 @@ function showLogin(why) {
   put(byId('banners'));
   document.body.dataset.view = 'login';
   document.title = 'Log in · OTA gateway';
-  const token = field({ name: 'token', label: 'Token', type: 'password', required: true, maxlength: 512, hint: 'An admin makes one under System, or on the gateway with ota-admin token create.' });
+  const token = field({ name: 'token', label: 'Token', type: 'password', required: true, maxlength: 512, hint: 'An admin makes one under System; on the gateway, root does with ota-gatewayd token create. The first one lies in admin.token in the gateway’s state folder.' });
   put(byId('view'), h('section', { class: 'card login', 'aria-labelledby': 'login-title', data: { card: '' } },
     h('h1', { id: 'login-title' }, 'Log in to the gateway'), why ? h('p', { class: 'note', role: 'status' }, why) : null,
     form([token], 'Log in', async (given, node) => { const session = await logIn(given.token ?? ''); node.reset(); await open(session); })));

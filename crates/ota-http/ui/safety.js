@@ -187,9 +187,9 @@ async function loadLeases(place) {
 function holding(place) {
   const more = h('details', { class: 'more' }, h('summary', 'Hold updates back'), form([
     field({ name: 'owner', label: 'Who', required: true, maxlength: 200, value: state.session?.name }), field({ name: 'reason', label: 'Reason', required: true, maxlength: 200 }),
-    field({ name: 'ttl', label: 'For', value: '3600', options: [['900', '15 minutes'], ['3600', '1 hour'], ['14400', '4 hours'], ['28800', '8 hours']] }),
-  ], 'Hold back', async (given, node) => {
-    await post('/safety/inhibitors', { ...given, ttl: Number(given.ttl) });
+    field({ name: 'minutes', label: 'For how many minutes', type: 'number', required: true, min: 1, step: 1, value: 60, hint: 'At most an hour at a time, unless the configuration has another safety.max_inhibit; it can be renewed.' }),
+  ], 'Hold back', async ({ minutes, ...given }, node) => {
+    await post('/safety/inhibitors', { ...given, ttl: 60 * minutes });
     node.elements.reason.value = '';
     more.open = false;
     await loadLeases(place);
