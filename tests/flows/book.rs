@@ -131,6 +131,34 @@ fn troubleshooting_has_cause_check_and_cure_of_every_code() {
     }
 }
 
+/// The words that a `match` of this part of a source gives.
+fn words_of(file: &str, start: &str) -> Vec<String> {
+    let source = read(file);
+    let (_, part) = source.split_once(start).unwrap_or_else(|| panic!("{file} has no {start:?}"));
+    let part = part.split("\n    }\n").next().unwrap();
+    let given = part.split("=> \"").skip(1).filter_map(|rest| rest.split('"').next());
+    given.map(str::to_owned).collect()
+}
+
+#[test]
+fn troubleshooting_has_every_word_of_a_refusal_where_it_is_looked_for() {
+    let page = read("docs/troubleshooting.md");
+    let core = "crates/ota-core/src/error.rs";
+    for (heading, file, start, least) in [
+        ("OTA_006 ", core, "\nimpl SignatureFault {\n", 15),
+        ("OTA_009 ", core, "\nimpl ServerFault {\n", 7),
+        ("Refusals without ", "crates/ota-http/src/status.rs", "\nimpl Transport {\n", 11),
+    ] {
+        let (_, rest) = page.split_once(&format!("\n## {heading}")).unwrap();
+        let section = rest.split("\n## ").next().unwrap();
+        let words = words_of(file, start);
+        assert!(words.len() >= least, "{start}: {words:?}");
+        let missing: Vec<&String> =
+            words.iter().filter(|word| !section.contains(&format!("`{word}`"))).collect();
+        assert!(missing.is_empty(), "{heading}does not tell of {missing:?}");
+    }
+}
+
 #[test]
 fn readme_and_architecture_name_every_crate_program_and_command() {
     let architecture = read("docs/architecture.md");
