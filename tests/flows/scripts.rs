@@ -18,8 +18,8 @@ use crate::{
     world::{Offer, TestDevice, binary, device, device_with_pin, settings},
 };
 
-/// Runs a program at a terminal of its own. Waits for the question, then until what is typed is not shown any more, types
-/// `argv[1]` and prints what the terminal shows.
+/// Runs a program at a terminal of its own. For each word of `argv[1]` it waits for the question, then until what is typed is not
+/// shown any more, and types it; prints what the terminal shows.
 const AT_A_TERMINAL: &str = r#"
 import os, pty, signal, sys, termios, time
 signal.alarm(90)
@@ -27,11 +27,14 @@ child, terminal = pty.fork()
 if child == 0:
     os.execv(sys.argv[2], sys.argv[2:])
 shown = b""
-while b"PIN" not in shown:
-    shown += os.read(terminal, 1024)
-while termios.tcgetattr(terminal)[3] & termios.ECHO:
-    time.sleep(0.01)
-os.write(terminal, sys.argv[1].encode() + b"\n")
+asked = 0
+for answer in sys.argv[1].split():
+    while b"PIN" not in shown[asked:]:
+        shown += os.read(terminal, 1024)
+    asked = len(shown)
+    while termios.tcgetattr(terminal)[3] & termios.ECHO:
+        time.sleep(0.01)
+    os.write(terminal, answer.encode() + b"\n")
 try:
     while piece := os.read(terminal, 1024):
         shown += piece
@@ -168,6 +171,39 @@ async fn the_pin_is_typed_without_being_shown_or_comes_through_a_descriptor_and_
         let off = run(&admin_program, &["override", "off"]).await;
         assert!(off.status.success(), "{}", said(&off));
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_pin_that_is_set_on_the_device_is_typed_twice_unseen_or_is_a_line_of_standard_input() {
+    let device = device(Offer::Small).await;
+    let home = tempfile::tempdir().unwrap();
+    crane(&device, home.path()).await;
+    let program = binary("ota-gatewayd").display().to_string();
+    let config = device.layout.gateway_toml().display().to_string();
+    let set = [program.as_str(), "--config", &config, "pin", "set"];
+    for (typed, ends_well) in [("480163 480164", false), ("480163 480163", true)] {
+        let words = [&["-c", AT_A_TERMINAL, typed], set.as_slice()].concat();
+        let done = person(home.path(), "python3", &words).await;
+        assert_eq!(done.status.success(), ends_well, "{typed}: {}", said(&done));
+        assert!(!said(&done).contains("48016"), "{}", said(&done));
+    }
+    let file = |name: &str| home.path().join(name).display().to_string();
+    let (first, second, third, line) = (file("first"), file("second"), file("third"), file("line"));
+    for (path, pin) in [(&first, "480163"), (&second, "590274"), (&third, "617385")] {
+        fs::write(path, format!("{pin}\n")).unwrap();
+    }
+    let variables = [("OTA_PROFILE", "crane")];
+    let change = ["pin", "set", "--pin-file", &first, "--new-pin-file", &third];
+    let done = admin(home.path(), &variables, &change).await;
+    assert!(done.status.success(), "it is another PIN than the typed one: {}", said(&done));
+    // Standard input stays open behind the line.
+    let script =
+        format!("mkfifo {line}; exec 3<>{line}; cat {second} >&3; timeout 60 {} <{line}", set.join(" "));
+    let done = person(home.path(), "bash", &["-euc", &script]).await;
+    assert!(done.status.success(), "{}", said(&done));
+    let change = ["pin", "set", "--pin-file", &second, "--new-pin-file", &third];
+    let done = admin(home.path(), &variables, &change).await;
+    assert!(done.status.success(), "it is another PIN than that of the line: {}", said(&done));
 }
 
 /// Runs a command whose PIN the gateway wants: without a terminal it is refused and names the option.

@@ -122,9 +122,9 @@ enum KeysCommand {
 
 #[derive(Debug, Subcommand)]
 enum PinCommand {
-    /// Set the PIN: read from a file, or one line of standard input. Ends a lock.
+    /// Set the PIN: asked for at a terminal, twice and without echo; otherwise a line of standard input, or a file. Ends a lock.
     Set {
-        /// File that holds the PIN; standard input without it.
+        /// File that holds the PIN.
         #[arg(long)]
         file: Option<PathBuf>,
         /// Accept the PIN of the documentation: for simulated devices only.
@@ -257,15 +257,9 @@ fn pin(config: &Config, command: &PinCommand) -> anyhow::Result<()> {
     let store = tokens::open(config)?;
     match command {
         PinCommand::Set { file, documented } => {
-            let text = match file {
-                Some(path) => {
-                    std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?
-                }
-                None => std::io::read_to_string(std::io::stdin().lock()).context("reading standard input")?,
-            };
-            let pin = text.lines().next().unwrap_or_default();
+            let pin = crate::pin::read(file.as_deref())?;
             tokens::note(&store, "auth.pin.set", "on the device")?;
-            ota_http::set_pin_locally(&store, pin, *documented)
+            ota_http::set_pin_locally(&store, &pin, *documented)
                 .map_err(|error| anyhow::anyhow!(error.chain()))?;
             say("the PIN is set")
         }

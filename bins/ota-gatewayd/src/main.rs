@@ -12,6 +12,7 @@ mod init;
 mod keys;
 mod logs;
 mod notify;
+mod pin;
 mod probe;
 mod provision;
 mod reboot;
