@@ -33,8 +33,8 @@ pub(crate) struct Args {
     pub(crate) keep: bool,
 }
 
-/// Programs of others that the demo needs.
-const TOOLS: [&str; 3] = ["fw_printenv", "openssl", "mksquashfs"];
+/// Programs of others that the demo needs; what it says at its end is done with the last one.
+const TOOLS: [&str; 4] = ["fw_printenv", "openssl", "mksquashfs", "curl"];
 
 /// Runs the demo.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {

@@ -315,7 +315,7 @@ followed() {
 }
 waits "both lines of its request" followed
 in_root systemctl stop ota-gatewayd.service
-book recovery-4
+book recovery-5
 in_root systemctl start ota-factory-reset.service
 in_root systemctl start ota-gatewayd.service
 waits "the API" ota health
@@ -328,8 +328,22 @@ if ota status >/dev/null 2>&1; then
     exit 1
 fi
 [ -s "$root/var/lib/ota-gateway/admin.token" ]
-book recovery-5
+book recovery-6
 book recovery-3
+# Both copies of the environment are bad. Then each is good by itself, with what the board had from the factory.
+copies=$root/srv/device/uboot.env
+head -c "$(stat -c %s "$copies")" /dev/urandom >"$tmp/copies"
+cp "$tmp/copies" "$copies"
+echo "bootcmd=run distro_bootcmd" >"$root/srv/u-boot-initial-env"
+book recovery-4
+cp "$copies" "$tmp/copies"
+for offset in $(awk '!/^#/ { print $2 }' "$root/etc/fw_env.config"); do
+    dd if=/dev/urandom of="$copies" bs=1 seek="$((offset))" count=64 conv=notrunc 2>/dev/null
+    in_root fw_printenv >"$tmp/said"
+    grep -q '^BOOT_ORDER=A$' "$tmp/said"
+    grep -q '^bootcmd=run distro_bootcmd$' "$tmp/said"
+    cp "$tmp/copies" "$copies"
+done
 [ -z "$(find "$work/book" -name '*.sh')" ]
 
 say "remove and purge"

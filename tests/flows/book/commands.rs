@@ -228,6 +228,20 @@ async fn the_demo_that_the_book_begins_with_comes_up_where_it_says_and_stays() {
     assert!(said.contains("v5.0.5"), "{said}");
 }
 
+/// On the device of the part before, nothing would be on offer any more: above, the blocks of a page run on a fresh one.
+#[test]
+fn the_shell_part_of_the_quick_start_begins_with_a_device_that_is_made_afresh() {
+    let page = "docs/quick-start.md";
+    let text = read(page);
+    let parts = text.split("\n## ").map(|part| blocks_of(page, part).unwrap());
+    let with_blocks: Vec<Vec<Block>> = parts.filter(|blocks| !blocks.is_empty()).collect();
+    let [gateway, shell] = &with_blocks[..] else { panic!("{with_blocks:#?}") };
+    let start = &gateway[0];
+    assert_eq!((start.kind.as_str(), start.commands.as_str()), (&*shell[0].kind, &*shell[0].commands));
+    assert_eq!(start.kind, "demo");
+    assert!(shell[1..].iter().all(|block| block.kind.is_empty()) && shell.len() > 3, "{shell:#?}");
+}
+
 #[test]
 fn a_command_outside_of_a_console_block_is_found() {
     for hidden in [
