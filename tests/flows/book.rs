@@ -10,7 +10,10 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::{watching::root, world::binary};
 
 /// Pages outside of the book that people read first.
-const BESIDE: [&str; 3] = ["README.md", "CONTRIBUTING.md", "dist/u-boot/README.md"];
+const BESIDE: [&str; 4] = ["README.md", "CONTRIBUTING.md", "dist/u-boot/README.md", "fuzz/README.md"];
+
+/// The prelude of the emulated machine's boot loader.
+const BOOT_LOADER: &str = "tests/vm/env-raw-virtio.cmd";
 
 /// Pages of the book, by path from the root of the workspace, in the order of the contents.
 fn contents() -> Vec<String> {
@@ -34,15 +37,27 @@ fn pages(dir: &Path, found: &mut BTreeSet<String>) {
     }
 }
 
+/// The text outside of blocks, a paragraph at a time: a piece of code may go over the end of a line, but not over that of a paragraph.
+fn paragraphs(text: &str) -> Vec<String> {
+    let (mut block, mut found) = (false, vec![String::new()]);
+    for line in text.lines() {
+        let fence = line.trim_start().starts_with("```");
+        block ^= fence;
+        if fence || line.trim().is_empty() {
+            found.push(String::new());
+        } else if !block && let Some(paragraph) = found.last_mut() {
+            paragraph.push_str(line);
+            paragraph.push('\n');
+        }
+    }
+    found
+}
+
 /// The text without its code.
 fn prose(text: &str) -> String {
-    let mut code = false;
-    let lines = text.lines().filter(|line| {
-        let fence = line.trim_start().starts_with("```");
-        code ^= fence;
-        !code && !fence
-    });
-    lines.map(|line| line.split('`').step_by(2).collect::<Vec<_>>().join("`")).collect::<Vec<_>>().join("\n")
+    let without =
+        paragraphs(text).into_iter().map(|part| part.split('`').step_by(2).collect::<Vec<_>>().join("`"));
+    without.collect::<Vec<_>>().join("\n")
 }
 
 /// Targets of links and pictures.
@@ -73,7 +88,9 @@ fn every_page_is_in_the_contents_once_and_every_link_leads_somewhere() {
     pages(&root().join("docs"), &mut there);
     there.remove("docs/SUMMARY.md");
     let mut beside = BTreeSet::new();
-    pages(&root().join("dist"), &mut beside);
+    for folder in ["dist", "fuzz"] {
+        pages(&root().join(folder), &mut beside);
+    }
     assert!(beside.iter().all(|page| BESIDE.contains(&page.as_str())), "{beside:?} are not all looked into");
     let named: BTreeSet<String> = listed.iter().cloned().collect();
     assert_eq!(named.len(), listed.len(), "a page twice in docs/SUMMARY.md");
@@ -95,6 +112,15 @@ fn every_page_is_in_the_contents_once_and_every_link_leads_somewhere() {
         }
     }
     assert!(broken.is_empty(), "links that lead nowhere: {broken:#?}");
+}
+
+#[test]
+fn a_piece_of_code_ends_in_the_paragraph_that_it_begins_in() {
+    assert_eq!(paragraphs("a `b\nc` d\n\n```text\n`\n```\ne\n").concat(), "a `b\nc` d\ne\n");
+    for page in contents().iter().map(String::as_str).chain(BESIDE) {
+        let open = paragraphs(&read(page)).into_iter().find(|part| part.matches('`').count() % 2 == 1);
+        assert!(open.is_none(), "{page}: {}", open.unwrap_or_default());
+    }
 }
 
 /// What a page sets in italic or bold, outside of code: the labels that people look for on the screen.

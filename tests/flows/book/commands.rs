@@ -22,6 +22,10 @@ const RUN_ELSEWHERE: [&str; 1] = ["docs/image-trailer.md"];
 /// Languages of blocks that hold no command.
 const NO_COMMANDS: [&str; 6] = ["text", "toml", "json", "yaml", "rust", ""];
 
+/// What begins a line of a command that people type.
+const TYPED: [&str; 6] =
+    ["ota-admin ", "ota-gatewayd ", "ota-simdevice ", "cargo ", "systemctl ", "journalctl "];
+
 /// Programs of the system that a page may show for a board.
 const SYSTEM: &str = "systemctl journalctl fw_printenv fw_setenv dpkg mkdir printf age tar mdbook grep";
 
@@ -30,7 +34,7 @@ const SYSTEM: &str = "systemctl journalctl fw_printenv fw_setenv dpkg mkdir prin
 struct Block {
     page: String,
     line: usize,
-    /// What stands behind `console`.
+    /// What stands behind `console`; of another block its language.
     kind: String,
     commands: String,
     /// Lines of output that the page shows.
@@ -56,7 +60,7 @@ fn blocks_of(page: &str, text: &str) -> Result<Vec<Block>, String> {
                 if console.is_none() && !elsewhere && !NO_COMMANDS.contains(&language) {
                     return at("commands belong into a console block");
                 }
-                let kind = console.unwrap_or_default().to_owned();
+                let kind = console.unwrap_or(language).to_owned();
                 let block = Block { page: page.to_owned(), line: number + 1, kind, ..Block::default() };
                 open = Some((block, console.is_some()));
             }
@@ -65,10 +69,12 @@ fn blocks_of(page: &str, text: &str) -> Result<Vec<Block>, String> {
                 Some(command) => block.commands.push_str(&format!("{command}\n")),
                 None => block.shown.push(line.to_owned()),
             },
-            (Some((_, false)), None) if line.starts_with("$ ") => {
-                return at("commands belong into a console block");
+            (Some((block, false)), None) => {
+                let typed = TYPED.iter().any(|program| line.trim_start().starts_with(program));
+                if line.starts_with("$ ") || (typed && block.kind != "sh") {
+                    return at("commands belong into a console block");
+                }
             }
-            (Some((_, false)), None) => {}
         }
     }
     Ok(found)
@@ -77,6 +83,14 @@ fn blocks_of(page: &str, text: &str) -> Result<Vec<Block>, String> {
 /// Every command line of a block, of whatever kind.
 pub(super) fn lines_of_blocks() -> Vec<String> {
     blocks().iter().flat_map(|block| block.commands.lines()).map(str::to_owned).collect()
+}
+
+/// The lines of the scripts that tests of their own run.
+pub(super) fn lines_of_scripts() -> Vec<String> {
+    let pages = RUN_ELSEWHERE.map(read);
+    let scripts = pages.iter().flat_map(|page| page.split("```sh\n").skip(1));
+    let lines = scripts.filter_map(|rest| rest.split("\n```").next()).flat_map(str::lines);
+    lines.map(str::to_owned).collect()
 }
 
 fn blocks() -> Vec<Block> {
@@ -249,11 +263,25 @@ fn a_command_outside_of_a_console_block_is_found() {
         "```bash\nota-admin status\n```\n",
         "```text\n$ ota-admin status\n```\n",
         "```\n$ ota-admin status\n```\n",
+        "```text\nota-admin status\n```\n",
+        "```\n  cargo xtask test\n```\n",
         "1. so:\n   ```console\n   $ ota-admin status\n   ```\n",
         "```console\n$ ota-admin status \\\n  -o json\n```\n",
     ] {
         assert!(blocks_of("a page", hidden).is_err(), "{hidden}");
     }
+}
+
+#[test]
+fn what_the_boot_loaders_page_shows_of_its_version_is_what_the_emulated_machine_runs() {
+    let page = read("dist/u-boot/README.md");
+    let (_, rest) = page.split_once("```\nfdt move ").unwrap();
+    let shown = format!("fdt move {}", rest.split("```").next().unwrap());
+    // The address, and how it is saved, are those of that machine.
+    let shown = shown.replace("ADDRESS", "0x8100000").replace("saveenv", "run ota_save");
+    let script = read(super::BOOT_LOADER);
+    let missing: Vec<&str> = shown.lines().filter(|line| !script.lines().any(|run| run == *line)).collect();
+    assert!(missing.is_empty() && shown.lines().count() > 5, "{missing:?} is not in the script");
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Commands that stand in a sentence or a table: the programs know them, and each is run. By a block of the book, by `inline.sh` on
-//! a simulated device, by `project.sh` in the checkout, or where [`ELSEWHERE`] says; those of the system by the life of the package.
+//! a simulated device, by `project.sh` in the checkout, or where [`ELSEWHERE`] says; those of the system also by the life of the
+//! package, by a page's own script or by the boot loader of the emulated machine.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,9 +9,9 @@ use std::{
 };
 
 use super::{
-    BESIDE,
-    commands::{Shell, bash, lines_of_blocks},
-    contents, read,
+    BESIDE, BOOT_LOADER,
+    commands::{Shell, bash, lines_of_blocks, lines_of_scripts},
+    contents, paragraphs, read,
 };
 use crate::{
     watching::root,
@@ -26,11 +27,37 @@ const PROJECT: &str = include_str!("project.sh");
 /// What runs the commands of the system, below a systemd.
 const PACKAGE: &str = "xtask/src/package.sh";
 
-/// Programs that are not ours; their commands are compared word by word.
-const THEIRS: [&str; 3] = ["systemctl", "journalctl", "cargo test"];
+/// Programs that are not ours (`fdt` is the boot loader's); their commands are compared word by word.
+const THEIRS: [&str; 25] = [
+    "systemctl",
+    "journalctl",
+    "cargo test",
+    "age",
+    "apt-get",
+    "chmod",
+    "curl",
+    "dpkg",
+    "e2fsck",
+    "env",
+    "fdt",
+    "fw_printenv",
+    "fw_setenv",
+    "gpg",
+    "losetup",
+    "mdbook",
+    "mke2fs",
+    "mkfs.ext4",
+    "mkimage",
+    "mosquitto_pub",
+    "mount",
+    "openssl",
+    "promtool",
+    "tar",
+    "timedatectl",
+];
 
 /// Commands that are run by something else: the command, the file, and what in it runs them.
-const ELSEWHERE: [(&str, &str, &str); 14] = [
+const ELSEWHERE: [(&str, &str, &str); 21] = [
     ("cargo xtask ci", ".ci/run", "cargo xtask ci"),
     ("cargo xtask layers", "xtask/src/ci.rs", "layers::run"),
     ("cargo xtask tidy", "xtask/src/ci.rs", "tidy::run"),
@@ -44,6 +71,25 @@ const ELSEWHERE: [(&str, &str, &str); 14] = [
     ("cargo xtask dist", "xtask/src/package.rs", "dist::package("),
     ("cargo xtask demo --port 8080", "tests/flows/book/commands.rs", "{words} --port 8080\""),
     ("ota-gatewayd factory-reset --apply", "tests/src/machine.rs", "\"--apply\""),
+    ("ota-simdevice make --dir DIR --size 1", "tests/browser/device.js", "['make', '--dir', dir, '--size'"),
+    (
+        "ota-simdevice run --dir DIR --gatewayd PROGRAM --with-stdin --bytes-per-second 1 --countdown 1 --safety FILE",
+        "tests/browser/device.js",
+        "['run', '--safety', path.join(dir, 'windows.toml'), '--dir', dir, '--gatewayd'",
+    ),
+    ("ota-simdevice run --port 8080", "xtask/src/demo/device.rs", "command.arg(\"--port\")"),
+    (
+        "mdbook build docs",
+        "tests/flows/book/rendered.rs",
+        "command.arg(\"build\").arg(root().join(\"docs\"))",
+    ),
+    ("promtool check metrics", "tests/flows/watching.rs", "&[\"check\", \"metrics\"]"),
+    ("promtool check rules", "tests/flows/watching.rs", "&[\"check\", \"rules\""),
+    (
+        "gpg --detach-sign --output \"$work/signature\" \"$work/manifest\"",
+        "tests/flows/book/inline.sh",
+        "-v gpg=\"$with_gpg\"",
+    ),
     ("ota-gatewayd --print-openapi", "xtask/src/openapi.rs", "\"--print-openapi\""),
 ];
 
@@ -61,13 +107,22 @@ fn mentions(code: &str) -> Vec<Mention> {
     while let Some((_, rest)) = code.split_once(' ').filter(|(first, _)| is_setting(first)) {
         code = rest;
     }
-    let programs =
-        [("ota-admin ", "ota-admin"), ("ota-gatewayd ", "ota-gatewayd"), ("cargo xtask ", "xtask")];
+    let programs = [
+        ("ota-admin ", "ota-admin"),
+        ("ota-gatewayd ", "ota-gatewayd"),
+        ("ota-simdevice ", "ota-simdevice"),
+        ("cargo xtask ", "xtask"),
+    ];
     let Some((rest, program)) =
         programs.into_iter().find_map(|(start, program)| Some((code.strip_prefix(start)?, program)))
     else {
+        // A name alone is no command, and what stands for another word ends what can be compared.
         let theirs = runs([code]).into_iter().filter(|run| THEIRS.contains(&run.program));
-        return theirs.map(|run| (run.program, run.words, BTreeSet::new())).collect();
+        let words = |run: Run| run.words.into_iter().take_while(|word| !stands_for(word)).collect::<Vec<_>>();
+        return theirs
+            .filter(|run| !run.words.is_empty())
+            .map(|run| (run.program, words(run), BTreeSet::new()))
+            .collect();
     };
     let is_word = |word: &&str| {
         word.chars().all(|c| c.is_ascii_lowercase() || c == '-' || c == '|') && !word.starts_with('-')
@@ -89,6 +144,12 @@ fn mentions(code: &str) -> Vec<Mention> {
             .collect();
     }
     paths.into_iter().map(|path| (program, path, options.clone())).collect()
+}
+
+/// Whether a word stands for another one: `FILE`, `DIR/fw_env.config`, `…`.
+fn stands_for(word: &str) -> bool {
+    let capitals = |part: &str| part.len() > 1 && part.chars().all(|c| c.is_ascii_uppercase());
+    word == "…" || word.split('/').any(capitals)
 }
 
 /// Why the programs do not know a command that is named.
@@ -117,27 +178,32 @@ fn pages_by_hand() -> Vec<String> {
 
 /// Pieces of code outside of blocks; those of the commands' own page say the program by their place.
 fn named(page: &str, text: &str) -> Vec<String> {
-    let mut block = false;
     let mut found = Vec::new();
-    for line in text.lines() {
-        let fence = line.starts_with("```");
-        block ^= fence;
-        if block || fence {
-            continue;
-        }
-        let pieces = line.split('`').skip(1).step_by(2);
-        found.extend(pieces.clone().map(str::to_owned));
-        if page == "docs/cli.md"
-            && line.starts_with("| `")
-            && !line.starts_with("| `--")
-            && !line.starts_with("| `-o")
-        {
-            let first = line.split(" | ").next().unwrap_or_default();
-            let commands = first.split('`').skip(1).step_by(2);
-            found.extend(commands.map(|command| format!("ota-admin {command}")));
+    for paragraph in paragraphs(text) {
+        found.extend(pieces(&paragraph));
+        if page == "docs/cli.md" {
+            found.extend(paragraph.lines().flat_map(of_a_row));
         }
     }
     found
+}
+
+/// Each piece of code, on one line.
+fn pieces(text: &str) -> Vec<String> {
+    let pieces = text.split('`').skip(1).step_by(2);
+    pieces.map(|piece| piece.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+/// The commands of a row, and the options that stand alone behind them, which are those of the first one.
+fn of_a_row(line: &str) -> Vec<String> {
+    if !line.starts_with("| `") || line.starts_with("| `-") {
+        return Vec::new();
+    }
+    let (first, about) = line.split_once(" | ").unwrap_or((line, ""));
+    let commands = pieces(first);
+    let alone = pieces(about).into_iter().filter(|piece| piece.starts_with("--"));
+    let alone = alone.map(|option| format!("{} {option}", commands[0]));
+    alone.chain(commands.iter().cloned()).map(|command| format!("ota-admin {command}")).collect()
 }
 
 #[test]
@@ -185,11 +251,11 @@ fn run_at(words: &[&str]) -> Option<Run> {
     let (program, rest) = match words {
         ["ota-admin", rest @ ..] => ("ota-admin", rest),
         ["ota-gatewayd", rest @ ..] => ("ota-gatewayd", rest),
+        ["ota-simdevice", rest @ ..] => ("ota-simdevice", rest),
         ["cargo", "xtask", rest @ ..] => ("xtask", rest),
         ["cargo", "test", rest @ ..] => ("cargo test", rest),
-        ["systemctl", rest @ ..] => ("systemctl", rest),
-        ["journalctl", rest @ ..] => ("journalctl", rest),
-        _ => return None,
+        [first, rest @ ..] => (THEIRS.into_iter().find(|program| program == first)?, rest),
+        [] => return None,
     };
     let (mut depth, mut own) = (0_usize, Vec::new());
     for word in rest {
@@ -236,6 +302,8 @@ fn every_command_that_a_sentence_names_is_run() {
         "[ \"$(in_root systemctl reload ota-gatewayd.service || true)\" = x ]",
         "    # systemctl stop ota-gatewayd",
         "journalctl -u ota-gatewayd -n 5",
+        "in_root fw_printenv -c /srv/fw_env.config",
+        "ota-simdevice make --dir /tmp/gw",
     ]);
     for (named, wanted) in [
         ("ota-admin jobs --limit", None),
@@ -249,18 +317,21 @@ fn every_command_that_a_sentence_names_is_run() {
         ("journalctl -u ota-gatewayd", None),
         ("journalctl -u another", Some("journalctl -u another")),
         ("A=1 cargo test -p a", Some("cargo test -p a")),
+        ("fw_printenv -c DIR/fw_env.config", None),
+        ("fw_printenv -n DIR", Some("fw_printenv -n")),
+        ("ota-simdevice make --dir DIR [--size MIB]", Some("ota-simdevice make --size")),
         ("A=1 B= ota-admin resume", Some("ota-admin resume")),
     ] {
         assert_eq!(lacks(&mentions(named)[0], &some).as_deref(), wanted, "{named}");
     }
     for (command, file, how) in ELSEWHERE {
-        let text = fs::read_to_string(root().join(file)).unwrap();
+        let text = read(file);
         assert!(text.contains(how), "{file} does not run {command}");
     }
     let mut all = runs(SCRIPT.lines().chain(PROJECT.lines()));
     all.extend(runs(lines_of_blocks().iter().map(String::as_str)));
-    let package = fs::read_to_string(root().join(PACKAGE)).unwrap();
-    all.extend(runs(package.lines()).into_iter().filter(|run| THEIRS.contains(&run.program)));
+    let theirs = [read(PACKAGE), read(BOOT_LOADER), lines_of_scripts().join("\n")].join("\n");
+    all.extend(runs(theirs.lines()).into_iter().filter(|run| THEIRS.contains(&run.program)));
     let mut named_by = BTreeMap::new();
     for page in pages_by_hand() {
         for mention in named(&page, &read(&page)).iter().flat_map(|code| mentions(code)) {

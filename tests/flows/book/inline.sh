@@ -34,6 +34,7 @@ ota-admin explain --strategy immediate
 
 # Tokens, the PIN, a reset: those that need the PIN have none, or a wrong one.
 ota-admin token create wall --role viewer --expires-in 30d --to wall.token
+chmod 600 wall.token
 ota-admin token list
 ota-admin token revoke wall
 echo 48151623 > other.pin
@@ -76,7 +77,7 @@ ota-admin inhibit --scope switch,reboot --reason calibration --ttl 60 -- ota-adm
 ends 6 ota-admin inhibitors --release 4711
 
 # The whole way, over the reboot.
-ota-admin download update_12345 --wait
+ota-admin download update_12345 --wait --wait-timeout 120
 ota-admin install "$(newest)" --strategy immediate --reboot-after --wait --wait-timeout 120
 ota-admin progress "$(newest)" --wait
 ends 10 ota-admin update --latest --yes --strategy immediate --reboot-timeout 60 --wait-timeout 60
@@ -85,6 +86,8 @@ ends 22 ota-admin rollback --target-version v9.9.9 --reason "the old one was bet
 # Records and snapshots.
 from=$(date -u -d '30 days ago' +%FT%TZ) to=$(date -u +%FT%TZ)
 ota-admin report --from "$from" --to "$to" --period quarter --file report.csv --format csv
+ota-admin audit list --before 5 --limit 2
+ota-admin audit list --after 1 --actor admin --action updates. --outcome ok --job "$(newest)" --text update
 ota-admin audit export --file audit.csv --format csv
 ota-admin snapshot create --description "before the move"
 snapshot=$(ota-admin -o jsonl snapshot list | sed 's/.*"id":"\([^"]*\)".*/\1/')
@@ -111,11 +114,19 @@ mkdir -m 700 gnupg
 gpg --homedir gnupg --batch --quiet --passphrase '' --quick-generate-key release@plant.example ed25519 sign never
 ota-admin sign rootfs.squashfs --gpg-key release@plant.example --gpg-home gnupg --armor
 ota-admin sign rootfs.squashfs --command "gpg --homedir $PWD/gnupg --batch --quiet --detach-sign" --command-writes openpgp --to other.sig
+# The script of the trailer's page, with gpg in the place of openssl as the page says.
+with_gpg=$(sed -n 's/.*`\(gpg --detach-sign [^`]*\)`.*/\1/p' "$BOOK/image-trailer.md")
+sed -n '/^```sh$/,/^```$/p' "$BOOK/image-trailer.md" |
+    awk -v gpg="$with_gpg" '/^```/ { next } /^openssl cms/ { print gpg; getline; next } { sub(/cms    /, "openpgp"); print }' > embed.sh
+GNUPGHOME=$PWD/gnupg sh embed.sh rootfs.squashfs v5.0.5 squashfs none none by-gpg.ota IGW-5000
+mkdir gpg-trusted
+gpg --homedir gnupg --batch --export release@plant.example > gpg-trusted/release.gpg
+ota-admin verify by-gpg.ota --keys gpg-trusted --model IGW-5000
 gpgconf --homedir gnupg --kill all
 ota-admin repo init --repo repo --keys tuf-keys
 ota-admin -o jsonl repo add rootfs.squashfs --repo repo --keys tuf-keys --model IGW-5000 --release-version v5.0.5 --signature rootfs.squashfs.p7s.2 > added
 release=$(sed 's/.*"id":"\([^"]*\)".*/\1/' added)
 ota-admin repo remove "$release" --repo repo --keys tuf-keys --model IGW-5000 --channel stable
 ota-admin repo publish --repo repo --keys tuf-keys
-ota-admin repo publish --repo repo --keys tuf-keys --timestamp-only
+ota-admin repo publish --repo repo --keys tuf-keys --timestamp-only --timestamp-days 7
 ota-admin keygen tuf --repo repo --keys tuf-keys --role timestamp
