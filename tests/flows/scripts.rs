@@ -182,7 +182,7 @@ async fn the_pin_that_is_set_on_the_device_is_typed_twice_unseen_or_is_a_line_of
     let config = device.layout.gateway_toml().display().to_string();
     let set = [program.as_str(), "--config", &config, "pin", "set"];
     for (typed, ends_well) in [("480163 480164", false), ("480163 480163", true)] {
-        let words = [&["-c", AT_A_TERMINAL, typed], set.as_slice()].concat();
+        let words = [["-c", AT_A_TERMINAL, typed].as_slice(), set.as_slice()].concat();
         let done = person(home.path(), "python3", &words).await;
         assert_eq!(done.status.success(), ends_well, "{typed}: {}", said(&done));
         assert!(!said(&done).contains("48016"), "{}", said(&done));
