@@ -174,7 +174,7 @@ export default function safety(world) {
     await minutes.fill('240');
     await page.getByRole('button', { name: 'Hold back' }).click();
     // More than the gateway gives: it says how much that is.
-    await page.getByText('An inhibitor lasts from 1 s to 3600 s without a renewal').waitFor();
+    await page.getByText('An inhibitor lasts from 1 s to 3600 s without a renewal').first().waitFor();
     await minutes.fill('15');
     await page.getByRole('button', { name: 'Hold back' }).click();
     const row = page.getByRole('row', { name: /Quay 7 <b>crew<\/b>/ });

@@ -177,7 +177,7 @@ cat >>"$config" <<'TOML'
 command = ["touch", "/run/ota-gateway/reboot"]
 countdown_seconds = 0
 [snapshot]
-paths = ["/etc/plant"]
+paths = ["/etc/plant", "/home/plant"]
 recipients = ["RECIPIENT"]
 identity = "/etc/ota-gateway/age.key"
 [factory_reset]
@@ -238,8 +238,10 @@ book recovery-2
 say "settings are put back in the sandbox"
 id=$(ota -o json snapshot create | sed -n 's/.*"id": "\([^"]*\)".*/\1/p')
 echo "site = 8" >"$root/etc/plant/site.toml"
+echo "14 bar" >"$root/home/plant/recipe"
 ota snapshot restore "$id" --yes
 grep -q "site = 7" "$root/etc/plant/site.toml"
+grep -q "12 bar" "$root/home/plant/recipe"
 # Under the names that the book has for them.
 cp "$root/var/lib/ota-gateway/snapshots/$id.tar.zst.age" "$root/srv/SNAP-1763765990000.tar.zst.age"
 cp "$root/etc/ota-gateway/age.key" "$root/srv/"

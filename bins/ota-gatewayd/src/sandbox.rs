@@ -15,6 +15,9 @@ use crate::config::Config;
 /// The state folder of the shipped unit, which systemd opens by itself.
 const STATE: &str = "/var/lib/ota-gateway";
 
+/// What `ProtectHome` is about.
+const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
+
 const HEAD: &str = "# Made by `ota-gatewayd sandbox` from gateway.toml. Make it again when snapshot.paths, factory_reset, state or boot change:
 #   ota-gatewayd sandbox > /etc/systemd/system/ota-gatewayd.service.d/device.conf && systemctl daemon-reload
 ";
@@ -28,6 +31,10 @@ pub(crate) fn drop_in(config: &Config) -> String {
     out.push_str("[Service]\n");
     let open: Vec<String> = paths.iter().map(|path| format!("-{}", quoted(path))).collect();
     let _ = writeln!(out, "{}", lines("ReadWritePaths=", &open));
+    if paths.iter().any(|path| HOMES.iter().any(|home| path.starts_with(home))) {
+        // Below what the shipped unit hides, nothing can be opened.
+        out.push_str("ProtectHome=read-only\n");
+    }
     for area in boot_areas(config) {
         // The switch of the write protection that Linux puts on it.
         let _ = writeln!(out, "ReadWritePaths=-/sys/block/{area}/force_ro");
@@ -108,8 +115,14 @@ mod tests {
     #[test]
     fn a_device_that_writes_its_state_only_needs_nothing_opened() {
         let text = drop_in_of("");
-        assert!(!text.contains("\nReadWritePaths="), "{text}");
+        assert!(!text.contains("\nReadWritePaths=") && !text.contains("ProtectHome"), "{text}");
         assert!(text.contains("# DeviceAllow=/dev/a rw"), "{text}");
+    }
+
+    #[test]
+    fn settings_in_a_home_are_not_hidden_and_only_they_can_be_written() {
+        let text = drop_in_of("[snapshot]\npaths=['/home/operator/plant.toml']\n");
+        assert!(text.contains("\nReadWritePaths=-/home/operator\nProtectHome=read-only\n"), "{text}");
     }
 
     #[test]

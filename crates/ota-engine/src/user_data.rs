@@ -294,6 +294,8 @@ async fn reboot_to_reset(shared: Arc<Shared>) {
             let countdown = shared.config.reboot_countdown;
             let message = format!("System reboot scheduled in {countdown} seconds, for a factory reset");
             announce(&shared, "reboot_scheduled", message, Some(countdown));
+            // Whoever counts along has to hear that it is held again.
+            told = false;
             blocks = count_down(&shared, countdown, held).await;
         }
         let asked = Arc::clone(&shared);

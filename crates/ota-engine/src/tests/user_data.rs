@@ -120,6 +120,32 @@ async fn what_holds_back_a_reset_ends_the_countdown_to_its_reboot() {
     assert!(began.elapsed() >= Duration::from_secs(60), "announced anew: {:?}", began.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn each_countdown_to_a_reset_that_is_held_back_is_told_to_be() {
+    let mut gateway = Gateway::start().await;
+    gateway.countdown = 60;
+    gateway.restart_daemon().await;
+    gateway.engine().factory_reset(&ada(), false).await.unwrap();
+    let minute = Duration::from_secs(60);
+    for held in 1..=2 {
+        // tidy: paused time
+        tokio::time::sleep(minute / 2).await;
+        gateway.gate.violate("people", &[SafetyStep::Reset]);
+        gateway.gate_changes.send_modify(|n| *n += 1);
+        // tidy: paused time
+        tokio::time::sleep(10 * minute).await;
+        let (_, events) = gateway.engine().bus().since(0, 1000);
+        let told = |word: &str| {
+            let is = |event: &&ota_core::event::Event| matches!(&event.kind, EventKind::System { event, .. } if event == word);
+            events.iter().filter(is).count()
+        };
+        assert_eq!((told("reboot_scheduled"), told("factory_reset_waiting")), (held, held));
+        gateway.gate.clear("people");
+        gateway.gate_changes.send_modify(|n| *n += 1);
+    }
+    gateway.rebooter.until_reboots(1).await;
+}
+
 #[tokio::test]
 async fn what_begins_to_hold_back_a_reset_right_before_its_reboot_does_so() {
     let gateway = Gateway::start().await;
