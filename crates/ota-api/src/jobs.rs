@@ -252,7 +252,7 @@ pub struct Blocking {
 
 impl From<&Block> for Blocking {
     fn from(block: &Block) -> Self {
-        let wait = block.estimated_wait.map(|span| span.as_secs());
+        let wait = block.estimated_wait.map(text::wait_seconds);
         Self {
             constraint: block.constraint.clone(),
             status: block.status.clone(),

@@ -89,7 +89,7 @@ const fn hold_reboot() -> OnViolation {
 
 impl From<&ConstraintReport> for Constraint {
     fn from(report: &ConstraintReport) -> Self {
-        let wait = report.estimated_wait.map(|span| span.as_secs());
+        let wait = report.estimated_wait.map(text::wait_seconds);
         Self {
             name: report.name.clone(),
             status: report.state.into(),

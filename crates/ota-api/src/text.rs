@@ -31,6 +31,13 @@ pub fn hms(seconds: u64) -> String {
     format!("{:02}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
 }
 
+/// Seconds of a wait, begun ones in full: who has waited that long does not come too early.
+#[must_use]
+pub const fn wait_seconds(span: Duration) -> u64 {
+    let begun = span.subsec_nanos() > 0;
+    span.as_secs().saturating_add(begun as u64)
+}
+
 /// `5m 30s`, `45s`, `1h 5m 30s`.
 #[must_use]
 pub fn spoken(span: Duration) -> String {
@@ -89,6 +96,12 @@ mod tests {
         assert_eq!(spoken(Duration::from_secs(3930)), "1h 5m 30s");
         assert_eq!(rfc3339(Timestamp::from_millis(1_742_034_645_999)), "2025-03-15T10:30:45Z");
         assert!((percent(ByteCount(655), ByteCount(1000)) - 65.5).abs() < f64::EPSILON);
+    }
+
+    #[test]
+    fn a_wait_is_never_told_shorter_than_it_is() {
+        let told = [0, 1, 500, 1000, 1001].map(|millis| wait_seconds(Duration::from_millis(millis)));
+        assert_eq!(told, [0, 1, 1, 1, 2]);
     }
 
     proptest! {

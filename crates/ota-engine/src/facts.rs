@@ -116,8 +116,8 @@ impl Shared {
         self.ports.facts.set_slot(slot, &record)
     }
 
-    /// What the gateway did by itself, or for the request that last had its job go on. An audit that cannot be written stops no job that is under way; sensitive requests are refused
-    /// meanwhile.
+    /// What the gateway did by itself, or for the request that last had its job go on. An audit that cannot be written stops no job
+    /// that is under way; sensitive requests are refused meanwhile.
     pub(crate) fn audit_own(
         &self,
         at: Timestamp,

@@ -43,7 +43,7 @@ pub(crate) enum Transport {
     PayloadTooLarge { limit: u64 },
     #[error("the body must be {expected}")]
     UnsupportedMediaType { expected: &'static str },
-    #[error("{what}; try again in {} s", .retry_after.as_secs())]
+    #[error("{what}; try again in {} s", text::wait_seconds(*.retry_after))]
     TooManyRequests { what: &'static str, retry_after: Duration },
     #[error("something failed that only the log explains")]
     Internal { log: String },
@@ -114,7 +114,7 @@ impl Refusal {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             Self::Transport(Transport::TooManyRequests { retry_after, .. }) => {
-                headers.insert(header::RETRY_AFTER, retry_after.as_secs().max(1).into());
+                headers.insert(header::RETRY_AFTER, text::wait_seconds(*retry_after).max(1).into());
             }
             Self::Transport(Transport::RequestTimeout | Transport::PayloadTooLarge { .. }) => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -216,7 +216,7 @@ impl Transport {
             Self::PayloadTooLarge { limit } => json!({"limit": limit}),
             Self::UnsupportedMediaType { expected } => json!({"expected": expected}),
             Self::TooManyRequests { retry_after, .. } => {
-                json!({"retry_after_seconds": retry_after.as_secs().max(1)})
+                json!({"retry_after_seconds": text::wait_seconds(*retry_after).max(1)})
             }
             Self::Unavailable { reason, .. } => json!({"reason": reason}),
             Self::Unauthorized(_)
