@@ -544,13 +544,26 @@ fn refusal(job: &Job, error: FeedError) -> EngineError {
         FeedError::Record(error) => error,
         FeedError::Refused(refused) => OtaError::SystemBusy {
             with: format!(
-                "job {} is {}: it does not take {}",
+                "job {} is {}: it cannot be {}",
                 job.id,
                 job.state.status().as_str(),
-                refused.input
+                wanted(refused.input)
             ),
         }
         .into(),
+    }
+}
+
+/// What a request wants to be done to a job.
+fn wanted(input: &str) -> &str {
+    match input {
+        "Pause" => "paused",
+        "Resume" => "resumed",
+        "Install" => "installed",
+        "Cancel" => "cancelled",
+        "ConfirmByHand" => "confirmed",
+        "RejectByHand" => "rejected",
+        other => other,
     }
 }
 

@@ -503,6 +503,23 @@ async fn an_install_is_refused_while_the_crane_moves() {
 }
 
 #[tokio::test]
+async fn what_a_downloaded_job_does_not_take_is_told_in_the_words_of_people() {
+    let gateway = Gateway::start().await;
+    let job = gateway.downloaded().await;
+    let (engine, by) = (gateway.engine(), operator());
+    for (refused, done) in [
+        (engine.pause(&by, None).await, "paused"),
+        (engine.resume(&by, None).await, "resumed"),
+        (engine.judge_trial(&by, true, "all is well".into()).await, "confirmed"),
+        (engine.judge_trial(&by, false, "the crane stands still".into()).await, "rejected"),
+    ] {
+        let refused = refused.unwrap_err();
+        let EngineError::Ota(OtaError::SystemBusy { with }) = refused else { panic!("{refused:?}") };
+        assert_eq!(with, format!("job {} is downloaded: it cannot be {done}", job.id));
+    }
+}
+
+#[tokio::test]
 async fn cancel_after_the_switch_sets_the_old_slot_back() {
     let gateway = Gateway::start().await;
     let job = gateway.downloaded().await;
