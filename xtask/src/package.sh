@@ -133,6 +133,7 @@ done
 [ -d "$root/usr/share/ota-gateway/keys" ]
 [ "$(in_root stat -c '%a %G' /etc/ota-gateway/gateway.toml)" = "640 ota-admin" ]
 in_root systemd-analyze verify ota-gatewayd.service ota-factory-reset.service
+[ "$(in_root systemd-escape --path --suffix=mount /data)" = data.mount ]
 # At most 3.6 and 1.8 of 10; docs/install.md has the figures.
 for unit in ota-gatewayd=36 ota-factory-reset=18; do
     in_root systemd-analyze security --offline=yes "--threshold=${unit#*=}" "${unit%=*}.service" >"$tmp/score" ||

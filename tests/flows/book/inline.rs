@@ -27,8 +27,8 @@ const PROJECT: &str = include_str!("project.sh");
 /// What runs the commands of the system, below a systemd.
 const PACKAGE: &str = "xtask/src/package.sh";
 
-/// Programs that are not ours (`fdt` is the boot loader's); their commands are compared word by word.
-const THEIRS: [&str; 25] = [
+/// Programs that are not ours (`fdt` and `wdt` are the boot loader's); their commands are compared word by word.
+pub(super) const THEIRS: [&str; 29] = [
     "systemctl",
     "journalctl",
     "cargo test",
@@ -36,6 +36,7 @@ const THEIRS: [&str; 25] = [
     "apt-get",
     "chmod",
     "curl",
+    "dd",
     "dpkg",
     "e2fsck",
     "env",
@@ -52,12 +53,15 @@ const THEIRS: [&str; 25] = [
     "mount",
     "openssl",
     "promtool",
+    "systemd-analyze",
+    "systemd-escape",
     "tar",
     "timedatectl",
+    "wdt",
 ];
 
 /// Commands that are run by something else: the command, the file, and what in it runs them.
-const ELSEWHERE: [(&str, &str, &str); 21] = [
+const ELSEWHERE: [(&str, &str, &str); 24] = [
     ("cargo xtask ci", ".ci/run", "cargo xtask ci"),
     ("cargo xtask layers", "xtask/src/ci.rs", "layers::run"),
     ("cargo xtask tidy", "xtask/src/ci.rs", "tidy::run"),
@@ -90,6 +94,9 @@ const ELSEWHERE: [(&str, &str, &str); 21] = [
         "tests/flows/book/inline.sh",
         "-v gpg=\"$with_gpg\"",
     ),
+    ("dd bs=1M oflag=direct conv=fsync", "xtask/src/bench/install.rs", "\"conv=fsync,notrunc\""),
+    ("dd bs=1M iflag=direct", "xtask/src/bench/install.rs", "\"iflag=direct\""),
+    ("dd conv=fsync", "tests/examples/bench_upload.rs", "\"conv=fsync\""),
     ("ota-gatewayd --print-openapi", "xtask/src/openapi.rs", "\"--print-openapi\""),
 ];
 
