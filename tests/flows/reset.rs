@@ -192,6 +192,8 @@ async fn a_device_without_a_data_partition_is_reset_by_its_own_reboot() {
     let answer = ask_reset(&device, PIN, RESET_CONFIRMATION).await.unwrap();
     device.booted(2).await;
     let admin = first_admin(&device).await;
+    // It can be switched on, although nobody knows the token in its folder any more.
+    device.ready().await.unwrap();
     check_fresh(&device, &admin, &viewer, answer.backup.as_deref().unwrap()).await;
     // A job's number is not given twice in the life of a device.
     admin.check().await.unwrap();

@@ -102,7 +102,7 @@ impl Device {
         }
     }
 
-    /// Waits until the daemon answers.
+    /// Waits until the daemon answers. That it does not know the token is an answer: after a factory reset it knows another one.
     ///
     /// # Errors
     /// When the board went off, or nothing answers in a minute.
@@ -111,6 +111,9 @@ impl Device {
         let record = self.machine.record();
         loop {
             let Err(error) = self.client.status().await else { return Ok(()) };
+            if error.api().is_some_and(|refusal| refusal.status == 401) {
+                return Ok(());
+            }
             if let Some(Err(why)) = &record.borrow().off {
                 bail!("{why}\n{}", self.log_tail(20));
             }
