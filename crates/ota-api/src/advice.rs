@@ -37,7 +37,9 @@ pub const fn of_code(code: ErrorCode) -> &'static [&'static str] {
             &["Look at the partitions in system/status", "Install the wanted version instead"]
         }
         ErrorCode::JobNotFound => &["List the jobs with updates/jobs"],
-        ErrorCode::SystemBusy => &["Wait until the other operation has ended"],
+        ErrorCode::SystemBusy => {
+            &["Wait until the other operation has ended", "Install or cancel a job that waits"]
+        }
         ErrorCode::MaintenanceActive => &["Wait until the service window closes"],
     }
 }
