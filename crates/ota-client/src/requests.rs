@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
     pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -344,7 +344,7 @@ impl Client {
     /// slow medium needs to take them.
     ///
     /// # Errors
-    /// [`ClientError::File`] when a file cannot be opened; [`ClientError::TimedOut`] after such a silence; otherwise as every method here.
+    /// [`ClientError::File`] when a file cannot be read; [`ClientError::TimedOut`] after such a silence; otherwise as every method here.
     pub async fn upload(&self, file: &UploadFile) -> Result<UploadResponse, ClientError> {
         self.upload_watched(file, &mut |_, _| {}).await
     }
@@ -360,7 +360,8 @@ impl Client {
     ) -> Result<UploadResponse, ClientError> {
         let url = self.base().endpoint(["upload"]);
         let sent = Arc::new(AtomicU64::new(0));
-        let (form, total) = form(file, &sent).await?;
+        let unread = Unread::default();
+        let (form, total) = form(file, &sent, &unread).await?;
         let request = self.request(Method::POST, url.clone()).multipart(form);
         let mut work = pin!(async {
             let response = request.send().await.map_err(|e| transport(&url, e))?;
@@ -376,7 +377,9 @@ impl Client {
                 watch(now, total);
             }
             if let Ok(outcome) = outcome {
-                return outcome;
+                // The connection broke because of it.
+                let source = unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+                return source.map_or(outcome, |source| Err(unreadable(&file.image, source)));
             }
             // All is on its way: before it answers, the gateway writes to its medium what it still has in memory.
             let writing = if now < total { 0 } else { total / SLOW_MEDIUM };
@@ -412,7 +415,7 @@ impl Client {
 
 /// The parts of an upload; text first, so that the gateway knows the version before the bytes come. And the length of the image,
 /// whose bytes are counted as they go.
-async fn form(file: &UploadFile, sent: &Arc<AtomicU64>) -> Result<(Form, u64), ClientError> {
+async fn form(file: &UploadFile, sent: &Arc<AtomicU64>, unread: &Unread) -> Result<(Form, u64), ClientError> {
     let mut form = Form::new().text("version", file.version.clone());
     if let Some(description) = &file.description {
         form = form.text("description", description.clone());
@@ -431,27 +434,50 @@ async fn form(file: &UploadFile, sent: &Arc<AtomicU64>) -> Result<(Form, u64), C
             form = form.part(name, part(path).await?);
         }
     }
-    let (image, length) = counted(&file.image, sent).await?;
+    let (image, length) = counted(&file.image, sent, unread).await?;
     Ok((form.part("file", image), length))
 }
 
+/// Why the image could not be read on its way. The HTTP library only says that the connection broke.
+type Unread = Arc<Mutex<Option<io::Error>>>;
+
 async fn part(path: &Path) -> Result<Part, ClientError> {
+    length(path).await?;
     Part::file(path).await.map_err(|source| unreadable(path, source))
 }
 
 /// A file as a part whose bytes are counted, and its length.
-async fn counted(path: &Path, sent: &Arc<AtomicU64>) -> Result<(Part, u64), ClientError> {
+async fn counted(path: &Path, sent: &Arc<AtomicU64>, unread: &Unread) -> Result<(Part, u64), ClientError> {
+    let length = length(path).await?;
     let file = File::open(path).await.map_err(|source| unreadable(path, source))?;
-    let length = file.metadata().await.map_err(|source| unreadable(path, source))?.len();
-    let pieces = try_unfold((file.take(length), Arc::clone(sent)), |(mut file, sent)| async move {
+    let begun = (file.take(length), Arc::clone(sent), Arc::clone(unread));
+    let pieces = try_unfold(begun, |(mut file, sent, unread)| async move {
         let mut piece = vec![0; PIECE];
-        let read = file.read(&mut piece).await?;
+        let mut read = file.read(&mut piece).await;
+        if matches!(read, Ok(0)) && file.limit() > 0 {
+            read = Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        let read = read.map_err(|error| {
+            let kind = error.kind();
+            *unread.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            io::Error::from(kind)
+        })?;
         piece.truncate(read);
         sent.fetch_add(read as u64, Ordering::Relaxed);
-        Ok::<_, io::Error>((read > 0).then_some((piece, (file, sent))))
+        Ok::<_, io::Error>((read > 0).then_some((piece, (file, sent, unread))))
     });
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     Ok((Part::stream_with_length(Body::wrap_stream(pieces), length).file_name(name), length))
+}
+
+/// Bytes of a file. What is none (a folder, a pipe) has no length to be sent with.
+async fn length(path: &Path) -> Result<u64, ClientError> {
+    let found = tokio::fs::metadata(path).await.map_err(|source| unreadable(path, source))?;
+    if !found.is_file() {
+        let source = io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file");
+        return Err(unreadable(path, source));
+    }
+    Ok(found.len())
 }
 
 fn unreadable(path: &Path, source: io::Error) -> ClientError {

@@ -1,6 +1,6 @@
 //! Requests: where they go, what they carry, how refusals come back.
 
-use std::{future::Future, path::Path, time::Duration};
+use std::{future::Future, path::Path, sync::Arc, time::Duration};
 
 use ota_api::{
     audit::AuditQuery,
@@ -16,6 +16,7 @@ use ota_core::ErrorCode;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpListener,
+    sync::Notify,
 };
 
 use super::fake::Fake;
@@ -212,6 +213,41 @@ async fn who_watches_an_upload_hears_of_more_and_more_bytes_until_all_have_gone(
     let refused = fake.client().upload_watched(&image(folder.path(), size), &mut watch).await;
     assert!(matches!(refused, Err(ClientError::Api(_))), "{refused:?}");
     assert!(heard.is_sorted() && heard.last() == Some(&(size, size)), "{heard:?}");
+}
+
+#[tokio::test]
+async fn what_is_no_file_and_a_file_that_ends_early_are_told_as_such_and_not_as_a_gateway_that_is_away() {
+    let fake = Fake::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let whole = image(folder.path(), 11);
+    let nowhere = UploadFile { image: folder.path().into(), ..whole.clone() };
+    let unsigned = UploadFile { signature: vec![folder.path().into()], ..whole };
+    for file in [nowhere, unsigned] {
+        let error = fake.client().upload(&file).await.unwrap_err();
+        assert!(matches!(error, ClientError::File { .. }), "{error:?}");
+    }
+    assert!(fake.requests().is_empty());
+
+    // More than goes into the buffers of a connection; the peer takes none of it before the file is cut.
+    let long = image(folder.path(), 64 << 20);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client =
+        Client::new(Options::new(format!("http://{}", listener.local_addr().unwrap()).parse().unwrap()));
+    let cut = Arc::new(Notify::new());
+    let begins = Arc::clone(&cut);
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        begins.notified().await;
+        let mut taken = vec![0; 1 << 20];
+        while stream.read(&mut taken).await.is_ok_and(|read| read > 0) {}
+    });
+    let mut watch = |_: u64, _: u64| {
+        std::fs::OpenOptions::new().write(true).open(&long.image).unwrap().set_len(0).unwrap();
+        cut.notify_one();
+    };
+    let error = client.unwrap().upload_watched(&long, &mut watch).await.unwrap_err();
+    let ClientError::File { source, .. } = error else { panic!("{error:?}") };
+    assert_eq!(source.kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
 #[tokio::test]
