@@ -38,8 +38,13 @@ impl Kept {
         let mut part = path.as_os_str().to_owned();
         part.push(".part");
         let part = PathBuf::from(part);
-        let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part);
-        let file = file.with_context(|| format!("cannot write {}", part.display()))?;
+        let named = || format!("cannot write {}", part.display());
+        // What lies there may lead elsewhere or be open to others: it is taken away, not written into.
+        let gone = fs::remove_file(&part);
+        gone.or_else(|error| if error.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(error) })
+            .with_context(named)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part);
+        let file = file.with_context(named)?;
         let waiting = Waiting::new(out, format!("receiving {}", path.display()));
         Ok(Self { path: path.into(), part, file, bytes: 0, whole: false, waiting })
     }
@@ -65,5 +70,29 @@ impl Drop for Kept {
         if !self.whole {
             let _ = fs::remove_file(&self.part);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    use super::*;
+    use crate::output::Format;
+
+    #[test]
+    fn what_was_left_under_the_other_name_is_replaced_and_not_written_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::write(at("elsewhere"), "theirs").unwrap();
+        symlink(at("elsewhere"), at("bundle.part")).unwrap();
+        let (out, _) = Output::captured(Format::Table);
+        let mut kept = Kept::start(&at("bundle"), &out).unwrap();
+        kept.write(b"ours").unwrap();
+        kept.finish().unwrap();
+        assert_eq!(fs::read_to_string(at("elsewhere")).unwrap(), "theirs");
+        assert_eq!(fs::read_to_string(at("bundle")).unwrap(), "ours");
+        let found = at("bundle").symlink_metadata().unwrap();
+        assert!(found.is_file() && found.permissions().mode() & 0o777 == 0o600, "{found:?}");
     }
 }

@@ -12,7 +12,7 @@ use ota_api::{
     auth::{CreateTokenRequest, CreatedToken, TokenInfo},
     words::Role,
 };
-use ota_core::ports;
+use ota_core::{error::chain, ports};
 
 use super::Context;
 use crate::{exit::Failure, output::table};
@@ -77,7 +77,9 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
             let request = CreateTokenRequest { name, role: role.into(), expires_in };
             let Some(path) = to else {
                 let made = client.create_token(&request).await?;
-                return context.out.show(&made, |m| m.token.expose().into());
+                let shown = context.out.show(&made, |m| m.token.expose().into());
+                // Also where the reader went away: nothing can show it once more.
+                return shown.map_err(|failure| lost(&made.info.name, &chain(&failure)).into());
             };
             // Before there is a token: a secret that has no place to go is lost.
             let mut file = new_file(&path)?;
@@ -114,11 +116,13 @@ fn new_file(path: &Path) -> Result<File, Failure> {
 
 fn keep(file: &mut File, path: &Path, made: &CreatedToken) -> Result<(), Failure> {
     let written = writeln!(file, "{}", made.token.expose()).and_then(|()| file.sync_all());
-    let lost = || {
-        let name = &made.info.name;
-        format!("cannot write {}; nobody has the secret now: `ota-admin token revoke {name}`", path.display())
-    };
-    Ok(written.with_context(lost)?)
+    let told = |error: io::Error| lost(&made.info.name, &format!("cannot write {}: {error}", path.display()));
+    Ok(written.map_err(told)?)
+}
+
+/// A token whose secret has come to nobody: it cannot be used, only taken away.
+fn lost(name: &str, why: &str) -> anyhow::Error {
+    anyhow::anyhow!("{why}; nobody has the secret now: `ota-admin token revoke {name}`")
 }
 
 fn rows(tokens: &[TokenInfo]) -> String {

@@ -82,7 +82,8 @@ async fn look_on(
             let text = frame(&picture, out.rows());
             out.frame(&text)?;
         } else {
-            out.element(&picture, |picture| frame(picture, None) + "\n")?;
+            let gap = if looks > 1 { "\n" } else { "" };
+            out.element(&picture, |picture| format!("{gap}{}", frame(picture, None)))?;
         }
         if args.count.is_some_and(|count| looks >= count) {
             return Ok(());

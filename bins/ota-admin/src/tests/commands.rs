@@ -494,6 +494,8 @@ async fn top_draws_the_gateway_and_goes_on_while_it_is_away() {
     let run = run(&["--url", &url, "top", "--count", "1"]).await;
     assert_eq!((run.exit, run.err.as_str()), (0, ""));
     insta::assert_snapshot!(run.out);
+    let twice = super::run(&["--url", &url, "top", "--count", "2"]).await;
+    assert_eq!(twice.out, format!("{0}\n{0}", run.out), "an empty line is between two frames");
     let lines = super::run(&["--url", &url, "-o", "jsonl", "top", "--count", "1"]).await;
     let line: Value = serde_json::from_str(&lines.out).unwrap();
     assert_eq!((&line["reachable"], &line["status"]["gateway"]["model"]), (&json!(true), &json!("IGW-5000")));

@@ -67,3 +67,16 @@ async fn an_update_whose_messages_nobody_reads_goes_on_to_its_end() {
     let run = closed(&args, |seen| seen.messages.close()).await;
     assert_eq!((run.exit, run.out.as_str()), (0, "v5.0.5 runs from partition B and is confirmed\n"));
 }
+
+#[tokio::test]
+async fn a_token_whose_secret_nobody_reads_is_no_success_and_is_to_be_taken_away() {
+    let fake = Fake::start().await;
+    let made =
+        json!({"token": "0123abcd", "name": "ci", "role": "viewer", "created_at": "2025-03-15T10:30:45Z"});
+    fake.answers("POST auth/tokens", made);
+    let args = ["--url", &fake.url(), "token", "create", "ci", "--role", "viewer"];
+    let run = closed(&args, |seen| seen.results.close()).await;
+    assert_eq!(run.exit, 1, "{}", run.err);
+    assert!(run.err.contains("nobody has the secret now: `ota-admin token revoke ci`"), "{}", run.err);
+    assert!(!run.err.contains("0123abcd"), "{}", run.err);
+}
