@@ -23,6 +23,9 @@ const WITHOUT_A_TERMINAL: &str =
 /// What an interrupted question for the PIN says.
 const NOT_TYPED: &str = "; no PIN was typed";
 
+/// What is said when the limit is over before the PIN was asked for.
+const TOO_LATE: &str = "; the gateway wants the PIN, which is not asked for any more: nothing was begun";
+
 /// Where the PIN comes from.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(crate) struct PinArgs {
@@ -79,6 +82,8 @@ pub(crate) async fn with_pin<T>(
                 refusal.suggested_actions.insert(0, WITHOUT_A_TERMINAL.into());
                 return Err(ClientError::Api(refusal).into());
             }
+            // Nobody types a PIN for a request that is not sent.
+            limit.not_over(TOO_LATE.into())?;
             let pin = limit.aside(|| typed("The gateway wants the PIN for this. PIN: "))?;
             Ok(send(Some(pin)).await?)
         }
@@ -111,7 +116,8 @@ fn pin_in(path: &Path) -> Result<Secret, Failure> {
     let named = || format!("cannot read the PIN file {}", path.display());
     let mut text = String::new();
     fs::File::open(path).with_context(named)?.take(PIN_MAX).read_to_string(&mut text).with_context(named)?;
-    let pin = text.trim_end_matches(['\r', '\n']);
+    // What else stands there is no part of it, and a wrong PIN costs a try.
+    let pin = text.lines().next().unwrap_or_default().trim();
     if pin.is_empty() {
         return Err(Failure::Usage(format!("the PIN file {} is empty", path.display())));
     }
@@ -120,7 +126,7 @@ fn pin_in(path: &Path) -> Result<Secret, Failure> {
 
 /// Asks for a line at the terminal; `instead` names the option that says it without one.
 pub(crate) fn line(out: &mut Output, question: &str, instead: &str) -> Result<String, Failure> {
-    if !out.is_answered() {
+    if !out.is_asked() {
         return Err(Failure::Usage(format!("there is no terminal to ask at: give {instead}")));
     }
     out.ask(question)?;
@@ -131,7 +137,7 @@ pub(crate) fn line(out: &mut Output, question: &str, instead: &str) -> Result<St
 
 /// Asks `question` at the terminal; anything but a clear yes is a no.
 pub(crate) fn yes(out: &mut Output, question: &str) -> Result<bool, Failure> {
-    if !out.is_answered() {
+    if !out.is_asked() {
         return Err(Failure::Usage(format!("{question} There is no terminal to ask at: give --yes")));
     }
     out.ask(&format!("{question} [y/N]"))?;
@@ -142,17 +148,36 @@ pub(crate) fn yes(out: &mut Output, question: &str) -> Result<bool, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
+    use ota_client::ApiError;
+
     use super::*;
     use crate::output::Format;
 
     #[test]
     fn the_pin_is_the_first_line_of_its_file() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs::write(file.path(), "9471\n").unwrap();
         let args = PinArgs { pin_file: Some(file.path().into()) };
         let (out, _) = Output::captured(Format::Table);
-        assert_eq!(args.read(&out, "").unwrap().expose(), "9471");
+        for text in ["9471\n", "9471 \r\n", "9471\n0815\n"] {
+            fs::write(file.path(), text).unwrap();
+            assert_eq!(args.read(&out, "").unwrap().expose(), "9471", "{text:?}");
+        }
         fs::write(file.path(), "\n").unwrap();
         assert_eq!(args.read(&out, "").unwrap_err().exit().number(), 2);
+    }
+
+    #[tokio::test]
+    async fn no_pin_is_asked_for_when_the_limit_is_over() {
+        let (out, _) = Output::at_a_terminal(Format::Table);
+        let wanted = ApiError { status: 403, code: ErrorCode::InvalidPin.to_string(), ..ApiError::default() };
+        let sent = Cell::new(0);
+        let send = async |_: Option<Secret>| {
+            sent.set(sent.get() + 1);
+            Err::<(), _>(ClientError::Api(Box::new(wanted.clone())))
+        };
+        let late = with_pin(None, &out, &mut Limit::start(Some(0)), send).await.unwrap_err();
+        assert_eq!((late.exit().number(), sent.get()), (124, 1), "{late}");
     }
 }

@@ -77,17 +77,17 @@ pub(crate) enum Failure {
     /// Who read the lines about a job went away before it was done.
     #[error("nobody reads the lines any more{0}")]
     Unread(Left),
-    /// The gateway did not come back while a job was followed.
-    #[error("the gateway stayed away for {seconds} s")]
-    StayedAway {
+    /// The job that was followed could not be looked at any more: the gateway refused, or did not come back.
+    #[error("{why}")]
+    Lost {
         /// Name of the job.
         job: String,
-        /// How long it was waited for.
-        seconds: u64,
-        /// The last try.
+        /// What became of the looks.
+        why: String,
+        /// The last one.
         source: Box<ClientError>,
     },
-    /// `update` ended before its installation was accepted.
+    /// `update` ended before it knew its installation accepted.
     #[error("{failure}")]
     NotInstalled {
         /// Why.
@@ -233,7 +233,7 @@ impl Failure {
     pub(crate) fn job(&self) -> Option<&str> {
         match self {
             Self::Interrupted(left) | Self::Unread(left) | Self::TimedOut { left, .. } => left.job.as_deref(),
-            Self::StayedAway { job, .. } | Self::NotInstalled { job, .. } => Some(job),
+            Self::Lost { job, .. } | Self::NotInstalled { job, .. } => Some(job),
             Self::Job(ended) => Some(&ended.job),
             Self::Client(_)
             | Self::Release(_)
@@ -252,7 +252,7 @@ impl Failure {
     pub(crate) fn exit(&self) -> Exit {
         match self {
             Self::Client(error) => client(error),
-            Self::StayedAway { source, .. } => client(source),
+            Self::Lost { source, .. } => client(source),
             Self::NotInstalled { failure, .. } => failure.exit(),
             Self::Release(ReleaseError::BadName { .. } | ReleaseError::Options(_)) | Self::Usage(_) => {
                 Exit::Usage

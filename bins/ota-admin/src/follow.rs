@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use ota_api::{updates::ProgressResponse, words::JobStatus};
-use ota_client::Client;
+use ota_client::{ApiError, Client, ClientError};
 use ota_core::ErrorCode;
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -66,6 +66,17 @@ impl Limit {
         let answer = question();
         self.end = self.end.and_then(|end| end.checked_add(asked.elapsed()));
         answer
+    }
+
+    /// Nothing more is begun once the limit is over.
+    ///
+    /// # Errors
+    /// [`Failure::TimedOut`] then, with what is `left` behind.
+    pub(crate) fn not_over(&self, left: Left) -> Result<(), Failure> {
+        match self.end {
+            Some(end) if end <= Instant::now() => Err(Failure::TimedOut { seconds: self.seconds, left }),
+            _ => Ok(()),
+        }
     }
 
     /// The outcome of `work`, unless the limit comes first: then what is `left` behind.
@@ -132,9 +143,9 @@ pub(crate) fn line(end: &ProgressResponse) -> String {
 /// Follows `job` until its goal; gives its last state.
 ///
 /// # Errors
-/// [`Failure::Job`] when it ends otherwise; [`Failure::Client`] when the gateway refuses; [`Failure::StayedAway`] when it does
-/// not come back; [`Failure::Interrupted`] on Ctrl-C; [`Failure::TimedOut`] when `limit` is over; [`Failure::Unread`] when nobody
-/// reads the lines any more.
+/// [`Failure::Job`] when it ends otherwise; [`Failure::Client`] when the gateway does not know it; [`Failure::Lost`] when the
+/// gateway refuses otherwise or does not come back; [`Failure::Interrupted`] on Ctrl-C; [`Failure::TimedOut`] when `limit` is over;
+/// [`Failure::Unread`] when nobody reads the lines any more.
 pub(crate) async fn follow(
     client: &Client,
     job: &str,
@@ -181,13 +192,21 @@ async fn look_until(
             }
             Err(error) if error.may_pass() && heard.elapsed() < pace.give_up => view.away(&error.chain())?,
             Err(error) if error.may_pass() => {
-                let (job, seconds) = (job.into(), heard.elapsed().as_secs());
-                return Err(Failure::StayedAway { job, seconds, source: Box::new(error) });
+                let why = format!("the gateway stayed away for {} s", heard.elapsed().as_secs());
+                return Err(Failure::Lost { job: job.into(), why, source: Box::new(error) });
             }
-            Err(error) => return Err(error.into()),
+            Err(error) if knows_no_job(&error) => return Err(error.into()),
+            Err(error) => {
+                let why = format!("job {job} cannot be followed any further");
+                return Err(Failure::Lost { job: job.into(), why, source: Box::new(error) });
+            }
         }
         sleep(pace.poll).await;
     }
+}
+
+fn knows_no_job(error: &ClientError) -> bool {
+    error.api().and_then(ApiError::ota_code) == Some(ErrorCode::JobNotFound)
 }
 
 /// Whether the job is where it should be, or somewhere from where it cannot get there.

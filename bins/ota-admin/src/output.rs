@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{ContentArrangement, Table, presets};
-use ota_client::ApiError;
+use ota_client::{ApiError, ClientError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -40,14 +40,20 @@ impl Format {
 const ERROR: Style = AnsiColor::Red.on_default().bold();
 const NOTE: Style = AnsiColor::Yellow.on_default();
 
+/// What becomes of a gateway that does not come back.
+const STAYS_AWAY: &str = "a new version that does not come up is left by the boot loader after its tries: \
+                          the previous one runs then";
+
 /// Where results and messages go.
 pub(crate) struct Output {
     format: Format,
     results: Box<dyn Write + Send>,
     messages: Box<dyn Write + Send>,
     terminal: bool,
-    /// Whether results go to a terminal.
-    screen: bool,
+    /// The terminal that results go to, past what takes colours away; none where they go elsewhere.
+    screen: Option<Box<dyn Write + Send>>,
+    /// Whether what is shown at a terminal can move.
+    moves: bool,
     /// Whether somebody can be asked: what is read is typed at a terminal.
     answered: bool,
 }
@@ -56,12 +62,14 @@ impl Output {
     /// To the process's standard output and error; colours only where a terminal shows them.
     pub(crate) fn to_process(format: Format) -> Self {
         let terminal = io::IsTerminal::is_terminal(&io::stderr());
+        let screen = io::IsTerminal::is_terminal(&io::stdout());
         Self {
             format,
             results: Box::new(anstream::AutoStream::auto(io::stdout())),
             messages: Box::new(anstream::AutoStream::auto(io::stderr())),
             terminal,
-            screen: io::IsTerminal::is_terminal(&io::stdout()),
+            screen: screen.then(|| Box::new(io::stdout()) as Box<dyn Write + Send>),
+            moves: terminal::moves(),
             answered: io::IsTerminal::is_terminal(&io::stdin()),
         }
     }
@@ -73,7 +81,17 @@ impl Output {
         let (results, messages) = (Box::new(seen.results.clone()), Box::new(seen.messages.clone()));
         let results = Box::new(anstream::StripStream::new(results as Box<dyn Write + Send>));
         let messages = Box::new(anstream::StripStream::new(messages as Box<dyn Write + Send>));
-        (Self { format, results, messages, terminal: false, screen: false, answered: false }, seen)
+        let (terminal, moves, answered) = (false, false, false);
+        (Self { format, results, messages, terminal, screen: None, moves, answered }, seen)
+    }
+
+    /// Into memory, as at a terminal that prints lines and no more, where somebody answers.
+    #[cfg(test)]
+    pub(crate) fn at_a_terminal(format: Format) -> (Self, crate::tests::Seen) {
+        let (out, seen) = Self::captured(format);
+        let screen: Option<Box<dyn Write + Send>> = Some(Box::new(seen.results.clone()));
+        let results = Box::new(seen.results.clone());
+        (Self { results, screen, terminal: true, answered: true, ..out }, seen)
     }
 
     /// How results are printed.
@@ -81,40 +99,51 @@ impl Output {
         self.format
     }
 
-    /// Whether somebody watches standard error: then progress is a moving bar, else lines.
+    /// Whether somebody watches standard error where lines can move: then progress is a bar, else lines.
     pub(crate) const fn is_watched(&self) -> bool {
-        self.terminal
+        self.terminal && self.moves
     }
 
-    /// Whether somebody can be asked.
+    /// Whether somebody can be asked for what is typed unseen: that question finds its terminal by itself.
     pub(crate) const fn is_answered(&self) -> bool {
         self.answered
     }
 
-    /// Whether a live screen can be drawn: people look at a terminal.
+    /// Whether somebody sees a question on standard error and can answer it.
+    pub(crate) const fn is_asked(&self) -> bool {
+        self.answered && self.terminal
+    }
+
+    /// Whether a live screen can be drawn: people look at a terminal that can do that.
     pub(crate) fn opens_screen(&self) -> bool {
-        self.screen && self.format == Format::Table
+        self.screen.is_some() && self.moves && self.format == Format::Table
     }
 
     /// Takes a screen of its own, so that the terminal is afterwards as it was; long lines are cut, not wrapped.
     pub(crate) fn screen_on(&mut self) -> Result<(), Failure> {
-        self.verbatim(b"\x1b[?1049h\x1b[?25l\x1b[?7l")
+        self.steer(b"\x1b[?1049h\x1b[?25l\x1b[?7l")
     }
 
     /// Gives it back.
     pub(crate) fn screen_off(&mut self) -> Result<(), Failure> {
-        self.verbatim(b"\x1b[?7h\x1b[?25h\x1b[?1049l")
+        self.steer(b"\x1b[?7h\x1b[?25h\x1b[?1049l")
     }
 
     /// Rows that a live screen has, where the terminal says it. People make it larger and smaller.
     pub(crate) fn rows(&self) -> Option<usize> {
-        self.screen.then(terminal::rows).flatten()
+        self.screen.as_ref().and_then(|_| terminal::rows())
     }
 
     /// Draws over what the screen shows, without a flicker. No line feed follows the last line: it would scroll a full screen.
     pub(crate) fn frame(&mut self, text: &str) -> Result<(), Failure> {
         let lines: Vec<String> = plain(text).lines().map(|line| format!("{line}\x1b[K")).collect();
-        self.verbatim(format!("\x1b[H{}\x1b[J", lines.join("\n")).as_bytes())
+        self.steer(format!("\x1b[H{}\x1b[J", lines.join("\n")).as_bytes())
+    }
+
+    /// To the terminal itself: who wants no colours still wants each frame in the place of the last.
+    fn steer(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let Some(screen) = &mut self.screen else { return Ok(()) };
+        unless_closed(screen.write_all(bytes).and_then(|()| screen.flush()))
     }
 
     /// Prints one result: `human` for people, the value itself for programs.
@@ -151,7 +180,7 @@ impl Output {
 
     /// The same for text of a gateway: programs get it as it is, a terminal nothing that could steer it.
     pub(crate) fn foreign(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if self.screen {
+        if self.screen.is_some() {
             return self.verbatim(plain(&String::from_utf8_lossy(bytes)).as_bytes());
         }
         self.verbatim(bytes)
@@ -298,21 +327,24 @@ fn chain(failure: &Failure) -> String {
 
 /// What the user can do next.
 fn advice(failure: &Failure) -> Vec<String> {
-    let error = match failure {
-        Failure::Client(error) => error,
-        Failure::Job(ended) => return ended.actions.clone(),
-        Failure::StayedAway { job, .. } => {
-            return vec![
-                "a new version that does not come up is left by the boot loader after its tries: the previous one runs then"
-                    .into(),
-                format!("`ota-admin progress {job}` tells how the job stands once the gateway answers"),
-            ];
+    match failure {
+        Failure::Client(error) => advice_on(error),
+        Failure::Job(ended) => ended.actions.clone(),
+        Failure::Lost { job, source, .. } => {
+            let mut lines = if source.may_pass() { vec![STAYS_AWAY.into()] } else { advice_on(source) };
+            lines.push(format!(
+                "`ota-admin progress {job}` tells how the job stands once the gateway answers it"
+            ));
+            lines
         }
         Failure::NotInstalled { failure, next, .. } => {
-            return advice(failure).into_iter().chain([next.clone()]).collect();
+            advice(failure).into_iter().chain([next.clone()]).collect()
         }
-        _ => return Vec::new(),
-    };
+        _ => Vec::new(),
+    }
+}
+
+fn advice_on(error: &ClientError) -> Vec<String> {
     let Some(api) = error.api() else {
         return connect::next_step(error).into_iter().map(str::to_owned).collect();
     };
@@ -330,6 +362,8 @@ fn advice(failure: &Failure) -> Vec<String> {
 fn refusal(failure: &Failure) -> Option<&ApiError> {
     match failure {
         Failure::Client(error) => error.api(),
+        // Of one that stays away, what a front end last said in its place says less than that.
+        Failure::Lost { source, .. } if !source.may_pass() => source.api(),
         Failure::NotInstalled { failure, .. } => refusal(failure),
         _ => None,
     }
@@ -387,20 +421,14 @@ mod tests {
     use super::*;
     use crate::exit::{JobEnded, Left};
 
-    /// To a terminal, as it gets it.
-    fn at_a_terminal(format: Format) -> (Output, crate::tests::Seen) {
-        let (out, seen) = Output::captured(format);
-        (Output { results: Box::new(seen.results.clone()), screen: true, ..out }, seen)
-    }
-
     #[test]
     fn text_of_a_gateway_reaches_a_program_as_it_is_and_a_terminal_without_what_steers_it() {
         let told = "ota_up{note=\"\u{1b}[2J\u{9b}2J\u{202e}\"} 1\n";
-        let (mut out, seen) = at_a_terminal(Format::Table);
+        let (mut out, seen) = Output::at_a_terminal(Format::Table);
         out.foreign(told.as_bytes()).unwrap();
         assert_eq!(seen.results(), "ota_up{note=\"\u{fffd}[2J\u{fffd}2J\u{fffd}\"} 1\n");
-        let (mut out, seen) = at_a_terminal(Format::Table);
-        out.screen = false;
+        let (mut out, seen) = Output::at_a_terminal(Format::Table);
+        out.screen = None;
         out.foreign(told.as_bytes()).unwrap();
         assert_eq!(seen.results(), told);
     }
@@ -409,12 +437,12 @@ mod tests {
     fn a_document_means_the_same_and_holds_nothing_that_steers_a_terminal() {
         let value = json!({"note": "\u{1b}[2J\u{7f}\u{9b}2J \u{202e}\u{2066} é\n"});
         for format in [Format::Json, Format::Jsonl] {
-            let (mut out, seen) = at_a_terminal(format);
+            let (mut out, seen) = Output::at_a_terminal(format);
             out.show(&value, |_| String::new()).unwrap();
             assert!(!seen.results().contains(is_hidden), "{:?}", seen.results());
             assert_eq!(serde_json::from_str::<Value>(&seen.results()).unwrap(), value);
         }
-        let (mut out, seen) = at_a_terminal(Format::Json);
+        let (mut out, seen) = Output::at_a_terminal(Format::Json);
         out.fail(&Failure::Usage("\u{9b}2J".into())).unwrap();
         let failure: Value = serde_json::from_str(&seen.messages()).unwrap();
         assert_eq!(failure["message"], "\u{9b}2J");
@@ -422,8 +450,9 @@ mod tests {
     }
 
     #[test]
-    fn the_last_line_of_a_frame_does_not_scroll_the_screen() {
-        let (mut out, seen) = at_a_terminal(Format::Table);
+    fn the_last_line_of_a_frame_does_not_scroll_the_screen_and_no_colour_filter_takes_its_place_away() {
+        let (mut out, seen) = Output::at_a_terminal(Format::Table);
+        out.results = Box::new(io::sink());
         out.frame("one\ntwo").unwrap();
         assert_eq!(seen.results(), "\x1b[Hone\x1b[K\ntwo\x1b[K\x1b[J");
     }
@@ -454,7 +483,24 @@ mod tests {
         assert_eq!(document["suggested_actions"], json!(["install it"]));
 
         let unauthorized = ApiError { status: 401, code: "UNAUTHORIZED".into(), ..ApiError::default() };
-        let document = failure_document(&ota_client::ClientError::Api(Box::new(unauthorized)).into());
+        let document = failure_document(&ClientError::Api(Box::new(unauthorized)).into());
         assert!(document["suggested_actions"][0].as_str().unwrap().contains("OTA_TOKEN_FILE"), "{document}");
+    }
+
+    #[test]
+    fn what_cannot_move_gets_no_screen_and_a_question_that_nobody_would_see_is_not_asked() {
+        let (mut out, seen) = Output::at_a_terminal(Format::Table);
+        assert!(!out.opens_screen() && !out.is_watched());
+        out.moves = true;
+        assert!(out.opens_screen() && out.is_watched() && out.is_asked());
+        // Standard error goes into a file.
+        out.terminal = false;
+        for asked in [
+            crate::ask::yes(&mut out, "Sure?").map(drop),
+            crate::ask::line(&mut out, "Why?", "--why").map(drop),
+        ] {
+            assert_eq!(asked.unwrap_err().exit().number(), 2);
+        }
+        assert_eq!(seen.messages(), "");
     }
 }

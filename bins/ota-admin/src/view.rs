@@ -58,7 +58,7 @@ impl<'a> View<'a> {
             self.reached = self.reached.max(position(self.scale, progress));
             bar.set_position(thousandths(self.reached));
             bar.set_prefix(progress.status.as_str());
-            bar.set_message(plain(&message(progress)));
+            bar.set_message(plain(&short(progress)));
             return Ok(());
         }
         let said = Said::from(progress);
@@ -199,7 +199,7 @@ fn bar() -> ProgressBar {
 fn bar_on(target: ProgressDrawTarget) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(1000), target);
     // The template is constant and well formed; the default look would do, too.
-    let style = ProgressStyle::with_template("{prefix:12} [{bar:30}] {percent:>3} %  {wide_msg}");
+    let style = ProgressStyle::with_template("{prefix:12} [{bar:20}] {percent:>3} %  {wide_msg}");
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
@@ -217,13 +217,28 @@ impl From<&ProgressResponse> for Said {
 
 /// What the job does or waits for, with speed and time left while bytes move.
 fn message(progress: &ProgressResponse) -> String {
-    let mut text = progress.current_operation.clone();
-    if let Some(waiting) = waiting(progress) {
-        text.push_str(&format!(" ({waiting})"));
-    } else if progress.progress.bytes_per_second > 0 && !progress.ended {
-        text.push_str(&format!(", {}, {} left", progress.progress.speed, progress.eta));
+    let operation = &progress.current_operation;
+    match (waiting(progress), pace(progress)) {
+        (Some(waiting), _) => format!("{operation} ({waiting})"),
+        (None, Some(pace)) => format!("{operation}, {pace}"),
+        (None, None) => operation.clone(),
     }
-    text
+}
+
+/// The same for a line that is cut at its end: what people look for first.
+fn short(progress: &ProgressResponse) -> String {
+    let operation = &progress.current_operation;
+    match waiting(progress).or_else(|| pace(progress)) {
+        Some(first) => format!("{first}, {operation}"),
+        None => operation.clone(),
+    }
+}
+
+/// Speed and time left while bytes move.
+fn pace(progress: &ProgressResponse) -> Option<String> {
+    let numbers = &progress.progress;
+    let moves = numbers.bytes_per_second > 0 && !progress.ended;
+    moves.then(|| format!("{}, {} left", numbers.speed, progress.eta))
 }
 
 /// What holds the job, in words.
@@ -275,11 +290,12 @@ mod tests {
     };
 
     use indicatif::TermLike;
+    use serde_json::json;
 
     use super::*;
-    use crate::tests::progress;
+    use crate::tests::{progress, progress_json};
 
-    /// A terminal of 60 columns that keeps what is written and forgets where.
+    /// A terminal of 80 columns that keeps what is written and forgets where.
     #[derive(Clone, Debug, Default)]
     struct Paper(Arc<Mutex<Vec<String>>>);
 
@@ -291,7 +307,7 @@ mod tests {
 
     impl TermLike for Paper {
         fn width(&self) -> u16 {
-            60
+            80
         }
 
         fn move_cursor_up(&self, _: usize) -> io::Result<()> {
@@ -335,12 +351,30 @@ mod tests {
         let paper = Paper::default();
         let bar = bar_on(ProgressDrawTarget::term_like(Box::new(paper.clone())));
         let mut view = View { bar: Some(bar.clone()), ..View::new(&mut out, Scale::Whole) };
-        view.show(&progress("downloading", 50.0)).unwrap();
-        bar.force_draw();
-        let drawn = paper.0.lock().unwrap().last().cloned().unwrap();
-        insta::assert_snapshot!(drawn);
+        let mut drawn = |progress: &ProgressResponse| {
+            view.show(progress).unwrap();
+            bar.force_draw();
+            paper.0.lock().unwrap().last().cloned().unwrap()
+        };
+        let moving = drawn(&progress("downloading", 50.0));
+        assert!(moving.contains("5.2MB/s, 00:02:15 left"), "{moving}");
+        insta::assert_snapshot!(moving);
+        let mut held = progress_json("scheduled", 100.0);
+        held["waiting_for"] = json!({"reason": "window"});
+        let held = drawn(&serde_json::from_value(held).unwrap());
+        assert!(held.contains("waits for the next update window"), "{held}");
+        insta::assert_snapshot!(held);
         view.end();
         assert_eq!((seen.results(), seen.messages()), (String::new(), String::new()));
+    }
+
+    #[test]
+    fn a_terminal_that_cannot_move_gets_lines() {
+        let (mut out, seen) = Output::at_a_terminal(Format::Table);
+        let mut view = View::new(&mut out, Scale::Whole);
+        view.show(&progress("downloading", 50.0)).unwrap();
+        view.end();
+        assert!(seen.messages().starts_with("downloading   50.0 %  Downloading"), "{}", seen.messages());
     }
 
     #[test]

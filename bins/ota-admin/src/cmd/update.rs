@@ -1,14 +1,13 @@
 //! `ota-admin update`: the whole way to the confirmed boot of the new version, in one command.
 
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 
 use ota_api::{
     auth::Secret,
     system::SystemStatus,
     updates::{DownloadRequest, InstallRequest, UpdateInfo},
-    words::Strategy,
 };
-use ota_client::Client;
+use ota_client::{Client, ClientError};
 use ota_core::Version;
 use serde::Serialize;
 
@@ -77,15 +76,15 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
     let started = client.download(&download(&update)).await?;
     let job = &started.job_id;
     let mut view = View::new(&mut context.out, Scale::Whole);
-    let begun = begin(&client, job, (args.strategy.into(), pin), pace, &mut limit, &mut view).await;
+    let begun = begin(&client, job, (args.strategy, pin), pace, &mut limit, &mut view).await;
     let end = match begun {
         Ok(()) => follow(&client, job, Goal::Ended, pace, &limit, &mut view).await,
-        Err(failure) => Err(not_installed(failure, job, args.strategy)),
+        Err(failure) => Err(failure),
     };
     view.end();
     end?;
     // It is confirmed: that the gateway does not say where in time makes no failure of it.
-    let place = limit.bound(Left::default(), client.status()).await.ok();
+    let place = unless_interrupted(job, limit.bound(Left::default(), client.status())).await.ok();
     let updated = Updated {
         status: "confirmed",
         partition: place.and_then(|status| running(&status, &update)),
@@ -113,6 +112,13 @@ fn not_installed(failure: Failure, job: &str, strategy: StrategyArg) -> Failure 
     Failure::NotInstalled { failure: Box::new(failure), job: job.into(), next }
 }
 
+/// The request for the installation was sent, and nothing came back.
+fn unanswered(failure: Failure, job: &str) -> Failure {
+    let next =
+        format!("whether the installation was accepted is not known: `ota-admin progress {job}` tells");
+    Failure::NotInstalled { failure: Box::new(failure), job: job.into(), next }
+}
+
 fn download(update: &UpdateInfo) -> DownloadRequest {
     DownloadRequest {
         update_id: update.id.clone(),
@@ -127,21 +133,33 @@ fn download(update: &UpdateInfo) -> DownloadRequest {
 async fn begin(
     client: &Client,
     job: &str,
-    (strategy, pin): (Strategy, Option<Secret>),
+    (strategy, pin): (StrategyArg, Option<Secret>),
     pace: Pace,
     limit: &mut Limit,
     view: &mut View<'_>,
 ) -> Result<(), Failure> {
-    follow(client, job, Goal::Downloaded, pace, limit, view).await?;
+    let downloaded = follow(client, job, Goal::Downloaded, pace, limit, view).await;
+    downloaded.map_err(|failure| not_installed(failure, job, strategy))?;
     let request = InstallRequest {
         job_id: job.into(),
-        strategy: Some(strategy),
+        strategy: Some(strategy.into()),
         reboot_after: true,
         rollback_on_failure: true,
         pin: None,
     };
-    let send = async |pin| client.install(&InstallRequest { pin, ..request.clone() }).await;
-    unless_interrupted(job, with_pin(pin, view.step_aside(), limit, send)).await.map(drop)
+    let open = Cell::new(false);
+    let send = async |pin| {
+        open.set(true);
+        let answer = client.install(&InstallRequest { pin, ..request.clone() }).await;
+        // Without a connection the request has not gone out.
+        let settled = matches!(answer, Ok(_) | Err(ClientError::Api(_) | ClientError::Unreachable { .. }));
+        open.set(!settled);
+        answer
+    };
+    let begun = unless_interrupted(job, with_pin(pin, view.step_aside(), limit, send)).await;
+    begun.map(drop).map_err(|failure| {
+        if open.get() { unanswered(failure, job) } else { not_installed(failure, job, strategy) }
+    })
 }
 
 /// The partition that runs the new version, when the gateway says so.
@@ -154,13 +172,15 @@ fn running(status: &SystemStatus, update: &UpdateInfo) -> Option<String> {
 }
 
 fn choose(updates: Vec<UpdateInfo>, args: &Args) -> Result<UpdateInfo, Failure> {
+    if updates.is_empty() {
+        return Err(Failure::NothingToDo);
+    }
     if let Some(id) = &args.update_id {
         let on_offer = check::list(&updates);
         let known = updates.into_iter().find(|update| update.id == *id);
         return known.ok_or_else(|| Failure::Usage(format!("{id} is not on offer:\n{on_offer}")));
     }
     match updates.len() {
-        0 => Err(Failure::NothingToDo),
         2.. if !args.latest => {
             let on_offer = check::list(&updates);
             Err(Failure::Usage(format!("name one of these, or give --latest:\n{on_offer}")))

@@ -24,6 +24,8 @@ pub(super) enum Answer {
     Refusal(u16, Value),
     /// The power goes off with this request.
     Off,
+    /// The request is taken and never answered.
+    Never,
 }
 
 #[derive(Default)]
@@ -130,6 +132,7 @@ async fn answer(State(world): State<Arc<World>>, request: Request) -> Response {
             world.off.notify_one();
             (502, Value::Null)
         }
+        Answer::Never => return std::future::pending().await,
     };
     let status = StatusCode::from_u16(status).unwrap();
     // A connection of its own for each request, so that switching off is seen as a closed port.

@@ -129,7 +129,7 @@ pub(crate) fn progress(status: &str, percent: f64) -> ProgressResponse {
     serde_json::from_value(progress_json(status, percent)).unwrap()
 }
 
-fn progress_json(status: &str, percent: f64) -> serde_json::Value {
+pub(crate) fn progress_json(status: &str, percent: f64) -> serde_json::Value {
     json!({
         "job_id": "OTA-JOB-8821X", "status": status,
         "progress": {"percentage": percent, "bytes_downloaded": 295_000_000, "bytes_total": 452_000_000,

@@ -156,6 +156,39 @@ async fn an_installation_that_was_accepted_is_not_to_be_asked_for_again() {
 }
 
 #[tokio::test]
+async fn an_installation_whose_answer_is_lost_is_neither_promised_nor_denied() {
+    // The second is what a proxy says whose gateway went away with the request.
+    for lost in [Answer::Never, Answer::Refusal(502, Value::Null)] {
+        let fake = gateway(&["v5.0.5"], [Answer::Ok(progress_json("downloaded", 100.0))]).await;
+        fake.on("POST updates/install", [lost]);
+        let run = run(&["--url", &fake.url(), "--timeout", "1", "update", "--yes"]).await;
+        assert_eq!(run.exit, 3, "{}", run.err);
+        let open =
+            "whether the installation was accepted is not known: `ota-admin progress OTA-JOB-8821X` tells";
+        assert!(run.err.contains(open) && !run.err.contains("does not install"), "{}", run.err);
+    }
+}
+
+#[tokio::test]
+async fn a_job_that_cannot_be_followed_any_further_keeps_its_name() {
+    let broken = json!({"error": true, "code": "INTERNAL", "name": "INTERNAL", "message": "failed inside",
+        "request_id": "req_3"});
+    for (answer, exit, message) in [
+        (Answer::Refusal(500, broken), 5, "failed inside"),
+        (Answer::Refusal(404, Value::Null), 3, "job OTA-JOB-8821X cannot be followed any further"),
+    ] {
+        let fake = gateway(&["v5.0.5"], [answer]).await;
+        let run = run(&["--url", &fake.url(), "-o", "json", "download", "id-v5.0.5", "--wait"]).await;
+        assert_eq!(run.exit, exit, "{}", run.err);
+        let document: Value = serde_json::from_str(run.err.lines().last().unwrap()).unwrap();
+        assert!(document["message"].as_str().unwrap().starts_with(message), "{document}");
+        assert_eq!((&document["job_id"], &document["exit_code"]), (&json!("OTA-JOB-8821X"), &json!(exit)));
+        let advice = document["suggested_actions"].to_string();
+        assert!(advice.contains("`ota-admin progress OTA-JOB-8821X`"), "{document}");
+    }
+}
+
+#[tokio::test]
 async fn a_gateway_that_stays_away_is_told_with_what_becomes_of_it_and_how_to_look() {
     let steps = [("downloaded", 100.0), ("rebooting", 0.0)].map(|(s, p)| Answer::Ok(progress_json(s, p)));
     let fake = gateway(&["v5.0.5"], steps.into_iter().chain([Answer::Off])).await;
@@ -194,6 +227,7 @@ async fn json_lines_give_every_step_and_the_result() {
 async fn nothing_on_offer_and_too_much_on_offer_start_nothing() {
     let none = gateway(&[], []).await;
     assert_eq!(run(&["--url", &none.url(), "update", "--yes"]).await.exit, 10);
+    assert_eq!(run(&["--url", &none.url(), "update", "id-v5.0.5", "--yes"]).await.exit, 10);
 
     let many = gateway(&["v5.0.9", "v5.0.10"], []).await;
     let refused = run(&["--url", &many.url(), "update", "--yes"]).await;
