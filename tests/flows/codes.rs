@@ -97,7 +97,11 @@ const ROWS: [Row; 15] = [
         &["Look at the partitions in system/status", "Install the wanted version instead"],
     ),
     row(ErrorCode::JobNotFound, &["job_id", "ended"], &["List the jobs with updates/jobs"]),
-    row(ErrorCode::SystemBusy, &["with"], &["Wait until the other operation has ended"]),
+    row(
+        ErrorCode::SystemBusy,
+        &["with"],
+        &["Wait until the other operation has ended", "Install or cancel a job that waits"],
+    ),
     row(ErrorCode::MaintenanceActive, &["window", "until"], &["Wait until the service window closes"]),
 ];
 
