@@ -173,4 +173,39 @@ mod tests {
             records.iter().map(|r| (r.entry.actor.as_str(), r.entry.action.as_str())).collect();
         assert_eq!(told, [("cli", "factory-reset.cancel")]);
     }
+
+    #[test]
+    fn a_reset_that_has_erased_another_folder_is_not_recorded_as_done_and_waits_for_the_next_boot() {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, keep) = (dir.path().join("state"), dir.path().join("keep"));
+        let text = format!(
+            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{0}'\n\
+             [factory_reset]\nenabled=true\ndir='{1}'\npaths=['{0}']\n",
+            state.display(),
+            keep.display()
+        );
+        let file = dir.path().join("gateway.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(&file).unwrap();
+        let store = tokens::open(&config).unwrap();
+        tokens::note(&store, "auth.pin.set", "on the device").unwrap();
+        let last = store.records(0, 1).unwrap().remove(0);
+        let order = ResetOrder { audit_end: Some((last.seq, last.hash)), ..order() };
+        let reset = ResetFolder::new(config.reset());
+        reset.schedule(&order).unwrap();
+        drop(store);
+        // As it is where the state lies on what is mounted after the reset.
+        std::fs::rename(&state, dir.path().join("hidden")).unwrap();
+        std::fs::create_dir(&state).unwrap();
+        assert!(apply(&config, None).unwrap().contains("factory state"));
+        assert!(reset.pending().unwrap().is_none());
+        std::fs::remove_dir(&state).unwrap();
+        std::fs::rename(dir.path().join("hidden"), &state).unwrap();
+        let store = tokens::open(&config).unwrap();
+        take_note(&config, &store).unwrap();
+        assert_eq!(store.records(0, 10).unwrap().len(), 1);
+        assert_eq!(store.value("floor.version").unwrap(), None);
+        assert_eq!(reset.pending().unwrap(), Some(order));
+        assert_eq!(cancel(&config).unwrap(), "the factory reset is taken back");
+    }
 }

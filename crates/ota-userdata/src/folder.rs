@@ -231,6 +231,20 @@ pub(crate) fn split(path: &Path) -> Option<(&Path, &OsStr)> {
     Some((path.parent()?, path.file_name()?))
 }
 
+/// Where the file system is mounted that holds a path, or would hold it if it were there. Not told by inode numbers: those of an
+/// overlay are others at the next boot, and a file that is replaced has another one.
+pub(crate) fn mount_of(path: &Path) -> Result<PathBuf, UserDataError> {
+    // Of folders only: on an overlay a file may have a device number of its own.
+    let folder = path
+        .ancestors()
+        .filter_map(|above| above.canonicalize().ok())
+        .find(|above| above.is_dir())
+        .unwrap_or_else(|| PathBuf::from("/"));
+    let device = device_number(&folder)?;
+    let same = |above: &&Path| device_number(above).is_ok_and(|number| number == device);
+    Ok(folder.ancestors().take_while(same).last().unwrap_or(&folder).to_owned())
+}
+
 /// The device that a path lies on, or that a block device is.
 pub(crate) fn device_number(path: &Path) -> Result<u64, UserDataError> {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};

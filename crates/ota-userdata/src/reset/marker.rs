@@ -1,6 +1,9 @@
 //! The order for a reset as a file.
 
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use ota_core::{Timestamp, ports::ResetOrder};
 use serde::{Deserialize, Serialize};
@@ -20,6 +23,10 @@ pub struct Marker {
     pub step: Step,
     /// How often it was begun.
     pub attempts: u32,
+    /// Where that was mounted, when it was asked for, which held each path that is emptied: where it is not, a bare mount
+    /// point would be emptied instead.
+    #[serde(default)]
+    pub(super) mounts: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// How far a reset is. Recorded before the step begins.
@@ -50,8 +57,8 @@ pub struct Filesystem {
 }
 
 impl Marker {
-    pub(super) const fn new(order: ResetOrder) -> Self {
-        Self { schema: SCHEMA, order, step: Step::Requested, attempts: 0 }
+    pub(super) const fn new(order: ResetOrder, mounts: BTreeMap<PathBuf, PathBuf>) -> Self {
+        Self { schema: SCHEMA, order, step: Step::Requested, attempts: 0, mounts }
     }
 
     pub(super) fn read(dir: &Path) -> Result<Option<Self>, UserDataError> {

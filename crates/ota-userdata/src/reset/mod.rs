@@ -11,7 +11,7 @@ mod note;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use ota_core::{
     error::PortError,
@@ -22,7 +22,10 @@ pub use apply::{Applied, Durable, apply};
 pub use marker::{Filesystem, Marker, Step};
 pub use note::{ACTION, FreshStore};
 
-use crate::{UserDataError, folder::device_number};
+use crate::{
+    UserDataError,
+    folder::{device_number, mount_of},
+};
 
 /// What a reset erases on this device, and whether it may.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +73,14 @@ impl ResetFolder {
         self.config.dir.as_deref().map_or(Ok(false), Marker::remove)
     }
 
+    /// Has an order that was not carried out carried out by the next boot: with what is mounted where by now.
+    fn open_again(&self, mut marker: Marker) -> Result<(), UserDataError> {
+        let Some(dir) = &self.config.dir else { return Ok(()) };
+        marker.step = Step::Requested;
+        marker.mounts = self.mounts()?;
+        marker.write(dir)
+    }
+
     /// Takes an order back that has not begun.
     ///
     /// # Errors
@@ -95,6 +106,19 @@ impl ResetFolder {
         watch: &mut dyn FnMut(Durable) -> Result<(), UserDataError>,
     ) -> Result<Applied, UserDataError> {
         apply(&self.config, now, watch)
+    }
+
+    /// Where that is mounted which holds each path that is emptied. Not of what goes with the partition, which is not mounted
+    /// when it is erased, nor of what this process does not see: a sandbox hides homes.
+    fn mounts(&self) -> Result<BTreeMap<PathBuf, PathBuf>, UserDataError> {
+        let device = self.config.partition.as_deref().map(device_number).transpose()?;
+        let mut mounts = BTreeMap::new();
+        for path in self.config.paths.iter().filter(|path| path.exists()) {
+            if Some(device_number(path)?) != device {
+                mounts.insert(path.clone(), mount_of(path)?);
+            }
+        }
+        Ok(mounts)
     }
 
     fn check_set_up(&self) -> Result<(), UserDataError> {
@@ -140,7 +164,7 @@ impl FactoryReset for ResetFolder {
     fn schedule(&self, order: &ResetOrder) -> Result<(), PortError> {
         self.check_set_up()?;
         let dir = self.config.dir.as_deref().unwrap_or_else(|| unreachable!("it was just checked"));
-        let marker = Marker::new(order.clone());
+        let marker = Marker::new(order.clone(), self.mounts()?);
         Ok(marker.write(dir)?)
     }
 }

@@ -23,7 +23,8 @@ pub struct FreshStore<'a> {
 
 impl ResetFolder {
     /// Takes note of a reset that was carried out before this start: in the audit first, then what it must not set back,
-    /// then the order is forgotten. A start that is cut off in between begins again. Gives the order, if there was one.
+    /// then the order is forgotten. A start that is cut off in between begins again. Gives the order, if there was one. Where
+    /// the store is the old one, the order is as if no boot had carried it out.
     ///
     /// # Errors
     /// Those of the store, and of the medium that the order lies on. The order then stays, and the next start tries again.
@@ -32,9 +33,17 @@ impl ResetFolder {
             // The engine refuses to write anything then; the gateway must answer all the same.
             tracing::error!(%error, "the order of a factory reset does not read");
         });
-        let Ok(Some(Marker { order, step: Step::Done { at }, attempts, .. })) = marker else {
+        let Ok(Some(marker)) = marker else { return Ok(None) };
+        let Step::Done { at } = marker.step else { return Ok(None) };
+        if outlived(store.audit, &marker.order)? {
+            // What was erased was not this: the order is open again, and people see that no boot has carried it out.
+            tracing::error!(
+                "a factory reset is recorded as done, and the audit log it was to erase is still there"
+            );
+            self.open_again(marker)?;
             return Ok(None);
-        };
+        }
+        let Marker { order, attempts, .. } = marker;
         let entry = entry(&order, at, attempts);
         let recorded =
             store.audit.records(0, 1)?.into_iter().next().is_some_and(|first| first.entry == entry);
@@ -54,6 +63,13 @@ impl ResetFolder {
         self.forget()?;
         Ok(Some(order))
     }
+}
+
+/// Whether the log still has the record that it ended with when the reset was asked for.
+fn outlived(audit: &dyn AuditLog, order: &ResetOrder) -> Result<bool, PortError> {
+    let Some((seq, hash)) = &order.audit_end else { return Ok(false) };
+    let found = audit.records(seq.saturating_sub(1), 1)?.into_iter().next();
+    Ok(found.is_some_and(|record| (record.seq, &record.hash) == (*seq, hash)))
 }
 
 /// The first record of the fresh log.

@@ -14,7 +14,7 @@ use ota_core::{
 };
 use tempfile::TempDir;
 
-use super::{Applied, FactoryResetConfig, ResetFolder, Step, erase};
+use super::{Applied, FactoryResetConfig, ResetFolder, Step, apply::wait_for, erase};
 use crate::UserDataError;
 
 const NOW: Timestamp = Timestamp::from_secs(1_763_000_000);
@@ -183,6 +183,24 @@ fn a_configured_path_that_is_a_link_is_not_mistaken_for_its_content() {
     assert!(device.folder().pending().unwrap().is_some());
 }
 
+#[test]
+fn a_partition_whose_link_comes_late_is_waited_for_and_one_that_never_comes_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let link = dir.path().join("data");
+    let mut pauses = 0;
+    wait_for(&link, &mut || {
+        pauses += 1;
+        if pauses == 3 {
+            symlink("/dev/null", &link).unwrap();
+        }
+    })
+    .unwrap();
+    assert_eq!(pauses, 3);
+    fs::remove_file(&link).unwrap();
+    let error = wait_for(&link, &mut || {}).unwrap_err().to_string();
+    assert!(error.contains("did not come within 30 s"), "{error}");
+}
+
 /// Runs a tool of the packages `mount` and `e2fsprogs`; its answer.
 #[expect(clippy::disallowed_methods, reason = "losetup, mount, fsck")]
 fn run(program: &str, args: &[&str]) -> String {
@@ -281,4 +299,43 @@ fn a_partition_is_fresh_under_its_old_name_whatever_was_cut_off_and_torn() {
         device.config.state = device.dir.path().into();
         assert!(device.folder().allowed().is_err());
     });
+}
+
+#[test]
+fn what_is_not_mounted_is_not_taken_for_erased_not_even_after_a_cut() {
+    let mut device = Device::with_paths();
+    let partition = Partition::new(&device.dir.path().join("data.img"));
+    let mount = device.dir.path().join("mnt");
+    let state = mount.join("deep/state");
+    // A path that is a mount itself, one that is below it, and one that was not there.
+    device.config.paths = vec![mount.clone(), state.clone(), device.dir.path().join("never-there")];
+    device.config.state.clone_from(&state);
+    let refused = || {
+        let error = device.folder().apply(NOW, &mut |_| Ok(())).unwrap_err().to_string();
+        assert!(error.contains("is not what it was") && error.contains("mounted?"), "{error}");
+    };
+    partition.mounted(&mount, || {
+        fs::create_dir_all(&state).unwrap();
+        fs::write(state.join("state.db"), "secret").unwrap();
+        device.folder().schedule(&order()).unwrap();
+    });
+    refused();
+    partition.mounted(&mount, || cut_after(&device.folder(), 1).unwrap_err());
+    refused();
+    partition.mounted(&mount, || {
+        assert!(state.join("state.db").exists());
+        assert_eq!(finish(&device.folder()), Applied::Erased);
+        assert_eq!(fs::read_dir(&mount).unwrap().count(), 0);
+    });
+}
+
+#[test]
+fn an_order_of_a_version_that_did_not_note_the_mounts_is_carried_out() {
+    let device = Device::with_paths();
+    device.folder().schedule(&order()).unwrap();
+    let path = device.dir.path().join("keep/factory-reset.json");
+    let mut text: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    assert!(text.as_object_mut().unwrap().remove("mounts").is_some());
+    fs::write(&path, text.to_string()).unwrap();
+    assert_eq!(finish(&device.folder()), Applied::Erased);
 }
