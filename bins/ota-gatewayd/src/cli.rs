@@ -258,6 +258,8 @@ fn pin(config: &Config, command: &PinCommand) -> anyhow::Result<()> {
     match command {
         PinCommand::Set { file, documented } => {
             let pin = crate::pin::read(file.as_deref())?;
+            // Before the audit says that it is set.
+            ota_http::hash_pin(&pin, *documented)?;
             tokens::note(&store, "auth.pin.set", "on the device")?;
             ota_http::set_pin_locally(&store, &pin, *documented)
                 .map_err(|error| anyhow::anyhow!(error.chain()))?;
@@ -285,4 +287,32 @@ pub(crate) fn say(text: &str) -> anyhow::Result<()> {
 pub(crate) fn complain(error: &anyhow::Error) {
     let mut err = std::io::stderr().lock();
     let _ = writeln!(err, "ota-gatewayd: {error:#}");
+}
+
+#[cfg(test)]
+mod tests {
+    use ota_core::ports::AuditLog as _;
+
+    use super::*;
+
+    #[test]
+    fn only_a_pin_that_can_be_one_is_in_the_audit_as_set() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = Config::parse(&format!(
+            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{}'\n",
+            dir.path().join("state").display()
+        ))
+        .unwrap();
+        let file = dir.path().join("pin");
+        let set = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            pin(&config, &PinCommand::Set { file: Some(file.clone()), documented: false })
+        };
+        let refused = set("1\n").unwrap_err().to_string();
+        assert!(refused.contains("4 to 64 characters"), "{refused}");
+        set("8305\n").unwrap();
+        let records = tokens::open(&config).unwrap().records(0, 10).unwrap();
+        let told: Vec<_> = records.iter().map(|record| record.entry.action.as_str()).collect();
+        assert_eq!(told, ["auth.pin.set"]);
+    }
 }

@@ -18,7 +18,8 @@ const STATE: &str = "/var/lib/ota-gateway";
 /// What `ProtectHome` is about.
 const HOMES: [&str; 3] = ["/home", "/root", "/run/user"];
 
-const HEAD: &str = "# Made by `ota-gatewayd sandbox` from gateway.toml. Make it again when snapshot.paths, factory_reset, state or boot change:
+const HEAD: &str = "# Made by `ota-gatewayd sandbox` from gateway.toml. Make it again when snapshot.paths, factory_reset, state or boot change,
+# or a file that is read in a home:
 #   ota-gatewayd sandbox > /etc/systemd/system/ota-gatewayd.service.d/device.conf && systemctl daemon-reload
 ";
 
@@ -31,7 +32,8 @@ pub(crate) fn drop_in(config: &Config) -> String {
     out.push_str("[Service]\n");
     let open: Vec<String> = paths.iter().map(|path| format!("-{}", quoted(path))).collect();
     let _ = writeln!(out, "{}", lines("ReadWritePaths=", &open));
-    if paths.iter().any(|path| HOMES.iter().any(|home| path.starts_with(home))) {
+    let used = paths.iter().map(PathBuf::as_path).chain(read(config));
+    if used.into_iter().any(|path| HOMES.iter().any(|home| path.starts_with(home))) {
         // Below what the shipped unit hides, nothing can be opened.
         out.push_str("ProtectHome=read-only\n");
     }
@@ -80,6 +82,25 @@ fn writable(config: &Config) -> BTreeSet<PathBuf> {
     paths
 }
 
+/// Files of the site that are only read, and what a reset erases: where that is mounted is noted when it is asked for.
+fn read(config: &Config) -> impl Iterator<Item = &Path> {
+    let one = [
+        &config.snapshot.identity,
+        &config.http.certificate,
+        &config.http.key,
+        &config.http.client_ca,
+        &config.verify.key_list,
+    ];
+    let sources = config.sources.iter().flat_map(|source| {
+        let more = [&source.ca, &source.client_cert, &source.headers_file].into_iter().flatten();
+        std::iter::once(&source.initial_root).chain(more)
+    });
+    let sensors =
+        config.safety.sources.iter().filter_map(|source| source.file.as_ref()).map(|file| &file.path);
+    let paths = one.into_iter().flatten().chain([&config.verify.keys]).chain(sources).chain(sensors);
+    paths.chain(&config.factory_reset.paths).map(PathBuf::as_path)
+}
+
 /// What is written as a device.
 fn devices(config: &Config) -> BTreeSet<PathBuf> {
     let mut devices = BTreeSet::from([config.slots.a.clone(), config.slots.b.clone()]);
@@ -123,6 +144,23 @@ mod tests {
     fn settings_in_a_home_are_not_hidden_and_only_they_can_be_written() {
         let text = drop_in_of("[snapshot]\npaths=['/home/operator/plant.toml']\n");
         assert!(text.contains("\nReadWritePaths=-/home/operator\nProtectHome=read-only\n"), "{text}");
+    }
+
+    #[test]
+    fn a_home_of_which_something_is_only_read_is_not_hidden_either() {
+        let source =
+            "[[source]]\nname='s'\nmetadata_url='https://x/'\ntargets_url='https://x/'\ninitial_root='/r'\n";
+        for more in [
+            "[snapshot]\nidentity='/root/age.key'\n",
+            "[http]\ncertificate='/c'\nkey='/home/operator/tls.key'\n",
+            "[verify]\nkeys='/home/keys'\n",
+            &format!("{source}headers_file='/root/headers'\n"),
+            "[factory_reset]\npaths=['/home/plant']\n",
+        ] {
+            let text = drop_in_of(more);
+            assert!(text.contains("\nProtectHome=read-only\n"), "{more}: {text}");
+            assert!(!text.contains("\nReadWritePaths="), "{more}: {text}");
+        }
     }
 
     #[test]
