@@ -230,7 +230,7 @@ fn control(root: &Path, version: &str) -> anyhow::Result<()> {
         .replace("@SIZE@", &installed_kib(root)?.to_string())
         .replace("@DEPENDS@", &depends(root)?);
     write(&root.join("DEBIAN/control"), control.as_bytes(), 0o644)?;
-    for script in ["postinst", "prerm", "postrm"] {
+    for script in ["preinst", "postinst", "prerm", "postrm"] {
         install(&process::root().join("dist/debian").join(script), &root.join("DEBIAN").join(script), 0o755)?;
     }
     Ok(())

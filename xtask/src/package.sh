@@ -50,6 +50,7 @@ for image in slots/a slots/b data; do
 done
 ln -s "$loop_a" "$root/dev/disk/by-partlabel/root-a"
 ln -s "$loop_b" "$root/dev/disk/by-partlabel/root-b"
+ln -s "$loop_data" "$root/dev/disk/by-partlabel/data"
 
 # A place for its control groups, which it makes itself.
 groups=$(findmnt --noheadings --output TARGET --types cgroup2 | head -n 1)
@@ -144,6 +145,18 @@ done
 in_root ota-gatewayd check-config | tee "$tmp/said"
 grep -q "gateway.model is not set" "$tmp/said"
 [ "$(in_root systemctl is-enabled ota-gatewayd.service || true)" = disabled ]
+# As long as nobody has changed it, it follows the package. A link is kept whose other end is not mounted.
+config=$root/etc/ota-gateway/gateway.toml
+in_root dpkg --force-unsafe-io -i "/mnt/packages/${new#"$work/"}" >/dev/null </dev/null
+grep -q "^# Another remark" "$config"
+cmp "$config" "$root/usr/share/ota-gateway/gateway.toml"
+[ "$(in_root stat -c '%a %G' /etc/ota-gateway/gateway.toml)" = "640 ota-admin" ]
+ln -sf /persist/not-mounted/gateway.toml "$config"
+in_root dpkg --force-unsafe-io -i "/mnt/packages/${old#"$work/"}" >/dev/null </dev/null
+[ -L "$config" ]
+[ ! -e "$config.before" ]
+rm "$config"
+in_root install -m 0640 -g ota-admin /usr/share/ota-gateway/gateway.toml /etc/ota-gateway/gateway.toml
 
 say "configure, start"
 cp -a "$device" "$root/srv/device"
@@ -167,7 +180,6 @@ if in_root setpriv --reuid=nobody --regid=nogroup --clear-groups ota-gatewayd ch
     echo "everybody reads the configuration" >&2
     exit 1
 fi
-config=$root/etc/ota-gateway/gateway.toml
 sed -i 's|^tries = 3|tries = 3\ncmdline = "/srv/device/cmdline"|' "$config"
 # A machine that stands still for some seconds is no sensor that does.
 sed -i 's|^file = { path = .*crane_motion"|&, timeout = "30s"|; s|^condition = { equals = "stopped" }|&\nmax_age = "90s"|' "$config"
@@ -184,13 +196,12 @@ identity = "/etc/ota-gateway/age.key"
 [factory_reset]
 enabled = true
 dir = "/persist/ota-gateway"
-partition = "DATA"
+partition = "/dev/disk/by-partlabel/data"
 label = "data"
 paths = ["/var/lib/ota-gateway", "/home/plant"]
 [clock]
 trust = "always"
 TOML
-sed -i "s|DATA|$loop_data|" "$config"
 in_root age-keygen -o /etc/ota-gateway/age.key 2>/dev/null
 sed -i "s|RECIPIENT|$(in_root age-keygen -y /etc/ota-gateway/age.key)|" "$config"
 in_root ota-gatewayd check-config
@@ -319,6 +330,11 @@ followed() {
 waits "both lines of its request" followed
 in_root systemctl stop ota-gatewayd.service
 book recovery-5
+# As at a boot, the name of the partition comes later than the unit.
+rm "$root/dev/disk/by-partlabel/data"
+in_root systemctl start --no-block ota-factory-reset.service
+waits "a reset that waits for its partition" in_root pgrep -f 'factory-reset --apply'
+ln -s "$loop_data" "$root/dev/disk/by-partlabel/data"
 in_root systemctl start ota-factory-reset.service
 in_root systemctl start ota-gatewayd.service
 waits "the API" ota health
