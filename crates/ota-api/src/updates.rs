@@ -19,6 +19,9 @@ pub struct CheckResponse {
     pub available: bool,
     /// Releases newer than the running version.
     pub updates: Vec<UpdateInfo>,
+    /// How many update servers the gateway is configured with: with none, nothing is ever on offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sources: Option<usize>,
 }
 
 /// A release on offer.
@@ -63,10 +66,12 @@ impl From<&Release> for UpdateInfo {
     }
 }
 
-impl From<Vec<Release>> for CheckResponse {
-    fn from(releases: Vec<Release>) -> Self {
+impl CheckResponse {
+    /// What so many sources have on offer together.
+    #[must_use]
+    pub fn new(releases: &[Release], sources: usize) -> Self {
         let updates: Vec<_> = releases.iter().map(UpdateInfo::from).collect();
-        Self { available: !updates.is_empty(), updates }
+        Self { available: !updates.is_empty(), updates, sources: Some(sources) }
     }
 }
 

@@ -206,6 +206,12 @@ impl Engine {
         Ok(found?)
     }
 
+    /// How many sources it was given.
+    #[must_use]
+    pub fn sources(&self) -> usize {
+        self.shared.ports.sources.len()
+    }
+
     /// Nobody's fault is the outer error; what the sources said is the inner result.
     async fn ask_sources(&self) -> Result<Result<Vec<Release>, PortError>, EngineError> {
         let running = self.blocking(Shared::running_version).await?;

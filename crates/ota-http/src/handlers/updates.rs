@@ -49,7 +49,8 @@ pub(crate) fn routes() -> Routes {
     (status = 503, description = "No server answered usefully: OTA_004, OTA_009"),
 ))]
 async fn check(State(app): State<App>) -> Result<Answer<CheckResponse>, Refusal> {
-    Ok(Answer::new(app.engine.check().await?.into()))
+    let releases = app.engine.check().await?;
+    Ok(Answer::new(CheckResponse::new(&releases, app.engine.sources())))
 }
 
 /// Starts to download a release that is on offer.

@@ -15,7 +15,7 @@ use super::harness::{ADMIN, Gateway, OPERATOR, VIEWER, answer};
 async fn check_lists_releases_with_the_fields_of_the_spec() {
     let gateway = Gateway::start().await;
     let (status, body) = gateway.get("/updates/check").await;
-    assert_eq!((status, &body["available"]), (StatusCode::OK, &json!(true)));
+    assert_eq!((status, &body["available"], &body["sources"]), (StatusCode::OK, &json!(true), &json!(1)));
     let update = &body["updates"][0];
     assert_eq!(update["id"], "rel-v5.0.5");
     assert_eq!(update["release_date"], "2026-01-09T23:06:40Z");
