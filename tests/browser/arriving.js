@@ -128,6 +128,51 @@ export default function arriving(world) {
     await page.locator('#nav [aria-current="page"]').getByText('Updates', { exact: true }).waitFor();
   });
 
+  test('a tab that nobody touches stays as long as another of its session is used, and then says why it asks for a token', async () => {
+    const page = await open(world.browser, world.device);
+    await logIn(page, world.device.token);
+    await page.keyboard.press('Shift');
+    const touched = await page.evaluate(() => Date.now() - Number(localStorage.getItem('ota-touched')));
+    assert.ok(touched < 60_000, `touched ${touched} ms ago`);
+    const idle = await page.context().newPage();
+    listen(idle);
+    await idle.addInitScript(() => {
+      const { now } = Date;
+      let ahead = 0;
+      Date.now = () => now() + ahead;
+      window.hourLater = (elsewhere) => { ahead += 3_600_000; if (elsewhere) { localStorage.setItem('ota-touched', String(Date.now() - 1000)); } };
+    });
+    await idle.goto(world.device.url);
+    await live(idle);
+    const stale = idle.locator('#link[data-status="stale"]').waitFor();
+    await idle.evaluate('hourLater(true)');
+    // Told in the same breath as whether somebody has gone.
+    await stale;
+    assert.equal(await idle.getByLabel('Token').count(), 0);
+    await idle.evaluate('hourLater(false)');
+    await idle.getByText('You were logged out after 30 min 00 s without a touch.').waitFor();
+    await page.getByText('The session has ended.', { exact: true }).waitFor();
+    await page.context().close();
+  });
+
+  test('on a phone what is drawn again stays scrolled and focused, and notices leave room', async () => {
+    const page = await open(world.browser, world.device, { viewport: { width: 360, height: 740 } });
+    await logIn(page, world.device.token);
+    const slots = page.getByRole('region', { name: 'Slots' }).locator('[data-key="table-Slots"]');
+    await slots.waitFor();
+    const place = await slots.evaluate(async (node) => {
+      node.focus();
+      node.scrollLeft = 40;
+      (await import('/ui/store.js')).changed('status');
+      const again = document.activeElement;
+      return [node.isConnected, again.dataset.key, again.scrollLeft];
+    });
+    assert.deepEqual(place, [false, 'table-Slots', 40]);
+    await page.evaluate(() => { for (const n of [1, 2, 3]) { showNotification(`notice ${n}`, 'info'); } });
+    assert.ok((await page.locator('.notification').count()) <= 2);
+    await page.context().close();
+  });
+
   test('the way past the navigation leads into the view that is shown, and an address that nobody encoded is taken as it is', async () => {
     const { page } = world;
     await view(page, 'history/OTA-JOB-0');

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import http from 'node:http';
 import { hostile } from './device.js';
-import { VIEWS, listen, live, logIn, open, until, view } from './page.js';
+import { VIEWS, accessible, listen, live, logIn, open, until, view } from './page.js';
 
 const untouched = async (page) => {
   assert.equal(await page.evaluate('window.hacked'), undefined);
@@ -95,6 +95,7 @@ export default function attacks(world) {
     await page.context().setOffline(true);
     await page.locator('#link[data-status="stale"]').waitFor();
     await page.getByText('No connection to the gateway.').waitFor();
+    await accessible(page, 'stale');
     await page.context().setOffline(false);
     await live(page);
     await page.getByText('No connection to the gateway.').waitFor({ state: 'detached' });
@@ -119,6 +120,77 @@ export default function attacks(world) {
     const errors = [30, 180, 600, 600].map((seconds) => `NO_ANSWER: No answer within ${seconds} s.`);
     assert.deepEqual(told, { errors, away: [] });
     await live(page);
+  });
+
+  test('answers that stay out are waited for, and not asked for again meanwhile', async () => {
+    const page = await open(world.browser, world.device);
+    await page.clock.install();
+    await page.reload();
+    await logIn(page, world.device.token);
+    let asked = 0;
+    let release;
+    const released = new Promise((go) => { release = go; });
+    await page.route('**/safety/status', async (question) => { asked += 1; await released; await question.continue(); });
+    const behind = page.waitForRequest('**/system/status');
+    await page.clock.runFor(12_000);
+    await behind;
+    assert.equal(asked, 1);
+    release();
+    const next = page.waitForRequest('**/safety/status');
+    await page.clock.runFor(4000);
+    await next;
+    await page.context().close();
+  });
+
+  test('who logs out while the gateway is away is logged out as soon as it is there again, also when the page is loaded anew', async () => {
+    const { browser, device } = world;
+    const page = await open(browser, device);
+    await logIn(page, device.token);
+    const session = () => page.evaluate(() => fetch('/api/v1/ota/auth/session').then((answer) => answer.status));
+    const note = page.getByText('The gateway has not heard of it yet');
+    await page.context().setOffline(true);
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await note.waitFor();
+    await page.context().setOffline(false);
+    await note.waitFor({ state: 'detached' });
+    assert.equal(await session(), 401);
+    await logIn(page, device.token);
+    await page.route('**/auth/session', (asked) => (asked.request().method() === 'DELETE' ? asked.abort() : asked.continue()));
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await note.waitFor();
+    assert.equal(await session(), 200);
+    await page.reload();
+    await note.waitFor();
+    await page.unroute('**/auth/session');
+    await page.reload();
+    await page.getByLabel('Token').waitFor();
+    await until(session, (status) => status === 401, 'the session');
+    await page.context().close();
+  });
+
+  test('who logs out and in again while the page tries to connect has one stream of events', async () => {
+    const { browser, device } = world;
+    const page = await open(browser, device);
+    const sockets = [];
+    await page.routeWebSocket(/\/ws(\?|$)/, (socket) => { socket.connectToServer(); sockets.push(socket); });
+    await page.clock.install();
+    await page.reload();
+    await logIn(page, device.token);
+    await page.route('**/system/status', (asked) => asked.abort());
+    await sockets.at(-1).close();
+    await page.locator('#link[data-status="stale"]').waitFor();
+    await page.getByRole('button', { name: 'Log out' }).click();
+    await page.getByLabel('Token').waitFor();
+    await page.unroute('**/system/status');
+    await logIn(page, device.token);
+    const before = sockets.length;
+    for (let round = 0; round < 2; round += 1) {
+      const answered = page.waitForResponse('**/system/status');
+      await page.clock.runFor(11_000);
+      await answered;
+    }
+    assert.equal(sockets.length, before);
+    await page.context().close();
   });
 
   test('what happened while the connection was broken is asked for from where it broke, and told once', async () => {

@@ -82,6 +82,33 @@ export default function operating(world) {
     world.cancelled = true;
   });
 
+  test('who logs out while an image is sent is asked first, and nothing of it is left for who comes next', async () => {
+    const { browser, device } = world;
+    const page = await open(browser, device);
+    await logIn(page, device.token);
+    await page.route((url) => url.pathname === '/api/v1/ota/upload', (asked) => (asked.request().method() === 'POST' ? null : asked.continue()));
+    await view(page, 'upload');
+    await page.getByLabel('Choose files').setInputFiles([device.file('images/rootfs-v5.0.5.squashfs')]);
+    await page.getByRole('button', { name: 'Upload and verify' }).click();
+    await page.getByRole('button', { name: 'Stop', exact: true }).waitFor();
+    await record(page);
+    const ask = async (answer) => {
+      await page.getByRole('button', { name: 'Log out' }).click();
+      await page.getByRole('dialog', { name: 'Log out?' }).getByRole('button', { name: answer, exact: true }).click();
+    };
+    await ask('Cancel');
+    await page.getByRole('progressbar', { name: 'Upload' }).waitFor();
+    await ask('Log out');
+    await page.getByLabel('Token').waitFor();
+    await page.waitForFunction(() => window.dispatchEvent(new Event('beforeunload', { cancelable: true })));
+    await logIn(page, device.token);
+    await view(page, 'upload');
+    await page.getByText('Images on the gateway').waitFor();
+    assert.equal(await page.locator('#view .problem, #view .upload-progress').count(), 0);
+    assert.deepEqual(await page.evaluate(() => window.told.filter(([place, text]) => place === 'notifications' && /upload|verdict/i.test(text))), []);
+    await page.context().close();
+  });
+
   test('a checksum file with its signature vouches for an image that has none of its own', async () => {
     const { page, device } = world;
     await view(page, 'upload');

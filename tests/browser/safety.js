@@ -2,7 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { accessible, open, picture, record, told, until, view } from './page.js';
+import { accessible, listen, live, open, picture, record, told, until, view } from './page.js';
 
 export default function safety(world) {
   test('a violation lights up within a second with what to do', async () => {
@@ -99,6 +99,14 @@ export default function safety(world) {
       await page.waitForFunction((was) => document.querySelector('.banner [role=timer]').textContent !== was, clock);
     }
     assert.deepEqual(await page.evaluate(() => [document.activeElement.textContent, window.touched]), ['End it', []]);
+    // A browser whose clock is an hour ahead counts what the gateway says is left.
+    const ahead = await page.context().newPage();
+    listen(ahead);
+    await ahead.addInitScript(() => { const { now } = Date; Date.now = () => now() + 3_600_000; });
+    await ahead.goto(device.url);
+    await live(ahead);
+    assert.match(await ahead.locator('.banner[data-key="override"] [role=timer]').textContent(), /^0[1-4]:\d\d$/);
+    await ahead.close();
     await page.keyboard.press('Enter');
     await page.locator('body[data-view="safety"]').waitFor();
     await page.getByRole('button', { name: 'End the override now' }).click();

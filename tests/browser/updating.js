@@ -52,6 +52,10 @@ export default function updating(world) {
     await own.route('**/updates/progress?job_id=OTA-JOB-TOLD', (asked) => asked.fulfill({ json: { job_id: 'OTA-JOB-TOLD', status: 'downloaded', ended: false, current_operation: 'As told', progress: { percentage: 42, bytes_per_second: 0 } } }));
     await own.evaluate("startProgressMonitoring('OTA-JOB-TOLD')");
     await own.waitForFunction(() => document.getElementById('progress-text').textContent === '42.0%' && document.getElementById('current-operation').textContent === 'As told');
+    await own.unroute('**/updates/check');
+    await own.route('**/updates/check', (asked) => asked.fulfill({ json: { available: false, updates: [], sources: 0 } }));
+    await view(own, 'updates');
+    await own.getByText('No update source is configured').waitFor();
     await own.close();
   });
 
@@ -120,6 +124,27 @@ export default function updating(world) {
     assert.ok(after <= before, `${after} s after ${before} s`);
   });
 
+  test('the restart back after a failed trial is counted down, too, and is not told as one that a cancel stops', async () => {
+    const { page, device } = world;
+    const own = await page.context().newPage();
+    listen(own);
+    await own.route('**/system/status', async (asked) => {
+      const answer = await asked.fetch();
+      await asked.fulfill({ response: answer, json: { ...(await answer.json()), system_status: 'rebooting' } });
+    });
+    await own.route('**/events?*', async (asked) => {
+      const answer = await asked.fetch();
+      const page = await answer.json();
+      const back = { seq: page.next, type: 'system_event', event: 'reboot_scheduled', countdown: COUNTDOWN, message: 'Back', timestamp: new Date().toISOString() };
+      await asked.fulfill({ response: answer, json: { ...page, events: [...page.events, back] } });
+    });
+    await own.goto(device.url);
+    await own.locator('#reboot-countdown').waitFor();
+    assert.match(await own.locator('.banner[data-key="reboot"]').textContent(), /^Restart in 00:\d\d\.$/);
+    await own.unrouteAll({ behavior: 'ignoreErrors' });
+    await own.close();
+  });
+
   test('a job is cancelled while its restart is counted down: the switch is taken back and nothing restarts', async () => {
     const { page, device } = world;
     const job = needs(world, 'counting', 'an install that leaves the restart to people');
@@ -185,6 +210,12 @@ export default function updating(world) {
     await page.getByLabel('Restart by itself').check();
     await accessible(page, 'install');
     await picture(page, 'updates-install', 'dashboard-install', page.locator('#view .card').first());
+    // What is on offer is looked at all the time.
+    const offers = await page.context().newPage();
+    listen(offers);
+    await offers.goto(device.url);
+    await view(offers, 'updates');
+    await offers.locator('.offer', { hasText: 'update_12345' }).waitFor();
     // The simulated board is quicker than a picture: what is said meanwhile is written down by the page.
     await record(page);
     await withPin(page.locator('#view .card').first(), 'Install', device.pin);
@@ -197,6 +228,8 @@ export default function updating(world) {
     await page.getByRole('img', { name: /Slot B: v5.0.5, good, running, boots next/ }).waitFor();
     await page.getByRole('region', { name: 'Last update' }).getByText('v5.0.5', { exact: true }).waitFor();
     await told(page, 'banners', /This page comes back by itself/);
+    await offers.locator('.offer', { hasText: 'update_12345' }).waitFor({ state: 'detached' });
+    await offers.close();
     const job = await device.api(`/updates/jobs/${world.job}`);
     assert.equal(job.body.status, 'succeeded');
     assert.deepEqual(job.body.install, { strategy: 'seamless', reboot_after: true, rollback_on_failure: true });

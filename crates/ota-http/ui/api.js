@@ -28,7 +28,7 @@ export class ApiError extends Error {
 }
 
 const listeners = { lost: [], reached: [] };
-/** `on('lost', f)`: the session has ended. `on('reached', f)`: the gateway answered, or `false`: it did not. */
+/** `on('lost', f)`: the session has ended, or was none. `on('reached', f)`: the gateway answered, or `false`: it did not. */
 export const on = (what, f) => listeners[what].push(f);
 const tell = (what, value) => listeners[what].forEach((f) => f(value));
 
@@ -64,7 +64,7 @@ export async function call(method, path, body, more = {}) {
   }
   const { answer, body: said } = await send(path, options);
   if (answer.ok) { return said; }
-  if (answer.status === 401 && !(method === 'POST' && path === '/auth/session')) { tell('lost', said.message); }
+  if (answer.status === 401 && !(method === 'POST' && path === '/auth/session')) { tell('lost'); }
   throw new ApiError(answer.status, { ...said, retry_after: Number(answer.headers.get('Retry-After')) || null });
 }
 
@@ -75,11 +75,41 @@ export const change = (path, body) => call('PUT', path, body);
 /** As `get`, but `null` where this gateway does not have the endpoint. */
 export const maybe = (path) => get(path).catch((error) => { if (error.missing) { return null; } throw error; });
 
-/** Logs in; gives the session. From then on the browser's cookie proves it; no script can read that, and the token is kept nowhere. */
-export const logIn = (token) => post('/auth/session', { token });
+/** Kept over a reload, for all tabs: somebody has logged out here, and the gateway has not heard of it. The cookie that it would take back is out of a script's reach. */
+const LEFT = 'ota-logged-out';
+let left = null;
+export function untold() {
+  try { return localStorage.getItem(LEFT); } catch { return left; }
+}
+function remember(what) {
+  left = what;
+  try { if (what) { localStorage.setItem(LEFT, what); } else { localStorage.removeItem(LEFT); } } catch { /* forbidden: this page remembers */ }
+}
 
-/** Logs out. */
-export const logOut = () => del('/auth/session').catch(() => {});
+let telling = null;
+/** Tells the gateway of a log-out that it has not heard of; gives whether it knows now. */
+export async function tellLogOut() {
+  if (!untold()) { return true; }
+  telling ||= del('/auth/session').then(() => true, (error) => error.status === 401).finally(() => { telling = null; });
+  const known = await telling;
+  if (known) { remember(null); }
+  return known;
+}
+
+/** Logs out; gives whether the gateway knows of it. */
+export function logOut() {
+  remember('yes');
+  return tellLogOut();
+}
+
+/** Logs in; gives the session. From then on the browser's cookie proves it; no script can read that, and the token is kept nowhere. */
+export async function logIn(token) {
+  // First what was before: later it would end the new session.
+  await tellLogOut();
+  const session = await post('/auth/session', { token });
+  remember(null);
+  return session;
+}
 
 /** Sends a form with progress: `fetch` tells none of it. Gives `{ promise, abort }`. */
 export function upload(path, form, onProgress) {
@@ -91,7 +121,7 @@ export function upload(path, form, onProgress) {
       let body = {};
       try { body = JSON.parse(request.responseText); } catch { /* the status says it */ }
       if (request.status >= 200 && request.status < 300) { resolve(body); return; }
-      if (request.status === 401) { tell('lost', body.message); }
+      if (request.status === 401) { tell('lost'); }
       reject(new ApiError(request.status, body));
     };
     request.onerror = () => reject(new ApiError(0, { code: 'UNREACHABLE', message: 'The upload broke off.', suggested_actions: ['Check the network and send the file again', 'A file over the limit, or a stalled connection, is cut off by the gateway'] }));

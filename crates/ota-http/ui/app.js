@@ -1,11 +1,11 @@
 // The frame: logging in, which view is shown, the lights at the top, the banners, light and dark.
 
-import { get, logIn, logOut, on } from './api.js';
+import { get, logIn, logOut, on, tellLogOut, untold } from './api.js';
 import { byId, h, icon, put, say } from './dom.js';
 import * as job from './job.js';
 import * as live from './live.js';
-import { form, field, problem, loading } from './parts.js';
-import { changed, loadSafety, may, state, watch } from './store.js';
+import { dialog, form, field, problem, loading } from './parts.js';
+import { changed, loadSafety, may, overrideLeft, state, watch } from './store.js';
 import { showNotification, updateSystemStatus } from './spec.js';
 import { ago, clock, span, words } from './text.js';
 import './updates.js';
@@ -117,14 +117,13 @@ function sentences() {
     // The restart waits, of which the system's status tells nothing. It is announced again.
     const held = !reboot.gone && state.jobAsked > reboot.told && job?.waiting_for;
     if (off || called || held) { state.reboot = null; }
-    else if (left > 0 && !reboot.gone) { out.push(['warn', 'reboot', 'Restart in ', running(clock(left), 'reboot-countdown'), status?.active_job ? '. Cancelling the job stops it.' : '.']); }
+    else if (left > 0 && !reboot.gone) { out.push(['warn', 'reboot', 'Restart in ', running(clock(left), 'reboot-countdown'), status?.active_job && status.system_status === 'reboot_pending' ? '. Cancelling the job stops it.' : '.']); }
     else { out.push(['info', 'restarting', h('strong', 'The gateway restarts. '), 'This page comes back by itself', reboot.gone ? ['; away for ', running(span((now - state.link.since) / 1000))] : [], '.']); }
   } else if (status && document.body.classList.contains('stale')) {
     out.push(['warn', 'stale', h('strong', 'No connection to the gateway. '), 'What you see is from ', running(ago(state.link.heard, now)), '. Trying again by itself.']);
   }
   if (safety?.override) {
-    const left = (new Date(safety.override.expires_at).getTime() - now) / 1000;
-    out.push(['warn', 'override', h('strong', 'Safety override: '), `${safety.override.constraints_overridden.map(words).join(', ')} for another `, running(clock(Math.min(left, safety.override.remaining_seconds))), '. ', h('a', { href: '#/safety' }, 'End it')]);
+    out.push(['warn', 'override', h('strong', 'Safety override: '), `${safety.override.constraints_overridden.map(words).join(', ')} for another `, running(clock(overrideLeft())), '. ', h('a', { href: '#/safety' }, 'End it')]);
   }
   if (status?.factory_reset) {
     const by = status.factory_reset.requested_by;
@@ -171,6 +170,21 @@ function theme(next) {
 
 // Logging in and out.
 
+/** Shows the form at once, and tells the gateway until it has heard. */
+function leaveGateway(why) {
+  const told = logOut();
+  showLogin(why);
+  follow(told, why);
+}
+
+async function follow(told, why) {
+  const known = await told;
+  const note = byId('login-note');
+  if (!note) { return; }
+  say(note, [why, known ? '' : 'You are logged out here. The gateway has not heard of it yet: it is told again until it answers.'].filter(Boolean).join(' '));
+  if (!known) { again = setTimeout(() => follow(tellLogOut(), why), 3000); }
+}
+
 function showLogin(why) {
   clearTimeout(again);
   live.stop();
@@ -179,6 +193,7 @@ function showLogin(why) {
   shown = null;
   Object.assign(state, { session: null, status: null, safety: null, job: null, ended: null, reboot: null, speeds: [] });
   changed('job');
+  changed('session');
   for (const id of ['nav', 'lights', 'who', 'menu-button']) { byId(id).hidden = true; }
   document.querySelectorAll('dialog').forEach((node) => node.close());
   put(byId('banners'));
@@ -186,7 +201,7 @@ function showLogin(why) {
   document.title = 'Log in · OTA gateway';
   const token = field({ name: 'token', label: 'Token', type: 'password', required: true, maxlength: 512, hint: 'An admin makes one under System; on the gateway, root does with ota-gatewayd token create. The first one lies in admin.token in the gateway’s state folder.' });
   put(byId('view'), h('section', { class: 'card login', 'aria-labelledby': 'login-title', data: { card: '' } },
-    h('h1', { id: 'login-title' }, 'Log in to the gateway'), why ? h('p', { class: 'note', role: 'status' }, why) : null,
+    h('h1', { id: 'login-title' }, 'Log in to the gateway'), h('p', { class: 'note', role: 'status', id: 'login-note' }, why ?? ''),
     form([token], 'Log in', async (given, node) => { const session = await logIn(given.token ?? ''); node.reset(); await open(session); })));
   byId('view').querySelector('input').focus();
 }
@@ -203,11 +218,34 @@ async function enter(session) {
 
 /** An unattended page of somebody who may change things logs itself out; a viewer's, on a wall, stays. */
 let touched = Date.now();
+/** The last touch of any tab: they have one session. Told every few seconds at most. */
+const TOUCHED = 'ota-touched';
+let shared = 0;
+function touch() {
+  touched = Date.now();
+  if (Math.abs(touched - shared) < 5000) { return; }
+  shared = touched;
+  try { localStorage.setItem(TOUCHED, String(touched)); } catch { /* forbidden: each tab counts for itself */ }
+}
 function idle() {
   const limit = state.session?.idle_seconds;
   // Whoever sends an image waits for it.
-  if (state.uploading) { touched = Date.now(); }
-  if (limit && may('operator') && Date.now() - touched > limit * 1000) { logOut().then(() => showLogin(`You were logged out after ${span(limit)} without a touch.`)); }
+  if (state.uploading) { touch(); }
+  const over = () => Date.now() - touched > limit * 1000;
+  if (!limit || !may('operator') || !over()) { return; }
+  try {
+    const elsewhere = Number(localStorage.getItem(TOUCHED));
+    // One of the future is from before the clock was set.
+    if (elsewhere <= Date.now()) { touched = Math.max(touched, elsewhere); }
+  } catch { /* as above */ }
+  if (over()) { leaveGateway(`You were logged out after ${span(limit)} without a touch.`); }
+}
+
+/** Asks first, when something is lost with it. */
+async function askLogOut() {
+  const text = 'An image is on its way. It stops, and the gateway keeps nothing of it.';
+  if (state.uploading && !(await dialog({ title: 'Log out?', text, label: 'Log out', kind: 'danger', run: async () => {} }))) { return; }
+  leaveGateway();
 }
 
 async function begin() {
@@ -224,12 +262,12 @@ async function begin() {
   };
   // Not by its address: that names the view.
   document.querySelector('.skip').onclick = (event) => { event.preventDefault(); byId('main').focus(); };
-  byId('logout').onclick = () => logOut().then(() => showLogin());
+  byId('logout').onclick = askLogOut;
   document.addEventListener('keydown', (event) => { if (event.key === 'Escape' && document.body.classList.contains('menu-open')) { closeMenu(); byId('menu-button').focus(); } });
-  for (const kind of ['pointerdown', 'keydown']) { document.addEventListener(kind, () => { touched = Date.now(); }, { passive: true }); }
+  for (const kind of ['pointerdown', 'keydown']) { document.addEventListener(kind, touch, { passive: true }); }
   window.addEventListener('hashchange', show);
   document.addEventListener('visibilitychange', () => { if (!document.hidden && state.session) { loadSafety().catch(() => {}); } });
-  on('lost', (why) => { if (state.session) { showLogin(why || 'The session has ended.'); } });
+  on('lost', () => { if (state.session) { showLogin('The session has ended.'); } });
   on('reached', (yes) => { state.link.reached = yes; if (yes) { live.heard(); } });
   job.begin();
   for (const topic of ['status', 'safety']) { watch(topic, lights); }
@@ -241,6 +279,7 @@ let again = null;
 /** Goes on with the session of a log-in, or, after a reload, with the one that the cookie names. Tries until it is told that there is none. */
 async function open(session) {
   clearTimeout(again);
+  if (!session && untold()) { leaveGateway(); return; }
   try {
     await enter(session ?? await get('/auth/session'));
   } catch (error) {

@@ -37,15 +37,20 @@ export function s(tag, props, ...children) {
   return fill(node, children);
 }
 
-/** Exchanges what is in `node`. Focus on an element with an id, or a data-key, stays where it was. */
+/** Exchanges what is in `node`. Focus on an element with an id, or a data-key, stays where it was, and what has a data-key stays scrolled. */
 export function put(node, ...children) {
   const active = document.activeElement;
   const kept = active && node.contains(active) ? active.id || active.dataset.key : null;
+  const scrolled = [...node.querySelectorAll('[data-key]')].filter((e) => e.scrollLeft || e.scrollTop).map((e) => [e.dataset.key, e.scrollLeft, e.scrollTop]);
   node.replaceChildren();
   fill(node, children);
   if (kept) {
     const again = [...node.querySelectorAll('[id],[data-key]')].find((e) => e.id === kept || e.dataset.key === kept);
     if (again) { again.focus({ preventScroll: true }); }
+  }
+  for (const [key, left, top] of scrolled) {
+    const again = [...node.querySelectorAll('[data-key]')].find((e) => e.dataset.key === key);
+    if (again) { Object.assign(again, { scrollLeft: left, scrollTop: top }); }
   }
   return node;
 }

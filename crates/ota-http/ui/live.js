@@ -20,20 +20,25 @@ let socket = null;
 let last = null;
 let retry = FIRST_RETRY;
 let timers = [];
-let wanted = false;
+let retrying = null;
+/** Counts starts and stops: what an earlier one still waits for goes no further. */
+let run = 0;
 
 /** Begins; loads everything once. */
 export async function start() {
-  wanted = true;
+  const mine = (run += 1);
   await loadAll();
+  if (mine !== run) { return; }
   await backlog();
+  if (mine !== run) { return; }
   connect();
   timers = [setInterval(() => poll(loadSafety), 2000), setInterval(() => poll(loadStatus), 10000), setInterval(() => poll(loadJob, true), 1000), setInterval(keepSamples, 15000)];
 }
 
 /** Ends: logged out. */
 export function stop() {
-  wanted = false;
+  run += 1;
+  clearTimeout(retrying);
   timers.forEach(clearInterval);
   timers = [];
   if (socket) { socket.onclose = null; socket.close(); socket = null; }
@@ -50,18 +55,22 @@ async function backlog() {
   last = page.next;
   for (const message of page.events) { if (message.type !== 'progress_update') { note(message); } }
   const announced = page.events.findLast((message) => ['reboot_scheduled', 'factory_reset_waiting'].includes(message.event));
-  const pending = state.status.factory_reset || (state.status.system_status === 'reboot_pending' && !state.job?.waiting_for);
+  const pending = state.status.factory_reset || (['reboot_pending', 'rebooting'].includes(state.status.system_status) && !state.job?.waiting_for);
   if (announced?.event === 'reboot_scheduled' && pending) { countDown(announced); }
   changed('events');
 }
 
 // A hidden page asks less often: the stream tells it what matters. A job's numbers are asked for while there is one.
 let round = 0;
+/** What is under way is not asked for again: a slow network would be asked for more than it can bring. */
+const asking = new Set();
 function poll(load, job = false) {
   round += 1;
   if (document.hidden && round % 8) { return; }
   if (job && !state.job && !state.status?.active_job) { return; }
-  load().catch(() => {});
+  if (asking.has(load)) { return; }
+  asking.add(load);
+  load().catch(() => {}).finally(() => asking.delete(load));
 }
 
 export function heard() {
@@ -69,7 +78,6 @@ export function heard() {
 }
 
 function connect() {
-  if (!wanted) { return; }
   const scheme = location.protocol === 'https:' ? 'wss:' : 'ws:';
   const since = last === null ? '' : `?since=${last}`;
   socket = new WebSocket(`${scheme}//${location.host}${API}/ws${since}`, ['ota.v1']);
@@ -88,23 +96,24 @@ function connect() {
     Object.assign(state.link, { live: false, tried: state.link.tried + 1, since: was ? Date.now() : state.link.since });
     if (was && state.reboot) { state.reboot.gone = true; changed('reboot'); }
     changed('link');
-    setTimeout(reconnect, retry);
+    retrying = setTimeout(reconnect, retry);
     retry = Math.min(retry * 1.6, LAST_RETRY);
   };
 }
 
 /** Asks for everything first: what was missed meanwhile, and whether the session still holds, which the socket does not tell. */
 async function reconnect() {
-  if (!wanted) { return; }
+  const mine = run;
   try {
     await loadAll();
+    if (mine !== run) { return; }
     back();
     connect();
   } catch {
-    if (!wanted) { return; }
+    if (mine !== run) { return; }
     Object.assign(state.link, { tried: state.link.tried + 1 });
     changed('link');
-    setTimeout(reconnect, retry);
+    retrying = setTimeout(reconnect, retry);
     retry = Math.min(retry * 1.6, LAST_RETRY);
   }
 }

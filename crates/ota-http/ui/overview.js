@@ -82,5 +82,5 @@ const KINDS = { status_change: 'Status', safety_alert: 'Safety', job_complete: '
 
 export function eventList(events) {
   if (!events.length) { return empty('Quiet', 'Events appear here as they happen.'); }
-  return h('ol', { class: 'events', tabindex: '0', 'aria-label': 'Events, newest first' }, events.slice(0, 60).map((e) => h('li', h('time', { datetime: e.timestamp, title: when(e.timestamp) }, time(e.timestamp)), h('span', { class: `event-kind ${e.type}` }, KINDS[e.type] || 'Event'), h('span', e.constraint ? `${words(e.constraint)}: ${e.message}` : e.message))));
+  return h('ol', { class: 'events', tabindex: '0', 'aria-label': 'Events, newest first', data: { key: 'events' } }, events.slice(0, 60).map((e) => h('li', h('time', { datetime: e.timestamp, title: when(e.timestamp) }, time(e.timestamp)), h('span', { class: `event-kind ${e.type}` }, KINDS[e.type] || 'Event'), h('span', e.constraint ? `${words(e.constraint)}: ${e.message}` : e.message))));
 }

@@ -66,7 +66,7 @@ export function facts(pairs) {
 
 /** A table that scrolls inside itself on narrow screens. */
 export function table(caption, heads, rows) {
-  return h('div', { class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0' }, h('table',
+  return h('div', { class: 'scroll', role: 'region', 'aria-label': caption, tabindex: '0', data: { key: `table-${caption}` } }, h('table',
     h('caption', { class: 'hidden' }, caption),
     h('thead', h('tr', heads.map((head) => h('th', { scope: 'col' }, head)))), h('tbody', rows)));
 }

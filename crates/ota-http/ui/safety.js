@@ -4,7 +4,7 @@ import { del, maybe, post } from './api.js';
 import { band, drawn, plot } from './charts.js';
 import { h, put } from './dom.js';
 import { badge, button, card, dialog, empty, facts, field, form, lacks, missing, pin, problem, roleNote, table } from './parts.js';
-import { loadSafety, state, watch } from './store.js';
+import { loadSafety, overrideLeft, state, watch } from './store.js';
 import { MOST, agenda, cutAt, strip } from './windows.js';
 import { ago, clock, when, words } from './text.js';
 
@@ -46,7 +46,7 @@ function verdictOf(place, safety) {
   const now = JSON.stringify([safety.update_allowed, held.map((c) => [c.name, c.message, c.overridden]), safety.override && [safety.override.expires_at, safety.override.reason], safety.override_proposed?.expires_at, safety.maintenance_window, safety.service_window, (safety.inhibitors || []).map((l) => l.id), state.session?.role]);
   if (place.dataset.now !== now) { place.dataset.now = now; put(place, verdictParts(safety, held)); }
   const left = place.querySelector('#override-left');
-  if (left && safety.override) { left.textContent = clock(Math.min(safety.override.remaining_seconds, Math.max(0, (new Date(safety.override.expires_at) - Date.now()) / 1000))); }
+  if (left && safety.override) { left.textContent = clock(overrideLeft()); }
 }
 
 function verdictParts(safety, held) {

@@ -31,7 +31,8 @@ export function showNotification(message, severity) {
   // The same words again, one after the other, are one message.
   for (const old of place.children) { if (old.firstChild.textContent === String(message)) { old.remove(); } }
   place.append(notification);
-  while (place.children.length > 4) { place.firstChild.remove(); }
+  // On a phone they lie over what they are about.
+  while (place.children.length > (innerWidth < 480 ? 2 : 4)) { place.firstChild.remove(); }
   // Open dialogs lie above everything but what became a popover later.
   if (place.showPopover) { try { place.hidePopover(); } catch { /* was not shown */ } place.showPopover(); }
   setTimeout(() => notification.remove(), tone === 'error' || tone === 'critical' ? STAY_BAD : STAY);

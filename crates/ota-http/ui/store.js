@@ -13,6 +13,8 @@ export const state = {
   /** When the status was asked for: what was announced later is not in it. */
   statusAsked: 0,
   safety: null,
+  /** When the safety status was asked for. */
+  safetyAsked: 0,
   job: null,
   /** When the job was asked for. */
   jobAsked: 0,
@@ -72,13 +74,17 @@ export async function loadStatus() {
 }
 
 export async function loadSafety() {
+  const asked = Date.now();
   const safety = await get('/safety/status');
-  state.safety = safety;
+  Object.assign(state, { safety, safetyAsked: asked });
   const t = Date.now();
   for (const c of safety.constraints) { sample(c.name, { t, v: c.value ?? number(c.reading), k: c.status }); }
   changed('safety');
   return safety;
 }
+
+/** Seconds that the override has left as the gateway counts them: this browser's clock may be wrong. */
+export const overrideLeft = () => state.safety.override.remaining_seconds - (Date.now() - state.safetyAsked) / 1000;
 
 /** The active job; the one that was active until now once more, when there is none, so that its end is seen. */
 export async function loadJob() {

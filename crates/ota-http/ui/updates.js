@@ -9,6 +9,8 @@ import { showError, showNotification } from './spec.js';
 import { ago, bytes, day, when, words } from './text.js';
 
 let offers = null;
+/** How many update servers were asked. */
+let sources = null;
 let list = null;
 
 export const STRATEGIES = [
@@ -25,19 +27,22 @@ export function show(root) {
   const forecast = h('div');
   const ask = button('What would happen?', () => explain(forecast), { key: 'explain-next' });
   root.append(h('div', { class: 'stack' }, install, card('Available updates', { actions: [h('span', { class: 'quiet', id: 'checked' }), ask, again] }, forecast, list)));
-  let was = '';
+  let was = '', active = null;
   const job = () => {
     const now = JSON.stringify([state.job?.job_id, state.job?.status, state.session?.role]);
     if (now === was) { return; }
     was = now;
+    // With the end of a job something else may run, which is then no longer newer.
+    if (active && active !== state.job?.job_id) { look(); }
+    active = state.job?.job_id;
     put(forecast);
     put(install, state.job?.status === 'downloaded' ? installCard(state.job) : null);
     if (offers) { renderUpdatesList(offers); }
   };
   job();
   if (offers) { renderUpdatesList(offers); } else { put(list, loading('what is on offer')); }
-  look().catch(() => {});
-  const off = [watch('job', job)];
+  look();
+  const off = [watch('job', job), watch('events', () => { if (state.events[0]?.event === 'update_available') { look(); } })];
   return () => { off.forEach((stop) => stop()); list = null; };
 }
 
@@ -45,6 +50,7 @@ export function show(root) {
 async function look() {
   try {
     const answer = await get('/updates/check');
+    sources = answer.sources;
     renderUpdatesList(answer.updates);
     loadStatus().catch(() => {});
     return answer.updates;
@@ -77,7 +83,7 @@ async function startDownload(updateId, version) {
 export function renderUpdatesList(updates) {
   offers = updates || [];
   if (!list) { return; }
-  put(list, offers.length ? h('ul', { class: 'offers' }, offers.map(offer)) : empty('Up to date', `Slot ${state.status?.partitions.active?.name ?? '?'} runs ${state.status?.partitions.active?.version ?? 'an unknown version'}; the update servers have nothing newer.`));
+  put(list, offers.length ? h('ul', { class: 'offers' }, offers.map(offer)) : sources === 0 ? empty('No update source is configured', 'Add a [[source]] to the configuration, or send an image under Upload.') : empty('Up to date', `Slot ${state.status?.partitions.active?.name ?? '?'} runs ${state.status?.partitions.active?.version ?? 'an unknown version'}; the update servers have nothing newer.`));
 }
 Object.assign(window, { checkForUpdates, renderUpdatesList, startDownload });
 

@@ -15,6 +15,7 @@ const CHECKSUMS = /((^|[._-])sha(256|512)sums?|\.sha(256|512)|\.sums)(\.txt)?$/i
 const PARTS = { file: 'Image', signature: 'Signature', checksums: 'Checksum file', checksums_signature: 'Signature of the checksum file' };
 /** The progress of the upload that is under way, with the way to stop it. It goes on while other views are shown. */
 let running = null;
+let abort = null;
 /** Why an upload failed whose form was no longer there to say so. */
 let failed = null;
 /** What the gateway had when it was asked last. */
@@ -43,6 +44,15 @@ function drawProgress() {
   put(progress, running, failed ? problem(failed) : null);
   failed = null;
 }
+
+// With whoever logs out goes what they sent, and what was said to them.
+watch('session', () => {
+  if (state.session) { return; }
+  abort?.();
+  verdicts.clear();
+  known = [];
+  failed = null;
+});
 
 const stay = (event) => event.preventDefault();
 /** While an image is on its way, the browser asks before it leaves the page, and nobody is logged out. */
@@ -100,14 +110,17 @@ function sender() {
     if (!files.file) { throw Object.assign(new Error('No image is chosen.'), { actions: ['Choose a file or drop one'] }); }
     if (running) { throw Object.assign(new Error('An upload is under way.'), { actions: ['Wait for its end, or stop it'] }); }
     let sent;
+    const mine = state.session;
     try { sent = await send(files, given); }
     catch (error) {
+      if (state.session !== mine) { return; }
       if (self.isConnected) { throw error; }
       showNotification(error.message, 'error');
       failed = error;
       drawProgress();
       return;
     }
+    if (state.session !== mine) { return; }
     clear();
     self.reset();
     // It was on the image that this one takes the place of.
@@ -130,14 +143,15 @@ async function send(files, given) {
   for (const name of Object.keys(PARTS).reverse()) { if (files[name]) { body.append(name, files[name], files[name].name); } }
   const bar = h('div', { class: 'bar-fill' }), text = h('span', { class: 'figure' }), track = h('div', { class: 'bar', role: 'progressbar', 'aria-label': 'Upload', 'aria-valuemin': 0, 'aria-valuemax': 100, 'aria-valuenow': 0 }, bar);
   const began = Date.now();
-  const { promise, abort } = upload('/upload', body, (sent, total) => {
-    const share = (sent / total) * 100, seconds = (Date.now() - began) / 1000, bps = sent / Math.max(seconds, 0.1);
+  const sent = upload('/upload', body, (done, total) => {
+    const share = (done / total) * 100, seconds = (Date.now() - began) / 1000, bps = done / Math.max(seconds, 0.1);
     bar.style.width = `${share}%`;
     track.setAttribute('aria-valuenow', share.toFixed(0));
-    text.textContent = sent < total ? `${share.toFixed(0)}%, ${bytes(sent)} of ${bytes(total)}, ${speed(bps)}, ${span((total - sent) / bps)} left` : 'Sent. The gateway stores it…';
+    text.textContent = done < total ? `${share.toFixed(0)}%, ${bytes(done)} of ${bytes(total)}, ${speed(bps)}, ${span((total - done) / bps)} left` : 'Sent. The gateway stores it…';
   });
+  abort = sent.abort;
   sending(h('div', { class: 'upload-progress' }, track, h('div', { class: 'row' }, text, h('button', { type: 'button', class: 'button danger-quiet', onclick: abort }, 'Stop'))));
-  try { return await promise; } finally { sending(null); }
+  try { return await sent.promise; } finally { abort = null; sending(null); }
 }
 
 async function refresh() {
@@ -184,11 +198,13 @@ async function verify(name) {
   };
   tell(loading('the verdict'));
   let told;
+  const mine = state.session;
   try {
     const { file } = await post('/upload/verify', { filename: name, verify_signature: true, check_compatibility: true });
     told = h('div', { class: 'result ok', role: 'status' }, h('strong', 'Verified. '), `Signature ${file.signature_valid ? 'valid' : 'missing'}, ${file.compatible ? 'fits this gateway' : 'does not fit'}, layout ${file.partition_layout}.`);
   } catch (error) { told = problem(error); }
   await refresh();
+  if (state.session !== mine) { return; }
   tell(told);
   if (!list) { showNotification(`The verdict on ${name} stands under Upload`, 'info'); }
 }
