@@ -176,12 +176,12 @@ export default function attacks(world) {
     await page.clock.install();
     await page.reload();
     await logIn(page, device.token);
-    await page.route('**/system/status', (asked) => asked.abort());
+    await page.context().setOffline(true);
     await sockets.at(-1).close();
     await page.locator('#link[data-status="stale"]').waitFor();
     await page.getByRole('button', { name: 'Log out' }).click();
     await page.getByLabel('Token').waitFor();
-    await page.unroute('**/system/status');
+    await page.context().setOffline(false);
     await logIn(page, device.token);
     const before = sockets.length;
     for (let round = 0; round < 2; round += 1) {
