@@ -13,6 +13,7 @@ use ota_tests::{config::Settings, make::PIN};
 use serde_json::Value;
 
 use crate::{
+    terminal::python,
     uploads::{upload, verify},
     watching::root,
     world::{Offer, TestDevice, binary, device, device_with_pin, settings},
@@ -21,52 +22,25 @@ use crate::{
 /// Runs a program at a terminal of its own. For each word of `argv[1]` it waits for the question, then until what is typed is not
 /// shown any more, and types it; prints what the terminal shows.
 const AT_A_TERMINAL: &str = r#"
-import os, pty, signal, sys, termios, time
-signal.alarm(90)
-child, terminal = pty.fork()
-if child == 0:
-    os.execv(sys.argv[2], sys.argv[2:])
+child, end, before = start(sys.argv[2:])
 shown = b""
-asked = 0
 for answer in sys.argv[1].split():
-    while b"PIN" not in shown[asked:]:
-        shown += os.read(terminal, 1024)
-    asked = len(shown)
-    while termios.tcgetattr(terminal)[3] & termios.ECHO:
-        time.sleep(0.01)
-    os.write(terminal, answer.encode() + b"\n")
-try:
-    while piece := os.read(terminal, 1024):
-        shown += piece
-except OSError:
-    pass  # the terminal is closed at the other end
+    shown += until(end, b"PIN")
+    hidden(end)
+    os.write(end, answer.encode() + b"\n")
+shown += rest(end)
 sys.stdout.write(shown.decode())
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+sys.exit(code(child))
 "#;
 
 /// Presses Ctrl-C where a PIN is asked for; ends well when the program was interrupted and the terminal is as it was.
 const CTRL_C_AT_THE_PIN: &str = r#"
-import fcntl, os, pty, signal, sys, termios, time
-signal.alarm(90)
-master, terminal = pty.openpty()
-before = termios.tcgetattr(terminal)
-child = os.fork()
-if child == 0:
-    # What starts the tests in the background has it ignored, and programs inherit that.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.setsid()
-    fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-    for number in range(3):
-        os.dup2(terminal, number)
-    os.execv(sys.argv[1], sys.argv[1:])
-shown = b""
-while b"PIN" not in shown:
-    shown += os.read(master, 1024)
-while termios.tcgetattr(terminal)[3] & termios.ECHO:
-    time.sleep(0.01)
-os.write(master, b"\x03")
-ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-sys.exit(0 if (ended, termios.tcgetattr(terminal)) == (-signal.SIGINT, before) else f"ended with {ended}")
+child, end, before = start(sys.argv[1:])
+until(end, b"PIN")
+hidden(end)
+os.write(end, b"\x03")
+ended = code(child)
+sys.exit(0 if (ended, termios.tcgetattr(end)) == (-signal.SIGINT, before) else f"ended with {ended}")
 "#;
 
 /// Runs `ota-admin WORDS` in a home of its own, with nothing else in its environment.
@@ -86,7 +60,19 @@ fn said(output: &Output) -> String {
 async fn person(home: &Path, program: &str, words: &[&str]) -> Output {
     #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
     let mut command = Command::new(program);
-    command.args(words).env("HOME", home).env("OTA_PROFILE", "crane").stdin(Stdio::null());
+    command.args(words).stdin(Stdio::null());
+    of_person(home, command).await
+}
+
+/// The same at a terminal, where the person answers questions for a PIN with the words of `typed`.
+async fn typing(home: &Path, typed: &str, words: &[&str]) -> Output {
+    let mut command = python(AT_A_TERMINAL);
+    command.arg(typed).args(words);
+    of_person(home, command).await
+}
+
+async fn of_person(home: &Path, mut command: Command) -> Output {
+    command.env("HOME", home).env("OTA_PROFILE", "crane");
     tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
 }
 
@@ -161,12 +147,15 @@ async fn the_pin_is_typed_without_being_shown_or_comes_through_a_descriptor_and_
     let admin_program = binary("ota-admin").display().to_string();
     let on = "override on --reason people-are-away --duration 600 --acknowledge-risks";
     let run = async |program: &str, words: &[&str]| person(home.path(), program, words).await;
-    let typed: Vec<&str> =
-        ["-c", AT_A_TERMINAL, PIN, &admin_program].into_iter().chain(on.split(' ')).collect();
+    let words: Vec<&str> = [admin_program.as_str()].into_iter().chain(on.split(' ')).collect();
     let by_descriptor = format!("'{admin_program}' {on} --pin-file /dev/fd/7 7< <(echo {PIN})");
-    for (program, words) in [("python3", typed.as_slice()), ("bash", &["-c", &by_descriptor])] {
-        let done = run(program, words).await;
-        assert!(done.status.success() && !said(&done).contains(PIN), "{program}: {}", said(&done));
+    for is_typed in [true, false] {
+        let done = if is_typed {
+            typing(home.path(), PIN, &words).await
+        } else {
+            run("bash", &["-c", &by_descriptor]).await
+        };
+        assert!(done.status.success() && !said(&done).contains(PIN), "{is_typed}: {}", said(&done));
         device.safety_is(true).await;
         let off = run(&admin_program, &["override", "off"]).await;
         assert!(off.status.success(), "{}", said(&off));
@@ -182,8 +171,7 @@ async fn the_pin_that_is_set_on_the_device_is_typed_twice_unseen_or_is_a_line_of
     let config = device.layout.gateway_toml().display().to_string();
     let set = [program.as_str(), "--config", &config, "pin", "set"];
     for (typed, ends_well) in [("480163 480164", false), ("480163 480163", true)] {
-        let words = [["-c", AT_A_TERMINAL, typed].as_slice(), set.as_slice()].concat();
-        let done = person(home.path(), "python3", &words).await;
+        let done = typing(home.path(), typed, &set).await;
         assert_eq!(done.status.success(), ends_well, "{typed}: {}", said(&done));
         assert!(!said(&done).contains("48016"), "{}", said(&done));
     }
@@ -221,9 +209,8 @@ async fn names_the_option(home: &Path, command: &str) {
 /// The same at a terminal: the PIN is asked for, is not shown, and the request goes through.
 async fn asks_for_the_pin(home: &Path, command: &str) {
     let program = binary("ota-admin").display().to_string();
-    let words: Vec<&str> =
-        ["-c", AT_A_TERMINAL, PIN, &program].into_iter().chain(command.split(' ')).collect();
-    let done = person(home, "python3", &words).await;
+    let words: Vec<&str> = [program.as_str()].into_iter().chain(command.split(' ')).collect();
+    let done = typing(home, PIN, &words).await;
     let text = said(&done);
     assert!(done.status.success() && !text.contains(PIN), "{command}: {text}");
     assert!(text.contains("The gateway wants the PIN"), "{command}: {text}");
@@ -268,10 +255,8 @@ fn ctrl_c_at_the_pin_ends_the_command_and_gives_the_terminal_back() {
     let home = tempfile::tempdir().unwrap();
     let program = binary("ota-admin").display().to_string();
     // It is asked for before anything is sent.
-    let words = ["-c", CTRL_C_AT_THE_PIN, &program, "--url", "http://127.0.0.1:9", "pin", "set", "--first"];
-    #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
-    let mut python = Command::new("python3");
-    let done = python.args(words).env("HOME", home.path()).stdin(Stdio::null()).output().unwrap();
+    let words = [program.as_str(), "--url", "http://127.0.0.1:9", "pin", "set", "--first"];
+    let done = python(CTRL_C_AT_THE_PIN).args(words).env("HOME", home.path()).output().unwrap();
     assert!(done.status.success(), "{}", said(&done));
 }
 

@@ -5,76 +5,51 @@ use std::process::{Command, Output, Stdio};
 
 use crate::world::{Offer, binary, device};
 
+/// What the scripts share.
+const SHARED: &str = include_str!("terminal.py");
+
+/// Runs `script` behind [`SHARED`].
+pub(crate) fn python(script: &str) -> Command {
+    #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
+    let mut python = Command::new("python3");
+    python.arg("-c").arg(format!("{SHARED}{script}")).stdin(Stdio::null());
+    python
+}
+
 /// Runs `top` on eight rows. Reads a frame, stops the program and lets it go on, then ends it with one signal after the other.
 /// Fails where a frame is taller than the screen, and where the screen is not given back.
 const TOP: &str = r#"
-import fcntl, os, pty, signal, struct, sys, termios
-signal.alarm(90)
 ON, FRAME, OFF = b"\x1b[?1049h", b"\x1b[J", b"\x1b[?7h\x1b[?25h\x1b[?1049l"
-def until(terminal, wanted):
-    shown = b""
-    while wanted not in shown:
-        shown += os.read(terminal, 4096)
-    return shown
 for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-    master, terminal = pty.openpty()
-    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 8, 80, 0, 0))
-    child = os.fork()
-    if child == 0:
-        # What starts the tests in the background has it ignored, and programs inherit that.
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        os.setsid()
-        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-        for descriptor in range(3):
-            os.dup2(terminal, descriptor)
-        os.execv(sys.argv[1], sys.argv[1:])
-    os.close(terminal)
-    shown = until(master, FRAME)
-    frame = shown.split(ON)[1].split(FRAME)[0]
+    child, end, before = start(sys.argv[1:], rows=8)
+    frame = until(end, FRAME).split(ON)[1].split(FRAME)[0]
     assert frame.count(b"\n") == 6 and b"more lines" in frame, frame
     if number == signal.SIGTERM:
         os.kill(child, signal.SIGTSTP)
-        until(master, OFF)
+        until(end, OFF)
         assert os.WIFSTOPPED(os.waitpid(child, os.WUNTRACED)[1])
         os.kill(child, signal.SIGCONT)
-        until(master, ON)
+        until(end, ON)
     os.kill(child, number)
-    shown = b""
-    try:
-        while piece := os.read(master, 4096):
-            shown += piece
-    except OSError:
-        pass  # the terminal is closed at the other end
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    shown, ended = rest(end), code(child)
     assert ended == 128 + number and shown.endswith(OFF), (number, ended, shown)
-    os.close(master)
+    os.close(end)
 "#;
 
 /// Answers a question with no and prints what the terminal shows.
 const NO: &str = r#"
-import os, pty, signal, sys
-signal.alarm(90)
-child, terminal = pty.fork()
-if child == 0:
-    os.execv(sys.argv[1], sys.argv[1:])
-shown = b""
-while b"[y/N]" not in shown:
-    shown += os.read(terminal, 1024)
-os.write(terminal, b"n\n")
-try:
-    while piece := os.read(terminal, 1024):
-        shown += piece
-except OSError:
-    pass  # the terminal is closed at the other end
+child, end, before = start(sys.argv[1:])
+shown = until(end, b"[y/N]")
+os.write(end, b"n\n")
+shown += rest(end)
 sys.stdout.write(shown.decode())
-sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+sys.exit(code(child))
 "#;
 
 /// A gateway that never answers the request `argv[2]` when it comes for the time `argv[3]`; `update` is interrupted then. Prints what
 /// that says, and ends as it does.
 const CTRL_C: &str = r#"
-import http.server, json, os, signal, subprocess, sys, threading
-signal.alarm(90)
+import http.server, json, subprocess, threading
 JOB = {"job_id": "OTA-JOB-1", "status": "started", "message": "", "estimated_duration": "00:00:01", "estimated_duration_seconds": 1}
 SLOT = {"name": "A", "version": "v1.0.1", "boot_count": 1, "state": "good"}
 UPDATE = {"id": "u1", "version": "v1.0.1", "description": "", "size": 1, "critical": False, "requires_reboot": True}
@@ -123,9 +98,8 @@ os._exit(update.returncode)
 /// `ota-admin WORDS` at a terminal, as `script` uses it.
 fn at_a_terminal(script: &str, variables: &[(&str, &str)], words: &[&str]) -> Output {
     let home = tempfile::tempdir().unwrap();
-    #[expect(clippy::disallowed_methods, reason = "what people type is run as they do")]
-    let mut python = Command::new("python3");
-    python.args(["-c", script]).arg(binary("ota-admin")).args(words).stdin(Stdio::null());
+    let mut python = python(script);
+    python.arg(binary("ota-admin")).args(words);
     python.env("HOME", home.path()).env("TERM", "xterm").env_remove("NO_COLOR").env_remove("CLICOLOR");
     python.envs(variables.iter().copied());
     python.output().unwrap()

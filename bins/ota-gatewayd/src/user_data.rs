@@ -115,20 +115,23 @@ mod tests {
         }
     }
 
+    /// A device in `dir` with its state in `state`, which a reset erases, and the order in `keep`.
+    fn erasing_its_state(dir: &Path) -> Config {
+        let text = format!(
+            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{0}/state'\n\
+             [factory_reset]\nenabled=true\ndir='{0}/keep'\npaths=['{0}/state']\n",
+            dir.display(),
+        );
+        let file = dir.join("gateway.toml");
+        std::fs::write(&file, text).unwrap();
+        Config::load(&file).unwrap()
+    }
+
     #[test]
     fn the_first_start_after_a_reset_takes_note_of_it_once_however_often_it_is_cut_off() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, keep) = (dir.path().join("state"), dir.path().join("keep"));
-        let text = format!(
-            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{0}'\n\
-             [factory_reset]\nenabled=true\ndir='{1}'\npaths=['{0}']\n",
-            state.display(),
-            keep.display()
-        );
-        let file = dir.path().join("gateway.toml");
-        std::fs::write(&file, text).unwrap();
-        let config = Config::load(&file).unwrap();
-        let marker = keep.join("factory-reset.json");
+        let config = erasing_its_state(dir.path());
+        let marker = dir.path().join("keep").join("factory-reset.json");
         ResetFolder::new(config.reset()).schedule(&order()).unwrap();
         assert!(apply(&config, None).unwrap().contains("factory state"));
         let done = std::fs::read(&marker).unwrap();
@@ -152,16 +155,7 @@ mod tests {
     #[test]
     fn an_order_that_was_not_carried_out_is_left_alone_by_the_daemon() {
         let dir = tempfile::tempdir().unwrap();
-        let state = dir.path().join("state");
-        let text = format!(
-            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{}'\n\
-             [factory_reset]\nenabled=true\ndir='{}'\npaths=['{0}']\n",
-            state.display(),
-            dir.path().join("keep").display()
-        );
-        let file = dir.path().join("gateway.toml");
-        std::fs::write(&file, text).unwrap();
-        let config = Config::load(&file).unwrap();
+        let config = erasing_its_state(dir.path());
         ResetFolder::new(config.reset()).schedule(&order()).unwrap();
         let store = tokens::open(&config).unwrap();
         take_note(&config, &store).unwrap();
@@ -177,16 +171,8 @@ mod tests {
     #[test]
     fn a_reset_that_has_erased_another_folder_is_not_recorded_as_done_and_waits_for_the_next_boot() {
         let dir = tempfile::tempdir().unwrap();
-        let (state, keep) = (dir.path().join("state"), dir.path().join("keep"));
-        let text = format!(
-            "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{0}'\n\
-             [factory_reset]\nenabled=true\ndir='{1}'\npaths=['{0}']\n",
-            state.display(),
-            keep.display()
-        );
-        let file = dir.path().join("gateway.toml");
-        std::fs::write(&file, text).unwrap();
-        let config = Config::load(&file).unwrap();
+        let config = erasing_its_state(dir.path());
+        let state = dir.path().join("state");
         let store = tokens::open(&config).unwrap();
         tokens::note(&store, "auth.pin.set", "on the device").unwrap();
         let last = store.records(0, 1).unwrap().remove(0);
