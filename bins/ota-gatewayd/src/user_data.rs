@@ -116,7 +116,7 @@ mod tests {
     }
 
     /// A device in `dir` with its state in `state`, which a reset erases, and the order in `keep`.
-    fn erasing_its_state(dir: &Path) -> Config {
+    fn erasing_its_state(dir: &std::path::Path) -> Config {
         let text = format!(
             "[gateway]\nname='g'\nmodel='M'\nserial='S'\n[slots]\na='/dev/a'\nb='/dev/b'\n[state]\ndir='{0}/state'\n\
              [factory_reset]\nenabled=true\ndir='{0}/keep'\npaths=['{0}/state']\n",
