@@ -41,8 +41,8 @@ pub enum Applied {
 /// Erases what is configured, if an order says so.
 ///
 /// # Errors
-/// `NotAllowed` when the policy has changed since; `NotSetUp` when what is to be erased is not there; `Program` or `File` when something cannot be erased. The order then
-/// stays, and the next boot tries again.
+/// `NotAllowed` when the policy has changed since; `NotSetUp` when what is to be erased is not there; `Program` or `File` when
+/// something cannot be erased. The order then stays, and the next boot tries again.
 pub fn apply(
     config: &FactoryResetConfig,
     now: Timestamp,
