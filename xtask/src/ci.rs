@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 
-use crate::{demo, deny, layers, openapi, power_cut, probe, process, tidy, vm};
+use crate::{demo, deny, dist, layers, openapi, power_cut, probe, process, tidy, vm};
 
 /// One thing that must hold.
 type Step = (&'static str, fn() -> anyhow::Result<()>);
 
-const STEPS: [Step; 11] = [
+const STEPS: [Step; 12] = [
     ("fmt", fmt),
     ("layers", layers::run),
     ("tidy", tidy::run),
@@ -22,6 +22,7 @@ const STEPS: [Step; 11] = [
     ("power-cut", power_cut::once),
     ("vm", vm::once),
     ("demo", || demo::run(&demo::Args::default())),
+    ("dist", dist::once),
 ];
 
 /// Runs every step, stops at the first that fails.

@@ -17,7 +17,7 @@ use futures_util::stream::try_unfold;
 use http::Method;
 use ota_api::{
     audit::{AuditPage, AuditQuery, AuditVerdict},
-    auth::{CreateTokenRequest, CreatedToken, Done, RevokeTokenQuery, SetPinRequest, TokenList},
+    auth::{CreateTokenRequest, CreatedToken, Done, RevokeTokenQuery, SessionInfo, SetPinRequest, TokenList},
     explain::{ExplainRequest, Explanation},
     inhibitors::{InhibitRequest, Inhibitor, InhibitorList, ReleaseInhibitorQuery},
     jobs::{JobInfo, JobList, JobsQuery},
@@ -261,6 +261,11 @@ impl Client {
 
 /// Tokens, PIN, audit.
 impl Client {
+    /// `GET auth/session`: whose the token is that asks.
+    pub async fn session(&self) -> Result<SessionInfo, ClientError> {
+        self.fetch(&["auth", "session"]).await
+    }
+
     /// `GET auth/tokens`.
     pub async fn tokens(&self) -> Result<TokenList, ClientError> {
         self.fetch(&["auth", "tokens"]).await

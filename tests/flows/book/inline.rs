@@ -72,7 +72,7 @@ const ELSEWHERE: [(&str, &str, &str); 24] = [
     ("cargo xtask vm", "xtask/src/ci.rs", "vm::once"),
     ("cargo xtask browser --docs docs/img", "xtask/src/browser.rs", "[\"xtask\", \"browser\", \"--docs\"]"),
     ("cargo xtask package", "xtask/src/test.rs", "package::suite("),
-    ("cargo xtask dist", "xtask/src/package.rs", "dist::package("),
+    ("cargo xtask dist", "xtask/src/ci.rs", "dist::once"),
     ("cargo xtask demo --port 8080", "tests/flows/book/commands.rs", "{words} --port 8080\""),
     ("ota-gatewayd factory-reset --apply", "tests/src/machine.rs", "\"--apply\""),
     ("ota-simdevice make --dir DIR --size 1", "tests/browser/device.js", "['make', '--dir', dir, '--size'"),

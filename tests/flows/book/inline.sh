@@ -36,6 +36,7 @@ ota-admin explain --strategy immediate
 ota-admin token create wall --role viewer --expires-in 30d --to wall.token
 chmod 600 wall.token
 ota-admin token list
+ota-admin token show
 ota-admin token revoke wall
 echo 48151623 > other.pin
 ends 20 ota-admin pin set --first --new-pin-file other.pin

@@ -63,6 +63,8 @@ pub(crate) enum What {
     },
     /// List the tokens, without their secrets.
     List,
+    /// Show the name, the role and the end of the token that is used.
+    Show,
     /// Take a token's rights away.
     Revoke {
         /// Name of the token.
@@ -96,6 +98,13 @@ pub(crate) async fn run(args: Args, context: &mut Context) -> Result<(), Failure
         What::List => {
             let list = client.tokens().await?;
             context.out.show(&list, |list| rows(&list.tokens))
+        }
+        What::Show => {
+            let session = client.session().await?;
+            context.out.show(&session, |own| {
+                let end = own.expires_at.map_or_else(|| "never".into(), |at| at.to_string());
+                format!("{} ({}), ends: {end}", own.name, own.role)
+            })
         }
         What::Revoke { name } => {
             let done = client.revoke_token(&name).await?;

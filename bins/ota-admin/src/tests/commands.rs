@@ -442,6 +442,9 @@ async fn tokens_are_listed_and_revoked_by_name() {
     );
     fake.answers("DELETE auth/tokens", json!({"status": "token_revoked", "message": "Token ci revoked"}));
     insta::assert_snapshot!(run(&["--url", &fake.url(), "token", "list"]).await.out);
+    let own = json!({"name": "ci", "role": "viewer", "expires_at": null, "idle_seconds": null});
+    fake.answers("GET auth/session", own);
+    assert_eq!(run(&["--url", &fake.url(), "token", "show"]).await.out, "ci (viewer), ends: never\n");
     assert_eq!(run(&["--url", &fake.url(), "token", "revoke", "ci"]).await.out, "Token ci revoked\n");
     assert_eq!(fake.requests().last().unwrap(), "DELETE auth/tokens?name=ci");
 }

@@ -13,8 +13,8 @@ use super::{
     run,
 };
 
-/// What belongs to browsers: pages, their files, and the session that stands for a token there. `ota-admin` shows the token itself.
-const BROWSER: [&str; 6] = ["dashboard", "asset", "docs", "session", "create_session", "end_session"];
+/// What belongs to browsers: pages, their files, and the cookie that stands for a token there. `ota-admin` sends the token itself.
+const BROWSER: [&str; 5] = ["dashboard", "asset", "docs", "create_session", "end_session"];
 
 /// Other names of the same thing in the specification, and whose.
 const ALIASES: [(&str, &str); 2] = [("gateway_status", "system_status"), ("updates_socket", "socket")];
@@ -25,6 +25,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("audit_verify", "audit verify"),
     ("set_pin", "pin set --first --new-pin-file PIN"),
     ("tokens", "token list"),
+    ("session", "token show"),
     ("create_token", "token create wall --role viewer"),
     ("revoke_token", "token revoke wall"),
     ("debug_bundle", "debug-bundle --file NEW"),

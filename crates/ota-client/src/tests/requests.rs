@@ -51,6 +51,7 @@ async fn reading_endpoints_are_asked_with_get_and_only_the_set_query_fields() {
     let query = EventsQuery { since: Some(7), limit: None };
     assert_eq!(asked(|c| async move { c.events(&query).await }).await, "GET events?since=7");
     assert_eq!(asked(|c| async move { c.tokens().await }).await, "GET auth/tokens");
+    assert_eq!(asked(|c| async move { c.session().await }).await, "GET auth/session");
     let query = AuditQuery { action: Some("updates.".into()), ..AuditQuery::default() };
     assert_eq!(asked(|c| async move { c.audit(&query).await }).await, "GET audit?action=updates.");
     assert_eq!(asked(|c| async move { c.audit_verify().await }).await, "GET audit/verify");
