@@ -259,7 +259,7 @@ fn pin(config: &Config, command: &PinCommand) -> anyhow::Result<()> {
         PinCommand::Set { file, documented } => {
             let pin = crate::pin::read(file.as_deref())?;
             // Before the audit says that it is set.
-            ota_http::hash_pin(&pin, *documented)?;
+            ota_http::check_new_pin(&pin, *documented)?;
             tokens::note(&store, "auth.pin.set", "on the device")?;
             ota_http::set_pin_locally(&store, &pin, *documented)
                 .map_err(|error| anyhow::anyhow!(error.chain()))?;

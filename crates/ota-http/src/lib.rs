@@ -39,7 +39,7 @@ pub use auth::{NewToken, new_token};
 pub use bundle::{Diagnostics, NoDiagnostics, ProcessFigures};
 pub use client_cert::{ClientCert, ClientCerts, ClientSubject};
 pub use config::{HttpConfig, Limits, PinOperation, PinRules, SessionLimits};
-pub use pin::{BadPin, hash_pin, set_pin_locally, unlock_pin_locally};
+pub use pin::{BadPin, check_new_pin, hash_pin, set_pin_locally, unlock_pin_locally};
 pub use router::openapi;
 pub use server::{Server, ServerError, TlsReloader};
 pub use tls::{ClientCa, TlsError, TlsMaterial, self_signed};

@@ -61,7 +61,7 @@ pub enum BadPin {
 /// # Errors
 /// When the text cannot be a PIN.
 pub fn hash_pin(pin: &str, documented: bool) -> Result<String, BadPin> {
-    check_new(pin, documented)?;
+    check_new_pin(pin, documented)?;
     let mut bytes = [0; 16];
     SystemRandom::new().fill(&mut bytes).map_err(|_| BadPin::Hash)?;
     let salt = SaltString::encode_b64(&bytes).map_err(|_| BadPin::Hash)?;
@@ -88,7 +88,11 @@ pub fn unlock_pin_locally(settings: &dyn Settings) -> Result<(), PortError> {
     settings.set_value(TRIES, None)
 }
 
-fn check_new(pin: &str, documented: bool) -> Result<(), BadPin> {
+/// Whether the text can be a PIN; `documented` as in [`hash_pin`].
+///
+/// # Errors
+/// [`BadPin`] says why it cannot.
+pub fn check_new_pin(pin: &str, documented: bool) -> Result<(), BadPin> {
     if !(4..=64).contains(&pin.chars().count()) {
         return Err(BadPin::Length);
     }

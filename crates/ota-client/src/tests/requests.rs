@@ -175,15 +175,7 @@ async fn an_upload_streams_the_file_after_its_labels() {
     assert!(place("by hand") < place("IMAGE BYTES"));
 
     std::fs::remove_file(&image).unwrap();
-    let missing = UploadFile {
-        image,
-        version: "v1.0.0".into(),
-        description: None,
-        signature: Vec::new(),
-        checksums: None,
-        checksums_signature: Vec::new(),
-        sha256: None,
-    };
+    let missing = UploadFile { image, ..self::image(folder.path(), 0) };
     let error = Fake::start().await.client().upload(&missing).await.unwrap_err();
     assert!(matches!(error, ClientError::File { .. }), "{error:?}");
 }
