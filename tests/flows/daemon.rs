@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     api::PREFIX,
+    watching::root,
     world::{Offer, PATIENCE, TestDevice, device, program},
 };
 
@@ -226,7 +227,7 @@ async fn the_first_start_shows_the_admin_token_on_the_console_once_and_never_in_
 
 #[test]
 fn a_recorded_shift_and_a_heat_wave_are_replayed_with_the_commands_that_the_example_names() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let root = root();
     let example = fs::read_to_string(root.join("docs/safety/harbour-crane.toml")).unwrap();
     for (trace, tells) in [
         (

@@ -22,6 +22,7 @@ use tokio::{
 use crate::{
     api::{PREFIX, send},
     spec::{API, EXAMPLES, PAGES, Page},
+    watching::root,
     world::{Offer, PATIENCE, TestDevice, device, device_with, device_with_pin, settings},
 };
 
@@ -239,7 +240,7 @@ impl InPage {
         let node = told("OTA_NODE", || "node".into());
         #[expect(clippy::disallowed_methods, reason = "the example is a program of its own")]
         let mut command = Command::new(node);
-        command.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("js/page.cjs")).arg(kind).arg(program);
+        command.arg(root().join("tests/js/page.cjs")).arg(kind).arg(program);
         command.args([device.api.url.as_str(), javascript_prefix(page)]);
         command.env("NODE_PATH", modules).env("OTA_TOKEN", &device.api.token).kill_on_drop(true);
         let mut process = command

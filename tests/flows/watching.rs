@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     fs,
     io::Write as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -19,8 +19,9 @@ use crate::{
     world::{Offer, TestDevice, device, device_with, settings},
 };
 
+/// Of the checkout; cargo runs a test in the folder of its package.
 pub(crate) fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+    fs::canonicalize("..").unwrap()
 }
 
 /// Runs `program`, of `package`; what it said, both streams. It must be content.

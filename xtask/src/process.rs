@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -78,10 +78,12 @@ pub(crate) fn installed(program: &str) -> bool {
     variable("PATH").is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join(program).is_file()))
 }
 
-/// The folder of the root Cargo.toml.
+/// The folder of the root Cargo.toml: of the checkout that we are called in. The one that this program was compiled in may be
+/// another, where checkouts share a target directory.
 pub(crate) fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.parent().unwrap_or(here).to_path_buf()
+    let here = std::env::current_dir().unwrap_or_default();
+    let checkout = here.ancestors().find(|folder| folder.join("xtask/Cargo.toml").is_file());
+    checkout.unwrap_or(&here).to_path_buf()
 }
 
 fn shown(command: &Command) -> String {

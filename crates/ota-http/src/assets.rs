@@ -94,7 +94,7 @@ impl Asset {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::{collections::BTreeSet, fs, path::Path};
+    use std::{collections::BTreeSet, fs};
 
     use super::*;
 
@@ -105,8 +105,7 @@ pub(crate) mod tests {
 
     #[test]
     fn every_file_of_the_folder_is_served_and_nothing_else() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("ui");
-        let files = fs::read_dir(folder).unwrap();
+        let files = fs::read_dir("ui").unwrap();
         let files: BTreeSet<String> =
             files.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         assert_eq!(files, names().map(str::to_owned).collect());

@@ -343,7 +343,7 @@ mod tests {
     /// The traces that are shipped, and that the documentation speaks of.
     #[test]
     fn the_shipped_traces_tell_a_working_day_and_a_hot_one() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/safety");
+        let dir = Path::new("../../docs/safety");
         let told = |trace: &str| {
             let text = fs::read_to_string(dir.join("harbour-crane.toml")).unwrap();
             let config: toml::Table = text.parse().unwrap();

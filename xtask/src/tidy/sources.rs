@@ -14,6 +14,10 @@ const UNFINISHED: [&str; 4] =
 /// A remark that lets a wait between two looks at a condition pass, where nothing can be awaited (other processes).
 const WAIT_REMARK: &str = "tidy: waits";
 
+/// The folder that a package was compiled in. Cargo takes what it compiled in one checkout for the next one with the same target
+/// directory, so that a test would read, or write, the files of another checkout.
+const COMPILED_IN: &str = concat!("CARGO_", "MANIFEST_DIR\")");
+
 /// All complaints about one file.
 pub(super) fn check(source: &Source) -> Vec<String> {
     let mut complaints = Vec::new();
@@ -28,6 +32,13 @@ pub(super) fn check(source: &Source) -> Vec<String> {
     for (number, line) in source.text.lines().enumerate() {
         for word in UNFINISHED.iter().filter(|word| line.contains(**word)) {
             complaints.push(format!("{path}:{}: holds {word}", number + 1));
+        }
+        if line.contains(COMPILED_IN) {
+            complaints.push(format!(
+                "{path}:{}: asks where it was compiled; a test runs in the folder of its package, so that \
+                 \"../..\" is the checkout",
+                number + 1
+            ));
         }
     }
     complaints.extend(sleeps(source).into_iter().map(|line| {
@@ -86,6 +97,12 @@ mod tests {
     fn a_file_of_801_lines_is_too_long() {
         assert!(complaints("a.rs", &"//! Fine.\n".repeat(801)).contains("801 lines"));
         assert_eq!(complaints("a.rs", &"//! Fine.\n".repeat(800)), "");
+    }
+
+    #[test]
+    fn a_path_that_was_fixed_when_it_was_compiled_is_named() {
+        let text = format!("//! Fine.\nconst HERE: &str = env!(\"{COMPILED_IN};\n");
+        assert!(complaints("a.rs", &text).contains("a.rs:2: asks where it was compiled"));
     }
 
     #[test]

@@ -13,7 +13,7 @@ const WHEN: Timestamp = Timestamp::from_secs(1_739_092_643);
 const LATER: Timestamp = Timestamp::from_secs(2_354_500_000);
 
 fn folder() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("vectors/tuf-on-ci-0.11")
+    PathBuf::from("vectors/tuf-on-ci-0.11")
 }
 
 /// A device that has not seen anything of it before.

@@ -354,7 +354,7 @@ async fn staleness_and_the_end_of_an_override_are_told_without_a_sample() {
 /// As it stands there.
 #[test]
 fn the_worked_example_of_the_documentation_is_a_configuration() {
-    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/safety.md")).unwrap();
+    let page = fs::read_to_string("../../docs/safety.md").unwrap();
     let (_, example) = page.split_once("## A worked example").unwrap();
     let text = example.split("```").nth(1).and_then(|block| block.strip_prefix("toml\n")).unwrap();
     let table: toml::Table = text.parse().unwrap();

@@ -1,7 +1,5 @@
 //! One-file images: trailers signed by openssl and gpg, made by us and by the script of `docs/image-trailer.md`.
 
-use std::path::Path;
-
 use ota_core::{
     ByteCount, OtaError, Sha256Digest,
     error::{PortErrorKind, SignatureFault},
@@ -227,8 +225,7 @@ fn what_comes_beside_a_one_file_image_must_hold_too_and_the_trailer_is_still_tak
 
 /// The script that the document gives to third parties, as it stands there.
 fn script() -> String {
-    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/image-trailer.md");
-    let text = std::fs::read_to_string(document).unwrap();
+    let text = std::fs::read_to_string("../../docs/image-trailer.md").unwrap();
     let (_, rest) = text.split_once("```sh\n").expect("the document has a script");
     rest.split_once("```").unwrap().0.to_owned()
 }

@@ -260,7 +260,7 @@ fn document(all: &Described) -> String {
 
 /// A file of the documentation.
 fn kept(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../docs").join(name)
+    PathBuf::from("../../docs").join(name)
 }
 
 #[expect(clippy::disallowed_methods, reason = "who changes the configuration says so by the environment")]

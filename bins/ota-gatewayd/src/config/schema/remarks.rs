@@ -24,7 +24,7 @@ pub(super) struct Field {
 /// By the name of the type.
 pub(super) fn read() -> BTreeMap<String, Remarks> {
     let mut all = BTreeMap::new();
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let root = Path::new("../..");
     for place in PLACES {
         walk(&root.join(place), &mut all);
     }
