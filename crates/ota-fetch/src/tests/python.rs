@@ -1,6 +1,6 @@
 //! Interoperability: python-tuf (PyPI package `tuf`) as publisher and as client, and a repository made by tuf-on-ci.
 
-use std::{fs, path::Path, process::Output};
+use std::{fs, process::Output};
 
 use ota_core::{
     Timestamp,
@@ -88,7 +88,7 @@ async fn what_we_publish_python_tuf_reads_over_http() {
 
 #[tokio::test]
 async fn a_repository_of_tuf_on_ci_is_accepted_at_its_time_and_not_much_later() {
-    let vector = Path::new("vectors/tuf-on-ci-0.11");
+    let vector = fs::canonicalize("vectors/tuf-on-ci-0.11").unwrap();
     let text = |name: &str| fs::read_to_string(vector.join(name)).unwrap().trim().to_owned();
     let url = |folder: &str| Url::from_directory_path(vector.join(folder)).unwrap();
     let store = tempfile::tempdir().unwrap();
