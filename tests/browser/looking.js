@@ -2,7 +2,7 @@
 
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
-import { BUDGET, VIEWS, accessible, fits, logIn, metered, open, picture, view } from './page.js';
+import { BUDGET, VIEWS, accessible, fits, live, logIn, metered, open, picture, view } from './page.js';
 
 export default function looking(world) {
   for (const [scheme, width, height] of [['light', 1360, 900], ['dark', 1360, 900], ['light', 360, 740], ['dark', 360, 740], ['dark', 2560, 1440]]) {
@@ -24,6 +24,26 @@ export default function looking(world) {
       await page.context().close();
     });
   }
+
+  test('the colours follow the browser until somebody chooses, and the choice stays', async () => {
+    const page = await open(world.browser, world.device, { colorScheme: 'dark' });
+    await logIn(page, world.device.token);
+    const ground = () => page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const choose = (now) => page.getByRole('button', { name: `Colours: ${now}` }).click();
+    const dark = await ground();
+    await choose('auto');
+    const light = await ground();
+    assert.notEqual(light, dark, 'light, chosen in a dark browser');
+    await page.reload();
+    await live(page);
+    assert.equal(await ground(), light);
+    await page.emulateMedia({ colorScheme: 'light' });
+    await choose('light');
+    assert.equal(await ground(), dark, 'dark, chosen in a light browser');
+    await choose('dark');
+    assert.equal(await ground(), light, 'as the browser has it');
+    await page.context().close();
+  });
 
   test('after a day of updates, alerts and people every view together still costs less than 150 KiB', async () => {
     const page = await open(world.browser, { url: 'about:blank' });

@@ -6,7 +6,7 @@ import { execFileSync } from 'node:child_process';
 import fs from 'node:fs';
 import path from 'node:path';
 import { hostile, out } from './device.js';
-import { RESTARTING, logIn, needs, open, picture, record, told, until, view } from './page.js';
+import { RESTARTING, live, logIn, needs, open, picture, record, told, until, view } from './page.js';
 
 export default function operating(world) {
   test('an image is dropped, sent, verified and deployed; the deployment is cancelled with a reason', async () => {
@@ -336,4 +336,50 @@ export default function operating(world) {
     await page.getByRole('row', { name: /^A running v5\.0\.4/ }).waitFor(RESTARTING);
     await page.locator('#job-badge').getByText('Succeeded').waitFor();
   });
+
+  test('an image whose health checks fail is taken back by the gateway itself; job, slots and history say why', async () => {
+    const { page, device } = world;
+    const before = (await device.api('/system/status')).body.partitions.active;
+    const image = unhealthy(device, 'v5.0.7');
+    await view(page, 'upload');
+    await page.getByLabel('Choose files').setInputFiles([image, `${image}.p7s`]);
+    await page.getByLabel('Version label').fill('v5.0.7');
+    await page.getByRole('button', { name: 'Upload and verify' }).click();
+    const row = page.locator('[data-file="unhealthy.squashfs"]');
+    await row.getByText('Signature valid, fits this gateway').waitFor();
+    await record(page);
+    await row.getByRole('button', { name: 'Deploy' }).click();
+    await page.getByRole('dialog', { name: /Deploy/ }).getByRole('button', { name: 'Deploy', exact: true }).click();
+    await view(page, 'overview');
+    // Two restarts: into the new version, and back out of it.
+    await page.locator('#job-badge').getByText('Rolled back').waitFor({ timeout: 2 * RESTARTING.timeout });
+    await live(page);
+    await page.getByRole('img', { name: new RegExp(`Slot ${before.name}: ${before.version}, good, running, boots next.*Slot .: v5.0.7, bad`) }).waitFor();
+    const [job] = (await device.api('/updates/jobs?limit=1')).body.jobs;
+    assert.deepEqual([job.status, job.version, job.failure.reason], ['rolled_back', 'v5.0.7', 'health_check']);
+    const why = /health check system did not pass in 20 s/;
+    assert.match(job.failure.message, why);
+    await page.locator('#job').getByText(why).waitFor();
+    await page.getByRole('region', { name: 'Last update' }).getByText('Rolled back').waitFor();
+    await picture(page, 'rolled-back', 'dashboard-rolled-back');
+    await view(page, 'history');
+    await page.getByRole('row', { name: /v5\.0\.7.*Rolled back/ }).waitFor();
+    await view(page, `history/${job.job_id}`);
+    await page.locator('.course').getByText(why).first().waitFor();
+    await page.locator('#job').getByRole('button', { name: 'Dismiss' }).click();
+  });
+}
+
+/** An image of the publisher's that starts and is not well. */
+function unhealthy(device, version) {
+  const tree = path.join(out, 'unhealthy'), image = `${tree}.squashfs`;
+  for (const made of [tree, image]) { fs.rmSync(made, { recursive: true, force: true }); }
+  const quiet = { stdio: ['ignore', 'ignore', 'inherit'] };
+  execFileSync('unsquashfs', ['-no-progress', '-d', tree, device.file('images/rootfs-v5.0.5.squashfs'), 'etc'], quiet);
+  const release = path.join(tree, 'etc/os-release');
+  fs.writeFileSync(release, fs.readFileSync(release, 'utf8').replaceAll('5.0.5', version.slice(1)));
+  fs.writeFileSync(path.join(tree, 'etc/ota-sim/health'), 'bad\n');
+  execFileSync('mksquashfs', [tree, image, '-all-root', '-no-progress', '-quiet'], quiet);
+  device.sign(image);
+  return image;
 }

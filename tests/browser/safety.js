@@ -18,6 +18,15 @@ export default function safety(world) {
     await page.getByText('Wait for crane to stop').first().waitFor();
     await told(page, 'notifications', /Crane movement detected/);
     await page.getByRole('img', { name: /Crane motion over the last 5 minutes, now moving/ }).waitFor();
+    // Each with what it reads, what it may be, and for how long it has been so.
+    for (const [name, reading, limits] of [['Crane motion', 'moving', 'must be stopped'], ['High temperature', '61', 'at most 70 °C']]) {
+      const panel = page.getByRole('region', { name });
+      await panel.locator('.reading').getByText(reading).waitFor();
+      const figure = (label) => panel.locator('dt', { hasText: label }).locator('+ dd').textContent();
+      assert.equal(await figure('Limits'), limits);
+      assert.match(await figure('Since'), name === 'Crane motion' ? /^(just now|\d+ s ago), / : /^(just now|\d+ (s|min) ago), /);
+      assert.match(await figure('Holds back'), /the restart/);
+    }
     await page.getByRole('img', { name: /High temperature over the last 5 minutes, now 61/ }).waitFor();
   });
 
@@ -196,8 +205,16 @@ export default function safety(world) {
     await page.getByText('Hold updates back', { exact: true }).click();
     await page.getByLabel('Reason').fill('half a sentence');
     await page.getByRole('button', { name: /^Renew the inhibitor of Quay 7/ }).click();
-    await page.waitForFunction(async (was) => (await (await fetch('/api/v1/ota/safety/inhibitors')).json()).inhibitors[0].expires_at > was, before);
-    await page.locator('[data-key^="renew-"]:not([aria-busy])').waitFor();
+    const renewal = page.getByRole('dialog');
+    await renewal.getByLabel('For how many minutes').fill('240');
+    await renewal.getByRole('button', { name: 'Renew' }).click();
+    await renewal.getByText('An inhibitor lasts from 1 s to 3600 s without a renewal').first().waitFor();
+    assert.equal(await ends(), before);
+    await renewal.getByLabel('For how many minutes').fill('50');
+    await renewal.getByRole('button', { name: 'Renew' }).click();
+    await renewal.waitFor({ state: 'detached' });
+    const later = (Date.parse(await ends()) - Date.parse(before)) / 60_000;
+    assert.ok(later >= 35 && later < 45, `${later} minutes more than the 15 of before`);
     assert.equal(await page.getByLabel('Reason').inputValue(), 'half a sentence');
     await page.getByRole('button', { name: /^Release the inhibitor of Quay 7/ }).click();
     await row.waitFor({ state: 'detached' });

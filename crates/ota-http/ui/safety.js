@@ -178,16 +178,24 @@ async function loadLeases(place) {
     const list = answer.inhibitors || [];
     put(place, list.length
       ? table('Inhibitors', ['Owner', 'Reason', 'Holds back', 'Ends', ''], list.map((lease) => h('tr', h('th', { scope: 'row' }, lease.owner), h('td', lease.reason), h('td', lease.scope.map((b) => BLOCKS[b] || b).join(', ')), h('td', `${ago(lease.expires_at)}`),
-        h('td', { class: 'row' }, button('Renew', async () => { await post('/safety/inhibitors', { id: lease.id, ttl: 3600 }); await loadLeases(place); }, { role: 'operator', key: `renew-${lease.id}`, name: `Renew the inhibitor of ${lease.owner} for an hour` }), button('Release', async () => { await del(`/safety/inhibitors?id=${encodeURIComponent(lease.id)}`); await loadLeases(place); await loadSafety(); }, { role: 'operator', key: `release-${lease.id}`, name: `Release the inhibitor of ${lease.owner}` })))))
+        h('td', { class: 'row' }, button('Renew…', () => renew(lease, place), { role: 'operator', key: `renew-${lease.id}`, name: `Renew the inhibitor of ${lease.owner}…` }), button('Release', async () => { await del(`/safety/inhibitors?id=${encodeURIComponent(lease.id)}`); await loadLeases(place); await loadSafety(); }, { role: 'operator', key: `release-${lease.id}`, name: `Release the inhibitor of ${lease.owner}` })))))
       : empty('None', 'Nobody holds updates back by hand.'));
   } catch (error) { put(place, problem(error)); }
 }
+
+const length = (more) => field({ name: 'minutes', label: 'For how many minutes', type: 'number', required: true, min: 1, step: 1, value: 60, hint: `At most an hour at a time, unless the configuration has another safety.max_inhibit; ${more}.` });
+
+const renew = (lease, place) => dialog({
+  title: 'Renew the inhibitor', text: `${lease.owner} goes on holding updates back: ${lease.reason}. Now it ends ${ago(lease.expires_at)}.`,
+  fields: [length('counted from now')], label: 'Renew', role: 'operator',
+  run: async ({ minutes }) => { await post('/safety/inhibitors', { id: lease.id, ttl: 60 * minutes }); await loadLeases(place); },
+});
 
 /** The form stands beside the list in `place`, which is drawn again and again: what is typed stays. */
 function holding(place) {
   const more = h('details', { class: 'more' }, h('summary', 'Hold updates back'), form([
     field({ name: 'owner', label: 'Who', required: true, maxlength: 200, value: state.session?.name }), field({ name: 'reason', label: 'Reason', required: true, maxlength: 200 }),
-    field({ name: 'minutes', label: 'For how many minutes', type: 'number', required: true, min: 1, step: 1, value: 60, hint: 'At most an hour at a time, unless the configuration has another safety.max_inhibit; it can be renewed.' }),
+    length('it can be renewed'),
   ], 'Hold back', async ({ minutes, ...given }, node) => {
     await post('/safety/inhibitors', { ...given, ttl: 60 * minutes });
     node.elements.reason.value = '';
