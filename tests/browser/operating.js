@@ -361,6 +361,7 @@ export default function operating(world) {
     assert.match(job.failure.message, why);
     await page.locator('#job').getByText(why).waitFor();
     await page.getByRole('region', { name: 'Last update' }).getByText('Rolled back').waitFor();
+    await page.locator('#safety-light[data-status="ok"]').waitFor();
     await picture(page, 'rolled-back', 'dashboard-rolled-back');
     await view(page, 'history');
     await page.getByRole('row', { name: /v5\.0\.7.*Rolled back/ }).waitFor();

@@ -153,7 +153,7 @@ pub fn judge(world: World<'_>, step: SafetyStep) -> Judgement {
             continue;
         }
         earliest = match unmet {
-            Unmet::Settling { until } => earliest.map(|earliest| earliest.max(*until)),
+            Unmet::Settling { until, .. } => earliest.map(|earliest| earliest.max(*until)),
             _ => None,
         };
         reasons.push(Block::from(&world.report(rule, track, &assessment)));
@@ -202,7 +202,7 @@ impl World<'_> {
 
     fn report(&self, rule: &Rule, track: &Track, assessment: &Assessment) -> ConstraintReport {
         let settled_in = match &assessment.outcome {
-            Err(Unmet::Settling { until }) => Some(until.saturating_sub(self.now)),
+            Err(Unmet::Settling { until, .. }) => Some(until.saturating_sub(self.now)),
             _ => None,
         };
         ConstraintReport {
@@ -265,7 +265,13 @@ fn message(rule: &Rule, assessment: &Assessment) -> String {
     match &assessment.outcome {
         Ok(()) => rule.message_ok.clone(),
         Err(Unmet::Outside) => rule.message_violated.clone(),
-        Err(Unmet::Settling { .. }) => format!("{} (back within limits, settling)", rule.message_violated),
+        Err(Unmet::Settling { was_outside: true, .. }) => {
+            format!("{} (back within limits, settling)", rule.message_violated)
+        }
+        // As behind a start: there was no violation that could be told.
+        Err(Unmet::Settling { .. }) => {
+            format!("{}: within limits, not yet for long enough (settling), counts as violated", rule.name)
+        }
         Err(unmet) => format!("{}: no usable sample ({unmet}), counts as violated", rule.name),
     }
 }

@@ -27,6 +27,8 @@ pub struct Track {
     finding: Option<Unmet>,
     /// Since when every sample was within limits, without a gap.
     good_since: Option<Duration>,
+    /// Whether the sample before those was outside them: seen so, and not merely unknown.
+    was_outside: bool,
     slices: VecDeque<Slice>,
 }
 
@@ -47,6 +49,8 @@ pub enum Unmet {
     Settling {
         /// When the debounce is over.
         until: Duration,
+        /// Whether it was seen outside its limits right before; otherwise nobody knew anything of it.
+        was_outside: bool,
     },
     /// The source gave no value.
     Fault(Fault),
@@ -125,9 +129,13 @@ impl Track {
             }
             sample = Sample { outcome: Err(Fault::Old), taken_at: now };
         }
-        if before.is_none_or(|before| sample.taken_at.saturating_sub(before) > rule.max_age) {
+        let gap = before.is_none_or(|before| sample.taken_at.saturating_sub(before) > rule.max_age);
+        if gap {
             self.good_since = None;
             self.slices.clear();
+        }
+        if self.good_since.is_none() {
+            self.was_outside = !gap && self.finding == Some(Unmet::Outside);
         }
         self.finding = self.weigh(rule, &sample).err();
         // Nobody knows what the value did meanwhile: its window is watched anew.
@@ -168,7 +176,8 @@ impl Track {
             }
             (None, since) => {
                 let until = since.unwrap_or(now) + rule.debounce;
-                Assessment { outcome: Err(Unmet::Settling { until }), changes_at: Some(until.min(stale_at)) }
+                let settling = Unmet::Settling { until, was_outside: self.was_outside };
+                Assessment { outcome: Err(settling), changes_at: Some(until.min(stale_at)) }
             }
         }
     }

@@ -119,6 +119,24 @@ fn the_start_is_no_violation_that_others_are_estimated_by() {
 }
 
 #[test]
+fn behind_a_start_no_violation_is_told_that_nobody_has_seen() {
+    let plant = Plant::new();
+    let told = |said: &str| {
+        plant.say("crane", Ok(Value::Text(said.into())));
+        let block = plant.engine.judge(SafetyStep::Switch).blocks.remove(0);
+        (block.status, block.message)
+    };
+    let (status, message) = told("stopped");
+    assert_eq!(status, "stopped, settling");
+    assert_eq!(
+        message,
+        "crane_motion: within limits, not yet for long enough (settling), counts as violated"
+    );
+    told("moving");
+    assert_eq!(told("stopped").1, "Crane movement detected (back within limits, settling)");
+}
+
+#[test]
 fn a_wait_is_estimated_from_earlier_violations() {
     let plant = Plant::new();
     plant.calm();

@@ -50,6 +50,10 @@ fn after(rule: &Rule, samples: &[(u64, Result<Value, Fault>)], at: u64) -> Resul
     track.assess(rule, ms(at)).outcome
 }
 
+fn settling(until: u64, was_outside: bool) -> Unmet {
+    Unmet::Settling { until: ms(until), was_outside }
+}
+
 fn numbers(samples: &[(u64, f64)]) -> Vec<(u64, Result<Value, Fault>)> {
     samples.iter().map(|(at, number)| (*at, Ok(Value::Number(*number)))).collect()
 }
@@ -62,7 +66,7 @@ fn without_a_sample_it_is_unknown() {
 #[test]
 fn ok_comes_after_the_debounce_and_violated_at_once() {
     let samples = [(0, text("stopped")), (999, text("stopped"))];
-    assert_eq!(after(&stopped(), &samples, 999), Err(Unmet::Settling { until: ms(1000) }));
+    assert_eq!(after(&stopped(), &samples, 999), Err(settling(1000, false)));
     assert_eq!(after(&stopped(), &samples, 1000), Ok(()));
     let moving = [(0, text("stopped")), (2000, text("moving"))];
     assert_eq!(after(&stopped(), &moving, 2000), Err(Unmet::Outside));
@@ -74,7 +78,17 @@ fn a_sample_older_than_max_age_is_stale_and_a_gap_starts_the_debounce_again() {
     assert_eq!(after(&stopped(), &samples, 5000), Ok(()));
     assert_eq!(after(&stopped(), &samples, 5001), Err(Unmet::Stale { age: ms(5001) }));
     let gap = [(0, text("stopped")), (6000, text("stopped"))];
-    assert_eq!(after(&stopped(), &gap, 6000), Err(Unmet::Settling { until: ms(7000) }));
+    assert_eq!(after(&stopped(), &gap, 6000), Err(settling(7000, false)));
+}
+
+#[test]
+fn while_it_settles_it_says_whether_a_violation_was_seen_or_nothing_was_known() {
+    let seen = [(0, text("stopped")), (100, text("moving")), (200, text("stopped")), (300, text("stopped"))];
+    assert_eq!(after(&stopped(), &seen, 300), Err(settling(1200, true)));
+    let lost = [(0, text("moving")), (100, Err(Fault::NoSample)), (200, text("stopped"))];
+    assert_eq!(after(&stopped(), &lost, 200), Err(settling(1200, false)));
+    let gap = [(0, text("moving")), (6000, text("stopped"))];
+    assert_eq!(after(&stopped(), &gap, 6000), Err(settling(7000, false)));
 }
 
 #[test]
