@@ -270,8 +270,8 @@ fn message(rule: &Rule, assessment: &Assessment) -> String {
         }
         // As behind a start: there was no violation that could be told.
         Err(Unmet::Settling { .. }) => {
-            format!("{}: within limits, not yet for long enough (settling), counts as violated", rule.name)
+            "Within limits, not yet for long enough (settling), counts as violated".into()
         }
-        Err(unmet) => format!("{}: no usable sample ({unmet}), counts as violated", rule.name),
+        Err(unmet) => format!("No usable sample ({unmet}), counts as violated"),
     }
 }

@@ -128,10 +128,7 @@ fn behind_a_start_no_violation_is_told_that_nobody_has_seen() {
     };
     let (status, message) = told("stopped");
     assert_eq!(status, "stopped, settling");
-    assert_eq!(
-        message,
-        "crane_motion: within limits, not yet for long enough (settling), counts as violated"
-    );
+    assert_eq!(message, "Within limits, not yet for long enough (settling), counts as violated");
     told("moving");
     assert_eq!(told("stopped").1, "Crane movement detected (back within limits, settling)");
 }
