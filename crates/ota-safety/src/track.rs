@@ -25,11 +25,17 @@ pub struct Track {
     newest: Option<Sample>,
     /// What the newest sample says by itself, whatever the time is.
     finding: Option<Unmet>,
-    /// Since when every sample was within limits, without a gap.
-    good_since: Option<Duration>,
-    /// Whether the sample before those was outside them: seen so, and not merely unknown.
-    was_outside: bool,
+    /// While every sample is within limits, without a gap.
+    good: Option<Good>,
     slices: VecDeque<Slice>,
+}
+
+/// Samples within limits.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Good {
+    since: Duration,
+    /// Whether the sample before them was outside: seen so, and not merely unknown.
+    was_outside: bool,
 }
 
 /// The span of values of a short time.
@@ -131,19 +137,17 @@ impl Track {
         }
         let gap = before.is_none_or(|before| sample.taken_at.saturating_sub(before) > rule.max_age);
         if gap {
-            self.good_since = None;
+            self.good = None;
             self.slices.clear();
         }
-        if self.good_since.is_none() {
-            self.was_outside = !gap && self.finding == Some(Unmet::Outside);
-        }
+        let was_outside = !gap && self.finding == Some(Unmet::Outside);
         self.finding = self.weigh(rule, &sample).err();
         // Nobody knows what the value did meanwhile: its window is watched anew.
         if matches!(self.finding, Some(Unmet::Fault(_) | Unmet::Implausible | Unmet::WrongType)) {
             self.slices.clear();
         }
-        self.good_since = match self.finding {
-            None => Some(self.good_since.unwrap_or(sample.taken_at)),
+        self.good = match self.finding {
+            None => Some(self.good.unwrap_or(Good { since: sample.taken_at, was_outside })),
             Some(_) => None,
         };
         self.newest = Some(sample);
@@ -169,14 +173,15 @@ impl Track {
     }
 
     fn assess_fresh(&self, rule: &Rule, now: Duration, stale_at: Duration) -> Assessment {
-        match (&self.finding, self.good_since) {
+        match (&self.finding, self.good) {
             (Some(unmet), _) => Assessment { outcome: Err(unmet.clone()), changes_at: Some(stale_at) },
-            (None, Some(since)) if now.saturating_sub(since) >= rule.debounce => {
+            (None, Some(good)) if now.saturating_sub(good.since) >= rule.debounce => {
                 Assessment { outcome: Ok(()), changes_at: Some(stale_at) }
             }
-            (None, since) => {
-                let until = since.unwrap_or(now) + rule.debounce;
-                let settling = Unmet::Settling { until, was_outside: self.was_outside };
+            (None, good) => {
+                let Good { since, was_outside } = good.unwrap_or(Good { since: now, was_outside: false });
+                let until = since + rule.debounce;
+                let settling = Unmet::Settling { until, was_outside };
                 Assessment { outcome: Err(settling), changes_at: Some(until.min(stale_at)) }
             }
         }
@@ -196,7 +201,7 @@ impl Track {
             Condition::NotEquals(unwanted) => same_type(value, unwanted)? && value != unwanted,
             Condition::Within { min, max, hysteresis } => {
                 // Back within limits only past the hysteresis; the first sample counts as coming from outside.
-                let margin = if self.good_since.is_some() { 0.0 } else { *hysteresis };
+                let margin = if self.good.is_some() { 0.0 } else { *hysteresis };
                 let number = number(value)?;
                 min.is_none_or(|min| number >= min + margin) && max.is_none_or(|max| number <= max - margin)
             }
