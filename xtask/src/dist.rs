@@ -14,7 +14,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::{process, proven, tools, workspace::Workspace};
+use crate::{
+    process, proven, tools,
+    workspace::{Workspace, files_below},
+};
 
 /// What to build.
 #[derive(clap::Args, Default)]
@@ -97,8 +100,9 @@ pub(crate) fn once() -> anyhow::Result<()> {
     let root = process::root();
     let mut parts: Vec<PathBuf> =
         ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml"].map(|name| root.join(name)).into();
-    for folder in ["xtask/src/dist.rs", "xtask/src/dist", "dist"] {
-        files_below(&root.join(folder), &mut parts)?;
+    parts.push(root.join("xtask/src/dist.rs"));
+    for folder in ["xtask/src/dist", "dist"] {
+        parts.extend(files_below(&root.join(folder))?);
     }
     parts.sort();
     proven::once("dist", &parts, |page| {
@@ -106,18 +110,6 @@ pub(crate) fn once() -> anyhow::Result<()> {
         let told = process::read(process::command("date").args(["--utc", "+dist: built on %F %H:%M UTC"]))?;
         Ok(fs::write(page, told)?)
     })
-}
-
-/// A file, or every file below a folder.
-fn files_below(path: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    if path.is_dir() {
-        for entry in fs::read_dir(path)? {
-            files_below(&entry?.path(), found)?;
-        }
-    } else {
-        found.push(path.to_owned());
-    }
-    Ok(())
 }
 
 /// Builds the package.

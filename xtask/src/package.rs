@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context, ensure};
 
-use crate::{build, dist, process, tools, workspace::Workspace};
+use crate::{
+    build, dist, process, tools,
+    workspace::{Workspace, files_below},
+};
 
 /// What happens inside. `$1` is a folder with the two packages, `$2` and `$3`, and `$4`, a simulated device.
 const STORY: &str = include_str!("package.sh");
@@ -80,7 +83,7 @@ fn shown() -> anyhow::Result<BTreeMap<String, String>> {
     let root = process::root();
     let mut pages = vec![root.join("README.md"), root.join("CONTRIBUTING.md")];
     for folder in ["docs", "dist"] {
-        pages_below(&root.join(folder), &mut pages)?;
+        pages.extend(pages_below(&root.join(folder))?);
     }
     let mut found = BTreeMap::new();
     for path in pages {
@@ -94,16 +97,8 @@ fn shown() -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// Every Markdown file below a folder.
-fn pages_below(folder: &Path, found: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        if path.is_dir() {
-            pages_below(&path, found)?;
-        } else if path.extension().is_some_and(|ext| ext == "md") {
-            found.push(path);
-        }
-    }
-    Ok(())
+fn pages_below(folder: &Path) -> anyhow::Result<impl Iterator<Item = PathBuf>> {
+    Ok(files_below(folder)?.into_iter().filter(|path| path.extension().is_some_and(|ext| ext == "md")))
 }
 
 /// The commands of each block of a page that is for a board.
@@ -149,8 +144,7 @@ mod tests {
         for name in ["top.md", "a/b/deep.md", "a/no.txt"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
-        let mut found = Vec::new();
-        pages_below(folder.path(), &mut found).unwrap();
+        let found: Vec<_> = pages_below(folder.path()).unwrap().collect();
         assert_eq!(found.len(), 2, "{found:?}");
     }
 }

@@ -8,9 +8,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 
-use crate::{process, workspace::Workspace};
+use crate::{
+    process,
+    workspace::{Workspace, files_below},
+};
 
 /// A file and what it says.
 pub(crate) struct Source {
@@ -43,22 +46,10 @@ pub(crate) fn run() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Every `.rs` file below a package, its build output left out.
+/// Every `.rs` file below a package.
 fn rust_files(dir: &Path) -> anyhow::Result<Vec<Source>> {
-    let mut found = Vec::new();
-    let mut open = vec![dir.to_path_buf()];
-    while let Some(dir) = open.pop() {
-        for entry in fs::read_dir(&dir).with_context(|| format!("listing {}", dir.display()))? {
-            let path = entry?.path();
-            if path.is_dir() && !path.ends_with("target") {
-                open.push(path);
-            } else if path.extension().is_some_and(|e| e == "rs") {
-                found.push(Source { text: fs::read_to_string(&path)?, path: below_root(&path) });
-            }
-        }
-    }
-    found.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(found)
+    let files = files_below(dir)?.into_iter().filter(|path| path.extension().is_some_and(|e| e == "rs"));
+    files.map(|path| Ok(Source { text: fs::read_to_string(&path)?, path: below_root(&path) })).collect()
 }
 
 fn below_root(path: &Path) -> PathBuf {

@@ -1,8 +1,10 @@
-//! The workspace as `cargo metadata` tells it: our packages and the edges between them and to the outside.
+//! The workspace as `cargo metadata` tells it, our packages and the edges between them and to the outside; and which files stand
+//! below a folder of it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
@@ -83,6 +85,24 @@ impl Member {
         }
         Ok(Self { dir, dependencies })
     }
+}
+
+/// Every file below a folder, in the order of their paths; build output is left out.
+pub(crate) fn files_below(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut open = vec![dir.to_path_buf()];
+    while let Some(dir) = open.pop() {
+        for entry in fs::read_dir(&dir).with_context(|| format!("listing {}", dir.display()))? {
+            let path = entry?.path();
+            if !path.is_dir() {
+                found.push(path);
+            } else if !path.ends_with("target") {
+                open.push(path);
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
 }
 
 fn library_names(packages: &[Value]) -> BTreeMap<&str, String> {
