@@ -7,7 +7,7 @@ mod rendered;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use crate::{watching::root, world::binary};
+use crate::world::{binary, root};
 
 /// Pages outside of the book that people read first.
 const BESIDE: [&str; 4] = ["README.md", "CONTRIBUTING.md", "dist/u-boot/README.md", "fuzz/README.md"];

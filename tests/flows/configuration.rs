@@ -8,10 +8,7 @@ use std::{
 
 use ota_tests::config::gateway_toml;
 
-use crate::{
-    watching::root,
-    world::{Offer, binary, device, settings},
-};
+use crate::world::{Offer, binary, device, root, settings};
 
 /// Reads TOML files with Python's own parser and holds them against the schema (PyPI: jsonschema). Prints each file that does not
 /// fit with the first reason.

@@ -16,8 +16,7 @@ use tokio::{
 
 use crate::{
     api::PREFIX,
-    watching::root,
-    world::{Offer, PATIENCE, TestDevice, device, program},
+    world::{Offer, PATIENCE, TestDevice, device, program, root},
 };
 
 /// The daemon of a device that is switched off, started by hand with another configuration.

@@ -22,8 +22,7 @@ use tokio::{
 use crate::{
     api::{PREFIX, send},
     spec::{API, EXAMPLES, PAGES, Page},
-    watching::root,
-    world::{Offer, PATIENCE, TestDevice, device, device_with, device_with_pin, settings},
+    world::{Offer, PATIENCE, TestDevice, device, device_with, device_with_pin, root, settings},
 };
 
 /// The name and the label that the spec's upload uses.

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, process::Command};
 
 use serde_json::Value;
 
-use crate::{watching::root, world::binary};
+use crate::world::{binary, root};
 
 #[expect(clippy::disallowed_methods, reason = "who changes a page says so by the environment")]
 fn compare(name: &str, made: &str) {

@@ -15,8 +15,7 @@ use serde_json::Value;
 use crate::{
     terminal::python,
     uploads::{upload, verify},
-    watching::root,
-    world::{Offer, TestDevice, binary, device, device_with_pin, settings},
+    world::{Offer, TestDevice, binary, device, device_with_pin, root, settings},
 };
 
 /// Runs a program at a terminal of its own. For each word of `argv[1]` it waits for the question, then until what is typed is not

@@ -5,7 +5,6 @@ use std::{
     collections::BTreeSet,
     fs,
     io::Write as _,
-    path::PathBuf,
     process::{Command, Stdio},
 };
 
@@ -16,13 +15,8 @@ use serde_json::Value;
 
 use crate::{
     api::send,
-    world::{Offer, TestDevice, device, device_with, settings},
+    world::{Offer, TestDevice, device, device_with, root, settings},
 };
-
-/// Of the checkout; cargo runs a test in the folder of its package.
-pub(crate) fn root() -> PathBuf {
-    fs::canonicalize("..").unwrap()
-}
 
 /// Runs `program`, of `package`; what it said, both streams. It must be content.
 fn said_by(program: &str, package: &str, args: &[&str], input: &str) -> String {

@@ -187,6 +187,11 @@ pub(crate) fn program() -> &'static Path {
     &world().gatewayd
 }
 
+/// The folder of the checkout; cargo runs a test in the folder of its package.
+pub(crate) fn root() -> PathBuf {
+    fs::canonicalize("..").unwrap()
+}
+
 /// A program of the workspace, built with this binary's target directory.
 pub(crate) fn binary(name: &str) -> PathBuf {
     #[expect(clippy::disallowed_methods, reason = "cargo xtask test says where the programs are")]

@@ -13,10 +13,7 @@ use std::{
 use ota_tests::config::Settings;
 
 use super::{BESIDE, contents, inline::THEIRS, read};
-use crate::{
-    watching::root,
-    world::{Offer, PATIENCE, TestDevice, binary, device_with_pin, settings},
-};
+use crate::world::{Offer, PATIENCE, TestDevice, binary, device_with_pin, root, settings};
 
 /// Pages with scripts that are run by tests of their own: `ota-verify`'s of the trailer.
 const RUN_ELSEWHERE: [&str; 1] = ["docs/image-trailer.md"];

@@ -13,10 +13,7 @@ use super::{
     commands::{Shell, bash, lines_of_blocks, lines_of_scripts},
     contents, paragraphs, read,
 };
-use crate::{
-    watching::root,
-    world::{Offer, binary, device_with_pin, settings},
-};
+use crate::world::{Offer, binary, device_with_pin, root, settings};
 
 /// Commands that no block shows.
 const SCRIPT: &str = include_str!("inline.sh");

