@@ -63,6 +63,8 @@ export async function start({ size, bytesPerSecond, countdown, safety = '' }) {
       }
       return { status: answer.status, body: await answer.json() };
     },
+    /** Makes one more image, of which comes what `behaviour` says. */
+    image: (file, version, behaviour) => execFileSync(program('ota-simdevice'), ['image', '--release-version', version, '--behaviour', behaviour, file], { stdio: 'ignore' }),
     /** Signs a file as the publisher does, beside it. */
     sign: (file) => {
       const key = path.join(dir, 'keys/release');

@@ -340,7 +340,9 @@ export default function operating(world) {
   test('an image whose health checks fail is taken back by the gateway itself; job, slots and history say why', async () => {
     const { page, device } = world;
     const before = (await device.api('/system/status')).body.partitions.active;
-    const image = unhealthy(device, 'v5.0.7');
+    const image = path.join(out, 'unhealthy.squashfs');
+    device.image(image, '5.0.7', 'unhealthy');
+    device.sign(image);
     await view(page, 'upload');
     await page.getByLabel('Choose files').setInputFiles([image, `${image}.p7s`]);
     await page.getByLabel('Version label').fill('v5.0.7');
@@ -369,18 +371,4 @@ export default function operating(world) {
     await page.locator('.course').getByText(why).first().waitFor();
     await page.locator('#job').getByRole('button', { name: 'Dismiss' }).click();
   });
-}
-
-/** An image of the publisher's that starts and is not well. */
-function unhealthy(device, version) {
-  const tree = path.join(out, 'unhealthy'), image = `${tree}.squashfs`;
-  for (const made of [tree, image]) { fs.rmSync(made, { recursive: true, force: true }); }
-  const quiet = { stdio: ['ignore', 'ignore', 'inherit'] };
-  execFileSync('unsquashfs', ['-no-progress', '-d', tree, device.file('images/rootfs-v5.0.5.squashfs'), 'etc'], quiet);
-  const release = path.join(tree, 'etc/os-release');
-  fs.writeFileSync(release, fs.readFileSync(release, 'utf8').replaceAll('5.0.5', version.slice(1)));
-  fs.writeFileSync(path.join(tree, 'etc/ota-sim/health'), 'bad\n');
-  execFileSync('mksquashfs', [tree, image, '-all-root', '-no-progress', '-quiet'], quiet);
-  device.sign(image);
-  return image;
 }

@@ -21,7 +21,7 @@ pub enum Payload {
 }
 
 /// How a slot with this image behaves when it is booted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Behaviour {
     /// Comes up healthy.
     Good,
@@ -37,9 +37,9 @@ pub enum Behaviour {
 
 /// An image to build.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ImageSpec {
+pub struct ImageSpec<'a> {
     /// Version, without a leading v.
-    pub version: &'static str,
+    pub version: &'a str,
     /// Its bulk.
     pub payload: Payload,
     /// What comes of booting it.
@@ -50,7 +50,7 @@ pub struct ImageSpec {
 ///
 /// # Errors
 /// When `mksquashfs` is missing or fails.
-pub fn build(spec: &ImageSpec, tree: &Path, image: &Path) -> anyhow::Result<()> {
+pub fn build(spec: &ImageSpec<'_>, tree: &Path, image: &Path) -> anyhow::Result<()> {
     fill(spec, tree).with_context(|| format!("filling {}", tree.display()))?;
     let plain = "-noappend -noI -noD -noF -noX -no-xattrs -all-root -no-progress -quiet";
     let mut args: Vec<&std::ffi::OsStr> = vec![tree.as_os_str(), image.as_os_str()];
@@ -83,7 +83,7 @@ fn spoil(image: &Path) -> anyhow::Result<()> {
     Ok(file.write_all_at(&[0xff; 64], u64::from_le_bytes(table))?)
 }
 
-fn fill(spec: &ImageSpec, tree: &Path) -> anyhow::Result<()> {
+fn fill(spec: &ImageSpec<'_>, tree: &Path) -> anyhow::Result<()> {
     let put = |name: &str, text: &str| -> anyhow::Result<()> {
         let path = tree.join(name);
         fs::create_dir_all(path.parent().unwrap_or(tree))?;

@@ -8,7 +8,7 @@ use ota_tests::{
     Layout,
     config::Settings,
     device::{Device, PowerOn},
-    images::Payload,
+    images::{self, Behaviour, ImageSpec, Payload},
     make,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,6 +31,17 @@ enum Command {
         /// MiB of real files in an image, at least.
         #[arg(long, default_value_t = 66)]
         size: u64,
+    },
+    /// Make one more image, small and unsigned, for any simulated device: one to upload, or to be rolled back.
+    Image {
+        /// Its version, without a leading v.
+        #[arg(long)]
+        release_version: String,
+        /// What comes of booting it.
+        #[arg(long, value_enum, default_value = "good")]
+        behaviour: Behaviour,
+        /// The file. One that is there is replaced.
+        file: PathBuf,
     },
     /// Switch a device on; it runs until SIGTERM, SIGINT or, with --with-stdin, the end of standard input.
     Run {
@@ -74,6 +85,12 @@ fn perform(command: Command) -> anyhow::Result<()> {
             let layout = make::take_folder(&dir)?;
             make::make(&layout, Payload::RealFiles(size << 20))?;
             say(&format!("made a simulated device in {}", layout.dir().display()));
+            Ok(())
+        }
+        Command::Image { release_version, behaviour, file } => {
+            let spec = ImageSpec { version: &release_version, payload: Payload::Noise(1 << 20), behaviour };
+            images::build(&spec, tempfile::tempdir()?.path(), &file)?;
+            say(&format!("made {}", file.display()));
             Ok(())
         }
         Command::Run { dir, gatewayd, port, with_stdin, bytes_per_second, countdown, safety } => {

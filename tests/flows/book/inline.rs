@@ -58,7 +58,7 @@ pub(super) const THEIRS: [&str; 29] = [
 ];
 
 /// Commands that are run by something else: the command, the file, and what in it runs them.
-const ELSEWHERE: [(&str, &str, &str); 24] = [
+const ELSEWHERE: [(&str, &str, &str); 25] = [
     ("cargo xtask ci", ".ci/run", "cargo xtask ci"),
     ("cargo xtask layers", "xtask/src/ci.rs", "layers::run"),
     ("cargo xtask tidy", "xtask/src/ci.rs", "tidy::run"),
@@ -72,6 +72,11 @@ const ELSEWHERE: [(&str, &str, &str); 24] = [
     ("cargo xtask dist", "xtask/src/ci.rs", "dist::once"),
     ("cargo xtask demo --port 8080", "tests/flows/book/commands.rs", "{words} --port 8080\""),
     ("ota-gatewayd factory-reset --apply", "tests/src/machine.rs", "\"--apply\""),
+    (
+        "ota-simdevice image --release-version 5.0.7 --behaviour unhealthy FILE",
+        "tests/browser/device.js",
+        "['image', '--release-version', version, '--behaviour', behaviour, file]",
+    ),
     ("ota-simdevice make --dir DIR --size 1", "tests/browser/device.js", "['make', '--dir', dir, '--size'"),
     (
         "ota-simdevice run --dir DIR --gatewayd PROGRAM --with-stdin --bytes-per-second 1 --countdown 1 --safety FILE",
